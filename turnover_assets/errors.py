@@ -1,0 +1,83 @@
+"""Exceptions of the platform.
+
+What belongs here: one class for each failure that a caller tells apart. Each is built from facts,
+gathers all that is wrong, and ends with what to do. What does not: messages for the log.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class TurnoverError(Exception):
+    """Anything that the user can act on; the command line prints its message without a traceback."""
+
+
+class PanelError(TurnoverError):
+    """A panel file that cannot be used.
+
+    Args:
+        source: The file, or what stood in its place.
+        problems: Pairs of (place in the file, what is wrong there), all of them.
+    """
+
+    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.source, self.problems = source, tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
+        super().__init__(
+            f"The panel file {source} has {count}:\n" + "\n".join(lines) + "\n"
+            "Correct them and try again; docs/configuration.md describes every field."
+        )
+
+
+class UnreadableFileError(TurnoverError):
+    """A landed file whose content cannot be read or fits no known kind. The reason is for the manifest."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class NothingToForecastError(TurnoverError):
+    """There is no usable history, so nothing can be published."""
+
+
+class HomeError(TurnoverError):
+    """The data home cannot be used (missing permission, no space, not a folder)."""
+
+    def __init__(self, home: Path, problem: str, remedy: str) -> None:
+        self.home = home
+        super().__init__(f"The data home {home} cannot be used: {problem}. {remedy}")
+
+
+class WarehouseBusyError(TurnoverError):
+    """Another process kept the warehouse to itself for longer than the time limit."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(
+            f"The warehouse {path} was in use by another process for more than {seconds:.0f} s. "
+            "Wait for that run to end (turnover ui shows it) and try again, "
+            "or raise TURNOVER_LOCK_TIMEOUT_SECONDS."
+        )
+
+
+class NoSnapshotError(TurnoverError):
+    """Nothing has been published yet, or the published snapshot cannot be read."""
+
+
+class PublishError(TurnoverError):
+    """A snapshot could not be written; the one published before stays current."""
+
+
+class UnknownNameError(TurnoverError):
+    """A name that is not among those available.
+
+    Args:
+        what: The kind of thing asked for, for example "table".
+        name: The name asked for.
+        available: The names there are.
+    """
+
+    def __init__(self, what: str, name: str, available: Sequence[str]) -> None:
+        self.name, self.available = name, tuple(available)
+        super().__init__(f"There is no {what} named {name!r}. Available: {', '.join(sorted(available))}.")

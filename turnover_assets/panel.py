@@ -1,0 +1,386 @@
+"""What one retailer's data looks like: a PanelSpec, read from a TOML file.
+
+What belongs here: names, columns, types, frequency, levels, covariates, calendar, and every check
+of a panel file. What does not: anything that reads data, and any retailer's own names (those stand
+in panels/*.toml only).
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import holidays as holiday_calendars
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from turnover_assets.errors import PanelError
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: tuple[Weekday, ...] = (
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+)
+NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
+# Columns that the platform itself puts beside a panel's own.
+RESERVED = frozenset(
+    "actual adjustment_id cutoff file_no forecast horizon line lower_80 lower_95 message model "
+    "model_version raw_values rule series_id t target upper_80 upper_95 y".split()
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Strict):
+    """One column: its canonical name inside the platform, and what it is called in the files.
+
+    Attributes:
+        name: Canonical name (lower case, letters, digits, underscores).
+        column: Name in the files; the canonical name where left out.
+        type: `integer`, `number`, `text` or `flag` (true/false, 1/0).
+    """
+
+    name: str
+    column: str = ""
+    type: Literal["integer", "number", "text", "flag"] = "text"
+
+    @property
+    def source(self) -> str:
+        """The column's name in the files."""
+        return self.column or self.name
+
+
+class TimeColumn(_Strict):
+    """The period of a row.
+
+    Attributes:
+        name: Canonical name, for example `week`.
+        column: Name in the files.
+        label: Whether the date is the first (`start`) or the last (`end`) day of its period.
+        format: A strptime format; ISO dates where left out.
+    """
+
+    name: str
+    column: str = ""
+    label: Literal["start", "end"] = "start"
+    format: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The column's name in the files."""
+        return self.column or self.name
+
+
+class Target(_Strict):
+    """The measure to forecast.
+
+    Attributes:
+        name: Canonical name, for example `turnover`.
+        column: Name in the files.
+        nonnegative: Forecasts and their bounds are never below zero (reported values may be).
+        unit: What one unit is, for axes and documents, for example `EUR`.
+    """
+
+    name: str
+    column: str = ""
+    nonnegative: bool = True
+    unit: str = ""
+
+    @property
+    def source(self) -> str:
+        """The column's name in the files."""
+        return self.column or self.name
+
+
+class SeriesTable(_Strict):
+    """The files that hold the target: one row for each series and period."""
+
+    name: str
+    keys: tuple[Column, ...] = Field(min_length=1)
+    time: TimeColumn
+    target: Target
+
+
+class StaticTable(_Strict):
+    """Attributes that do not change over time, such as a store's region.
+
+    Attributes:
+        name: Canonical name of the table.
+        keys: The series keys that identify a row.
+        key_columns: Names of those keys in these files, where they differ from the series table's.
+        columns: The attributes.
+        required: Rows of the series table whose key is not listed here are rejected.
+    """
+
+    name: str
+    keys: tuple[str, ...] = Field(min_length=1)
+    key_columns: Mapping[str, str] = Field(default_factory=dict)
+    columns: tuple[Column, ...] = Field(min_length=1)
+    required: bool = True
+
+
+class CovariateTable(_Strict):
+    """Values per period that are known for the periods to forecast, such as planned promotions."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    key_columns: Mapping[str, str] = Field(default_factory=dict)
+    time_column: str = ""
+    columns: tuple[Column, ...] = Field(min_length=1)
+
+
+class Frequency(_Strict):
+    """How long a period is.
+
+    Attributes:
+        every: `week` or `day`.
+        starts_on: First day of the week (weekly panels only).
+    """
+
+    every: Literal["week", "day"] = "week"
+    starts_on: Weekday = "monday"
+
+    @property
+    def days(self) -> int:
+        """Length of a period in days."""
+        return 7 if self.every == "week" else 1
+
+    @property
+    def season(self) -> int:
+        """Periods in a year, in whole weeks: 52 weeks, or 364 days so that weekdays agree."""
+        return 52 if self.every == "week" else 364
+
+    @property
+    def cycle(self) -> int:
+        """Periods in the short cycle: 7 days of a week; 1 where a period is a week."""
+        return 1 if self.every == "week" else 7
+
+
+class HolidayCalendar(_Strict):
+    """A calendar of the `holidays` package.
+
+    Attributes:
+        country: ISO code, for example `FR`.
+        subdivision: A part of the country with holidays of its own.
+    """
+
+    country: str
+    subdivision: str | None = None
+
+
+class PanelSpec(_Strict):
+    """One retailer's data: what its files hold and what is to be forecast.
+
+    Attributes:
+        name: Name of the panel.
+        horizon: Periods to forecast.
+        missing: Texts that stand for a missing value, beside the empty one.
+        levels: Keys or attributes by which series are added up, the reporting level first.
+        frequency: Length and anchor of a period.
+        series: The files that hold the target.
+        static: Tables of attributes.
+        covariates: Tables of values known ahead.
+        holidays: The calendar, if any.
+    """
+
+    name: str
+    horizon: int = Field(8, ge=1, le=50)
+    missing: tuple[str, ...] = ("", "NA", "NaN", "null")
+    levels: tuple[str, ...] = ()
+    frequency: Frequency = Frequency()
+    series: SeriesTable
+    static: tuple[StaticTable, ...] = ()
+    covariates: tuple[CovariateTable, ...] = ()
+    holidays: HolidayCalendar | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = list(_cross_checks(self.model_dump()))
+        if problems:
+            raise PanelError(self.name, problems)
+        return self
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Canonical names of the series keys."""
+        return tuple(key.name for key in self.series.keys)
+
+    @property
+    def time(self) -> str:
+        """Canonical name of the time column."""
+        return self.series.time.name
+
+    @property
+    def target(self) -> str:
+        """Canonical name of the target."""
+        return self.series.target.name
+
+    @cached_property
+    def level_names(self) -> tuple[str, ...]:
+        """The levels, reporting level first; the keys from last to first where none is named."""
+        return self.levels or tuple(reversed(self.keys))
+
+    @property
+    def report_level(self) -> str:
+        """The level by which reports are grouped."""
+        return self.level_names[0]
+
+    @cached_property
+    def tables(self) -> dict[str, dict[str, str]]:
+        """For each table its columns, canonical name to name in the files."""
+        keys = {key.name: key.source for key in self.series.keys}
+        series = {
+            **keys,
+            self.time: self.series.time.source,
+            self.target: self.series.target.source,
+        }
+        tables = {self.series.name: series}
+        for static in self.static:
+            own = {key: static.key_columns.get(key, keys[key]) for key in static.keys}
+            tables[static.name] = own | {c.name: c.source for c in static.columns}
+        for table in self.covariates:
+            own = {key: table.key_columns.get(key, keys[key]) for key in table.keys}
+            own[self.time] = table.time_column or self.series.time.source
+            tables[table.name] = own | {c.name: c.source for c in table.columns}
+        return tables
+
+    @cached_property
+    def digest(self) -> str:
+        """A short fingerprint of everything in the panel; part of every data version."""
+        return sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def default_panel() -> PanelSpec:
+    """The panel of the public retail case study.
+
+    Example:
+        >>> default_panel().keys
+        ('store', 'department')
+    """
+    return load_panel(None)
+
+
+def load_panel(path: Path | None) -> PanelSpec:
+    """Read a panel file.
+
+    Args:
+        path: A TOML file, or None for the default panel.
+
+    Raises:
+        PanelError: With everything that is wrong in the file.
+    """
+    source = str(path) if path else "panels/default.toml"
+    try:
+        text = (path or files("turnover_assets") / "panels" / "default.toml").read_text("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise PanelError(source, [("", f"cannot be read ({error.strerror})")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PanelError(source, [("", f"is not TOML: {error}")]) from None
+    return parse_panel(data, source)
+
+
+def parse_panel(data: dict[str, Any], source: str) -> PanelSpec:
+    """Validate a panel given as plain data; see load_panel."""
+    problems: list[tuple[str, str]] = []
+    try:
+        return PanelSpec.model_validate(data)
+    except PanelError as error:
+        problems.extend(error.problems)
+    except ValidationError as error:
+        for issue in error.errors():
+            where = ".".join(str(part) for part in issue["loc"])
+            problems.append((where, issue["msg"].removeprefix("Value error, ")))
+        problems.extend(_cross_checks(data))
+    raise PanelError(source, problems)
+
+
+def _items(value: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and content of each table of an array of tables; what is not one is left to pydantic."""
+    if isinstance(value, list | tuple):
+        yield from ((i, item) for i, item in enumerate(value) if isinstance(item, Mapping))
+
+
+def _named(value: Any) -> list[str]:
+    return [item["name"] for _, item in _items(value) if isinstance(item.get("name"), str)]
+
+
+def _cross_checks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every rule that joins several fields, on plain data that may itself be incomplete."""
+    series = data.get("series")
+    series = series if isinstance(series, Mapping) else {}
+    keys = _named(series.get("keys"))
+    yield from _check_names(data, series, keys)
+    yield from _check_references(data, keys)
+    yield from _check_calendar(data)
+
+
+def _check_names(
+    data: Mapping[str, Any], series: Mapping[str, Any], keys: list[str]
+) -> Iterator[tuple[str, str]]:
+    owned = [("series.keys", name) for name in keys]
+    for part in ("time", "target"):
+        if isinstance(series.get(part), Mapping) and isinstance(series[part].get("name"), str):
+            owned.append((f"series.{part}.name", series[part]["name"]))
+    for kind in ("static", "covariates"):
+        for i, table in _items(data.get(kind)):
+            owned += [(f"{kind}.{i}.columns", name) for name in _named(table.get("columns"))]
+    for where, name in owned:
+        if not NAME.match(name):
+            yield where, f"{name!r} is not a name (lower case letters, digits and _, a letter first)"
+        elif name in RESERVED:
+            yield where, f"the name {name!r} is taken by the platform; choose another"
+    for name, count in Counter(name for _, name in owned).items():
+        if count > 1:
+            yield "", f"the column name {name!r} is given {count} times; each needs its own"
+    tables = [str(series["name"])] if isinstance(series.get("name"), str) else []
+    tables += _named(data.get("static")) + _named(data.get("covariates"))
+    for name, count in Counter(tables).items():
+        if not NAME.match(name):
+            yield "", f"the table name {name!r} is not a name (lower case letters, digits and _)"
+        if count > 1 or name in ("rejected", "forecasts", "files"):
+            yield "", f"the table name {name!r} is taken; each table needs its own"
+
+
+def _check_references(data: Mapping[str, Any], keys: list[str]) -> Iterator[tuple[str, str]]:
+    known = list(keys)
+    for kind in ("static", "covariates"):
+        for i, table in _items(data.get(kind)):
+            own = table.get("keys", ())
+            for key in own if isinstance(own, list | tuple) else ():
+                if key not in keys:
+                    yield f"{kind}.{i}.keys", f"{key!r} is not a series key ({', '.join(keys) or 'none'})"
+            renamed = table.get("key_columns", {})
+            for key in renamed if isinstance(renamed, Mapping) else ():
+                if key not in own:
+                    yield f"{kind}.{i}.key_columns", f"{key!r} is not among this table's keys"
+            if kind == "static":
+                known += _named(table.get("columns"))
+    levels = data.get("levels", ())
+    for level in levels if isinstance(levels, list | tuple) else ():
+        if level not in known:
+            yield "levels", f"{level!r} is neither a series key nor an attribute ({', '.join(known)})"
+
+
+def _check_calendar(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    calendar = data.get("holidays")
+    if not isinstance(calendar, Mapping) or not isinstance(calendar.get("country"), str):
+        return
+    supported = holiday_calendars.list_supported_countries(include_aliases=True)
+    country, part = calendar["country"], calendar.get("subdivision")
+    if country not in supported:
+        yield "holidays.country", f"{country!r} is not known to the holidays package (use an ISO code, as FR)"
+    elif part is not None and part not in supported[country]:
+        known = ", ".join(supported[country]) or "none"
+        yield "holidays.subdivision", f"{part!r} is not a part of {country} (known: {known})"

@@ -1,0 +1,102 @@
+"""The one reader of the environment: frozen settings from TURNOVER_* variables.
+
+What belongs here: what an operator may set, its default and its bounds, and the paths inside the
+data home. What does not: what describes a retailer's data (panel.py).
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from turnover_assets.errors import TurnoverError
+from turnover_assets.panel import PanelSpec, load_panel
+
+
+class Settings(BaseSettings):
+    """What an operator may set; every field is read from TURNOVER_<NAME>.
+
+    Example:
+        >>> Settings(home="/data/turnover").warehouse_path.as_posix()
+        '/data/turnover/warehouse.duckdb'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TURNOVER_", frozen=True, extra="forbid")
+
+    home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
+    panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
+    landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
+    training_share: float = Field(
+        0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
+    )
+    threads: int = Field(2, ge=1, description="Threads for DuckDB and model training.")
+    memory_limit: str = Field(
+        "4GB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|TB|MiB|GiB|TiB)$", description="DuckDB's memory limit."
+    )
+    seed: int = Field(20260101, ge=0, description="Seed of everything that draws.")
+    alive_periods: int = Field(
+        4, ge=1, description="A series is alive where it reported within this many periods."
+    )
+    lock_timeout_seconds: float = Field(900, gt=0, description="How long to wait for the warehouse.")
+    keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
+    sensor_interval_seconds: int = Field(
+        30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
+    )
+    sensor_attempts: int = Field(3, ge=1, description="Automatic attempts for one cause.")
+
+    @property
+    def landing_path(self) -> Path:
+        """The folder that is watched for landed files."""
+        return (self.landing or self.home / "landing").absolute()
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file; only its one writer opens it."""
+        return self.home.absolute() / "warehouse.duckdb"
+
+    @property
+    def published_path(self) -> Path:
+        """Folder of the published snapshots and the CURRENT pointer."""
+        return self.home.absolute() / "published"
+
+    @property
+    def mlflow_path(self) -> Path:
+        """Folder of MLflow's SQLite store and artifacts."""
+        return self.home.absolute() / "mlflow"
+
+    @property
+    def dagster_path(self) -> Path:
+        """DAGSTER_HOME: run history, event logs, sensor ticks."""
+        return self.home.absolute() / "dagster"
+
+    @cached_property
+    def panel_spec(self) -> PanelSpec:
+        """The panel, read and validated once."""
+        return load_panel(self.panel)
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for child processes.
+
+        Relative paths are made absolute, so that a child with another working folder agrees.
+        """
+        values: dict[str, str] = {}
+        for name, value in self.model_dump(exclude_none=True).items():
+            shown = value.absolute() if isinstance(value, Path) else value
+            values[f"TURNOVER_{name.upper()}"] = str(shown)
+        return values
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment, with overrides; a wrong value gives one readable error."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  - TURNOVER_{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
+            for issue in error.errors()
+        )
+        raise TurnoverError(
+            f"Some settings cannot be used:\n{problems}\nCorrect the environment variables named."
+        ) from None
