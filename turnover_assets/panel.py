@@ -33,8 +33,8 @@ WEEKDAYS: tuple[Weekday, ...] = (
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 # Columns that the platform itself puts beside a panel's own.
 RESERVED = frozenset(
-    "actual adjustment_id cutoff file_no forecast horizon line lower_80 lower_95 message model "
-    "model_version raw_values rule series_id t target upper_80 upper_95 y".split()
+    "actual adjustment_id cutoff file file_no forecast horizon line lower_80 lower_95 malformed message model "
+    "model_version place raw_values rule scale series_id t target upper_80 upper_95 y".split()
 )
 
 

@@ -1,0 +1,393 @@
+"""Features: rows of (series, cutoff, horizon), for training and for scoring from the same SQL.
+
+What belongs here: every feature, as an SQL expression in one of the groups below. What does not: models,
+and anything that reads a value after the cutoff.
+
+The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
+`as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
+`season - 2 * cycle - horizon` periods before it, hence never after c (the panel keeps the horizon that
+short). Changing any value after c changes no feature of c; test_features.py does just that.
+
+Values are divided by the series' own scale (mean absolute value of the last season), so that one global
+model serves series of every size, and the model's loss is weighted by that scale.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from turnover_assets.core.calendar import calendar_table
+from turnover_assets.panel import Column, CovariateTable, Frequency, PanelSpec
+
+IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "actual", "reported")
+SAMPLE_BUCKETS = 1000
+PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
+GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: its name, the SQL that makes it, and the group by which it is explained."""
+
+    name: str
+    sql: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Lengths in periods, for a frequency: recent single lags, means, and windows of growth."""
+
+    lags: tuple[int, ...]
+    means: tuple[int, ...]
+    short: int
+    medium: int
+
+
+WINDOWS = {
+    "week": Windows(lags=(0, 1, 2, 3), means=(4, 8, 13, 26, 52), short=4, medium=13),
+    "day": Windows(lags=(0, 1, 2, 3, 4, 5, 6), means=(7, 28, 91, 364), short=28, medium=91),
+}
+
+
+def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> None:
+    """Make the temporary relations from which rows_sql puts rows together.
+
+    Args:
+        con: Connection with the cleaned tables.
+        panel: The panel.
+        last: Index of the last period known; everything after it is ignored.
+    """
+    con.execute(f"CREATE OR REPLACE TEMP TABLE series AS {_series_sql(panel)}", [last])
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE grid AS {_grid_sql(panel)}", {"last": last, "h": panel.horizon}
+    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
+    for level in panel.level_names:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel.frequency, level)}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel)}")
+    bounds = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
+    con.register("calendar_frame", calendar_table(panel, bounds[0], bounds[1]))
+    con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
+    con.unregister("calendar_frame")
+
+
+def choose_training_pairs(
+    con: duckdb.DuckDBPyConnection, horizon: int, share: float, max_rows: int, alive: int
+) -> None:
+    """Choose the past cutoffs of each series that are used for training, as the relation `pairs`.
+
+    Which of a series' cutoffs are used differs from series to series, so that every period is seen.
+
+    Args:
+        con: Connection on which prepare was called.
+        horizon: Periods to forecast; each cutoff gives that many rows at most.
+        share: Share of the cutoffs to use, above 0, at most 1.
+        max_rows: Upper bound of the rows; the share is lowered to keep it.
+        alive: A series counts where it has a value within so many periods up to the cutoff.
+    """
+    counted = con.execute(f"SELECT count(*) FROM as_of WHERE {_ALIVE}", {"alive": alive})
+    bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * horizon))
+    _make_pairs(
+        con,
+        f"{_ALIVE} AND (series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS} < $buckets",
+        {"alive": alive, "horizon": horizon, "buckets": max(1, round(bounded * SAMPLE_BUCKETS))},
+        "WHERE (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL) >= t",
+    )
+
+
+def choose_scoring_pairs(con: duckdb.DuckDBPyConnection, horizon: int, cutoff: int, alive: int) -> None:
+    """Choose every series alive at one cutoff, as the relation `pairs`."""
+    _make_pairs(con, f"t = $cutoff AND {_ALIVE}", {"alive": alive, "horizon": horizon, "cutoff": cutoff})
+
+
+_ALIVE = "t - last_seen < $alive"
+
+
+def _place(t: str) -> str:
+    """Series and period as one number: joined on both, DuckDB matches every cutoff with every period."""
+    return f"series_id * {PLACES_PER_SERIES} + {t}"
+
+
+def _make_pairs(con: duckdb.DuckDBPyConnection, where: str, bound: dict[str, int], known: str = "") -> None:
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, cutoff + horizon AS t, "
+        f"{_place('cutoff')} AS place_cutoff, {_place('(cutoff + horizon)')} AS place_target FROM ("
+        "SELECT series_id, t AS cutoff, CAST(unnest(range(1, $horizon + 1)) AS INTEGER) AS horizon "
+        f"FROM as_of WHERE {where}) {known}",
+        bound,
+    )
+
+
+def features(panel: PanelSpec) -> list[Feature]:
+    """Every feature of the panel, in the order of the columns of a row."""
+    found = _recent(panel.frequency) + _season(panel)
+    for level in panel.level_names:
+        found += _level(panel.frequency, level)
+    found += _calendar() + _attributes(panel) + _covariates(panel)
+    return found
+
+
+def rows_sql(panel: PanelSpec) -> str:
+    """The one text that makes rows: for the pairs in `cutoffs`, one row for each horizon.
+
+    Columns: `series_id`, `cutoff` and `t` (period indices), `horizon` (1..H), `scale` (units of the
+    target), `actual` (adjusted value at t) and `reported` (NULL where not known yet), then the features.
+    """
+    selected = ",\n  ".join(f"CAST({f.sql} AS REAL) AS {f.name}" for f in features(panel))
+    levels = "\n".join(
+        f"LEFT JOIN level_{level} AS c_{level} ON c_{level}.id = s.{level}_id AND c_{level}.t = p.cutoff\n"
+        f"LEFT JOIN level_{level} AS t_{level} ON t_{level}.id = s.{level}_id AND t_{level}.t = p.t"
+        for level in panel.level_names
+    )
+    covariates = "\n".join(_covariate_join(panel, table) for table in panel.covariates)
+    return f"""
+SELECT p.series_id, p.cutoff, p.horizon, p.t, k.scale, r.y AS actual, r.reported,
+  {selected}
+FROM pairs AS p
+JOIN as_of AS k ON k.place = p.place_cutoff
+JOIN around AS r ON r.place = p.place_target
+JOIN series AS s ON s.series_id = p.series_id
+JOIN calendar ON calendar.t = p.t
+{levels}
+{covariates}"""
+
+
+def _series_sql(panel: PanelSpec) -> str:
+    keys = ", ".join(panel.keys)
+    name = panel.series.name
+    joins, columns = [], []
+    for table in panel.static:
+        joins.append(f"LEFT JOIN cleaned.{table.name} AS {table.name} USING ({', '.join(table.keys)})")
+        columns += [f"{_code(column, table.name)} AS {column.name}" for column in table.columns]
+    ids = [f"dense_rank() OVER (ORDER BY {level} NULLS FIRST) AS {level}_id" for level in panel.level_names]
+    inner = ", ".join(["p.*", *columns])
+    return (
+        f"SELECT row_number() OVER (ORDER BY {keys}) AS series_id, *, {', '.join(ids)} FROM ("
+        f"SELECT {inner} FROM (SELECT {keys}, min(t) AS first_t FROM cleaned.{name} WHERE t <= ? "
+        f"GROUP BY ALL) AS p {' '.join(joins)})"
+    )
+
+
+def _code(column: Column, table: str) -> str:
+    """A column as a number: itself, or its rank among the values of its table."""
+    if column.type == "text":
+        return f"dense_rank() OVER (ORDER BY {table}.{column.name} NULLS FIRST)"
+    return f"CAST({table}.{column.name} AS DOUBLE)" if column.type == "flag" else f"{table}.{column.name}"
+
+
+def _grid_sql(panel: PanelSpec) -> str:
+    """Every period of every series from its first to the last one to forecast; gaps are NULL."""
+    on = " AND ".join(f"p.{key} = g.{key}" for key in panel.keys)
+    keys = ", ".join(panel.keys)
+    return (
+        f"SELECT g.series_id, g.t, g.first_t, p.{panel.target}_adjusted AS y, p.{panel.target} AS reported "
+        f"FROM (SELECT series_id, {keys}, first_t, unnest(range(first_t, $last + $h + 1)) AS t FROM series) AS g "
+        f"LEFT JOIN cleaned.{panel.series.name} AS p ON {on} AND p.t = g.t AND p.t <= $last "
+        "ORDER BY g.series_id, g.t"
+    )
+
+
+def _mean(column: str, first: int, last: int) -> str:
+    """Mean of a column over the rows from `first` to `last` periods before this one (first > last)."""
+    return f"avg({column}) OVER (w ROWS BETWEEN {first} PRECEDING AND {last} PRECEDING)"
+
+
+def _sum(column: str, length: int) -> str:
+    return f"sum({column}) OVER (w ROWS BETWEEN {length - 1} PRECEDING AND CURRENT ROW)"
+
+
+def _as_of_sql(panel: PanelSpec) -> str:
+    """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
+    windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
+    level = panel.report_level
+    columns = [f"lag(y, {k}) OVER w AS lag_{k}" for k in windows.lags]
+    columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in windows.means]
+    for k in (windows.short, windows.medium):
+        columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
+    columns += [
+        f"{_mean('abs(y)', season - 1, 0)} AS scale_own",
+        f"{_mean('y', season + windows.short - 1, season)} AS mean_last_year",
+        f"{_mean('y', 2 * season + windows.short - 1, 2 * season)} AS mean_two_years_ago",
+        f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
+        f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
+        "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
+    ]
+    listed = ",\n  ".join(columns)
+    known = (
+        f"SELECT series_id, t, {_place('t')} AS place, t - first_t AS age,\n  {listed}\nFROM (SELECT *, "
+        f"CASE WHEN y IS NOT NULL THEN lag(y, {season}) OVER v END AS year_ago, "
+        f"CASE WHEN lag(y, {season}) OVER v IS NOT NULL THEN y END AS paired "
+        "FROM grid WINDOW v AS (PARTITION BY series_id ORDER BY t)) "
+        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
+    )
+    # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing.
+    return (
+        "SELECT k.*, greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS scale "
+        f"FROM ({known}) AS k JOIN series AS s USING (series_id) "
+        f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = k.t"
+    )
+
+
+def _around_sql(panel: PanelSpec) -> str:
+    """What stood around the target period one and two seasons earlier: windows aligned to the target."""
+    season, cycle = panel.frequency.season, panel.frequency.cycle
+    columns = [f"lag(y, {season + k * cycle}) OVER w AS year_ago_{_signed(-k)}" for k in (-2, -1, 0, 1, 2)]
+    for years in (1, 2):
+        middle = years * season
+        columns.append(f"{_mean('y', middle + cycle, middle - cycle)} AS around_{years}_narrow")
+        columns.append(f"{_mean('y', middle + 2 * cycle, middle - 2 * cycle)} AS around_{years}_wide")
+    if cycle > 1:
+        nearest = -(-panel.horizon // cycle) * cycle
+        columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
+    listed = ",\n  ".join(columns)
+    return (
+        f"SELECT series_id, t, {_place('t')} AS place, y, reported,\n  {listed}\nFROM grid "
+        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
+    )
+
+
+def _signed(k: int) -> str:
+    return f"plus_{k}" if k > 0 else f"minus_{-k}" if k < 0 else "same"
+
+
+def _level_sql(frequency: Frequency, level: str) -> str:
+    """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
+    windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
+    columns = []
+    for k in (windows.short, windows.medium):
+        columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
+    for years in (1, 2):
+        middle = years * season
+        columns.append(f"{_mean('total', middle + windows.short - 1, middle)} AS base_{years}")
+        columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
+    listed = ",\n  ".join(columns)
+    return (
+        f"SELECT id, t, {_mean('per_series', season - 1, 0)} AS mean_per_series,\n  {listed}\nFROM ("
+        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
+        "sum(CASE WHEN b.y IS NOT NULL THEN g.y END) AS paired, "
+        "sum(CASE WHEN g.y IS NOT NULL THEN b.y END) AS year_ago "
+        f"FROM grid AS g JOIN series AS s USING (series_id) "
+        f"LEFT JOIN grid AS b ON b.series_id = g.series_id AND b.t = g.t - {season} GROUP BY ALL) "
+        "WINDOW w AS (PARTITION BY id ORDER BY t)"
+    )
+
+
+def _recent(frequency: Frequency) -> list[Feature]:
+    windows = WINDOWS[frequency.every]
+    found = [Feature(f"lag_{k}", f"k.lag_{k} / k.scale", "recent level") for k in windows.lags]
+    found += [Feature(f"mean_{k}", f"k.mean_{k} / k.scale", "recent level") for k in windows.means]
+    return [
+        *found,
+        Feature("deviation", "k.deviation / k.scale", "recent level"),
+        Feature("zero_share", "k.zero_share", "recent level"),
+        Feature("periods_since_seen", "p.cutoff - k.last_seen", "recent level"),
+        Feature("log_scale", "ln(k.scale)", "recent level"),
+        Feature("age", f"least(k.age, {3 * frequency.season})", "age"),
+        Feature("horizon_ahead", "p.horizon", "horizon"),
+        *(
+            Feature(f"growth_{k}", _limited(f"k.growth_{k}"), "growth")
+            for k in (windows.short, windows.medium)
+        ),
+    ]
+
+
+def _limited(ratio: str) -> str:
+    """A ratio kept within limits; a missing one stays missing."""
+    low, high = GROWTH_LIMITS
+    return f"CASE WHEN {ratio} IS NOT NULL THEN least(greatest({ratio}, {low}), {high}) END"
+
+
+def _season(panel: PanelSpec) -> list[Feature]:
+    windows = WINDOWS[panel.frequency.every]
+    short, medium = windows.short, windows.medium
+    names = [f"year_ago_{_signed(-k)}" for k in (-2, -1, 0, 1, 2)]
+    names += [f"around_{years}_{width}" for years in (1, 2) for width in ("narrow", "wide")]
+    names += [f"cycle_{j}" for j in range(4)] if panel.frequency.cycle > 1 else []
+    found = [Feature(name, f"r.{name} / k.scale", "season") for name in names]
+    own_shape = _limited("r.around_1_narrow / nullif(k.mean_last_year, 0)")
+    older_shape = _limited("r.around_2_narrow / nullif(k.mean_two_years_ago, 0)")
+    return [
+        *found,
+        Feature("year_ago_grown", f"r.year_ago_same * {_limited(f'k.growth_{medium}')} / k.scale", "season"),
+        Feature("around_grown", f"r.around_1_narrow * {_limited(f'k.growth_{short}')} / k.scale", "season"),
+        Feature("recent_shaped", f"k.mean_{windows.means[0]} * {own_shape} / k.scale", "season"),
+        Feature("recent_shaped_older", f"k.mean_{windows.means[0]} * {older_shape} / k.scale", "season"),
+    ]
+
+
+def _level(frequency: Frequency, level: str) -> list[Feature]:
+    windows = WINDOWS[frequency.every]
+    at_cutoff, at_target = f"c_{level}", f"t_{level}"
+    found = [
+        Feature(f"{level}_growth_{k}", _limited(f"{at_cutoff}.growth_{k}"), f"{level} growth")
+        for k in (windows.short, windows.medium)
+    ]
+    for years in (1, 2):
+        shape = _limited(f"{at_target}.around_{years} / nullif({at_cutoff}.base_{years}, 0)")
+        found.append(Feature(f"{level}_shape_{years}", shape, f"{level} season"))
+        shaped = f"k.mean_{windows.means[0]} * {shape} / k.scale"
+        found.append(Feature(f"recent_{level}_shape_{years}", shaped, f"{level} season"))
+    grown = f"r.around_1_narrow * {_limited(f'{at_cutoff}.growth_{windows.short}')} / k.scale"
+    return [
+        *found,
+        Feature(f"around_{level}_grown", grown, f"{level} growth"),
+        Feature(f"{level}_code", f"s.{level}_id", level),
+    ]
+
+
+def _calendar() -> list[Feature]:
+    names = (
+        "season_sin season_cos month holidays holidays_before holidays_after holidays_last_year "
+        "days_to_year_end"
+    )
+    return [Feature(name, f"calendar.{name}", "calendar") for name in names.split()]
+
+
+def _attributes(panel: PanelSpec) -> list[Feature]:
+    columns = [column for table in panel.static for column in table.columns]
+    return [
+        Feature(f"attribute_{column.name}", f"s.{column.name}", "attributes")
+        for column in columns
+        if column.name not in panel.level_names
+    ]
+
+
+def _covariates(panel: PanelSpec) -> list[Feature]:
+    found = []
+    for table in panel.covariates:
+        for column in table.columns:
+            if column.type != "text":
+                sql = f"CAST(v_{table.name}.{column.name} AS DOUBLE)"
+                found.append(Feature(f"known_{column.name}", sql, "known ahead"))
+    return found
+
+
+def _covariate_join(panel: PanelSpec, table: CovariateTable) -> str:
+    on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]
+    return f"LEFT JOIN cleaned.{table.name} AS v_{table.name} ON {' AND '.join(on)}"
+
+
+def feature_names(panel: PanelSpec) -> list[str]:
+    """Names of the features, in the order of the columns."""
+    return [feature.name for feature in features(panel)]
+
+
+def feature_groups(panel: PanelSpec) -> dict[str, str]:
+    """The group of each feature, by which forecasts are explained."""
+    return {feature.name: feature.group for feature in features(panel)}
+
+
+def check_row_columns(columns: Sequence[str], expected: Sequence[str]) -> None:
+    """Make sure that rows have the features a model was trained on, in that order.
+
+    Raises:
+        ValueError: With the missing and the unexpected ones.
+    """
+    if list(columns) != list(expected):
+        missing, extra = set(expected) - set(columns), set(columns) - set(expected)
+        raise ValueError(
+            f"The rows do not have the features of the model (missing: {sorted(missing)}, "
+            f"unexpected: {sorted(extra)}). Train the model again with this release."
+        )

@@ -1,0 +1,30 @@
+"""Candidate models behind one small interface.
+
+What belongs here: the interface (base.py), one module for each family, and the registry below; a new
+candidate is one class and one line in it. What does not: choosing among them (core/holdout.py) and
+tracking (storage/registry.py).
+"""
+
+from turnover_assets.core.models.base import Candidate, Rows
+from turnover_assets.core.models.boosting import HistogramBoosting, XGBoost
+from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
+from turnover_assets.errors import UnknownNameError
+
+CANDIDATES: tuple[type[Candidate], ...] = (SeasonalNaive, SeasonalNaiveGrowth, HistogramBoosting, XGBoost)
+
+BASELINE = SeasonalNaive.name
+
+
+def candidate_class(name: str) -> type[Candidate]:
+    """The candidate of that name.
+
+    Raises:
+        UnknownNameError: There is none; the message lists those there are.
+    """
+    for candidate in CANDIDATES:
+        if candidate.name == name:
+            return candidate
+    raise UnknownNameError("candidate model", name, [candidate.name for candidate in CANDIDATES])
+
+
+__all__ = ["BASELINE", "CANDIDATES", "Candidate", "Rows", "candidate_class"]

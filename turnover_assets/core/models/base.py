@@ -1,0 +1,103 @@
+"""The interface of a candidate model, and the rows it is given.
+
+What belongs here: what all candidates share. What does not: any one model.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block of n feature rows.
+
+    Attributes:
+        identity: Shape (n, 7): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `actual`, `reported`, the
+            last three in units of the target; `actual` and `reported` are NaN where not known.
+        x: Shape (n, f), float32: the features; NaN where missing.
+        names: Names of the f features.
+    """
+
+    identity: pd.DataFrame
+    x: Floats
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+    def column(self, name: str) -> Floats:
+        """One feature, shape (n,), float64."""
+        return self.x[:, self.names.index(name)].astype(np.float64)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Rows":
+        """The rows for which the mask, shape (n,), is true."""
+        return Rows(self.identity[mask].reset_index(drop=True), self.x[mask], self.names)
+
+    @property
+    def scale(self) -> Floats:
+        """Scale of each row's series, units of the target, shape (n,)."""
+        return self.identity["scale"].to_numpy(np.float64)
+
+    @property
+    def actual(self) -> Floats:
+        """Adjusted value at the target period, units of the target, NaN where not known, shape (n,)."""
+        return self.identity["actual"].to_numpy(np.float64)
+
+
+class Candidate(ABC):
+    """A model that may become champion.
+
+    Predictions are in units of the target and may be negative; whoever publishes clips them.
+
+    Attributes:
+        name: Name in the registry, in tables and in files.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
+        """Learn from rows whose `actual` is known."""
+
+    @abstractmethod
+    def predict(self, rows: Rows) -> Floats:
+        """Forecasts, units of the target, shape (n,)."""
+
+    @abstractmethod
+    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
+        """Contributions of feature groups.
+
+        Args:
+            rows: n rows.
+            groups: Group of each feature name.
+
+        Returns:
+            Shape (n, number of groups + 1), units of the target: a column `base` and one for each group;
+            a row adds up to its prediction.
+        """
+
+    @abstractmethod
+    def importance(self, names: Sequence[str]) -> pd.Series:
+        """Share of each feature in what the model does, adding up to 1; empty where it has none."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, str | int | float]:
+        """Hyper-parameters, for the record."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the model's files into an existing folder, without pickle."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what save wrote."""

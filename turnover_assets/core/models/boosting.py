@@ -1,0 +1,201 @@
+"""Gradient boosted trees on scaled targets, absolute error weighted by the scale.
+
+What belongs here: the two boosting candidates and how each is stored without pickle. Weighting the
+absolute error of `value / scale` by `scale` makes the loss the absolute error in units of the target,
+which is what WAPE counts.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import skops.io
+import xgboost
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+from turnover_assets.core.features import check_row_columns
+from turnover_assets.core.models.base import Candidate, Floats, Rows
+
+# Types that a stored scikit-learn model of ours may hold, and no others (never read from the file).
+SKOPS_TRUSTED = (
+    "numpy.dtype",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.loss.AbsoluteError",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
+
+
+class XGBoost(Candidate):
+    """A global xgboost model."""
+
+    name = "xgboost"
+    ROUNDS = 400
+    PARAMETERS: Mapping[str, str | int | float] = {
+        "objective": "reg:absoluteerror",
+        "tree_method": "hist",
+        "learning_rate": 0.05,
+        "max_depth": 8,
+        "min_child_weight": 10.0,
+        "subsample": 0.7,
+        "colsample_bytree": 0.6,
+        "reg_lambda": 1.0,
+        "max_bin": 128,
+    }
+
+    def __init__(self, booster: xgboost.Booster | None = None) -> None:
+        self._booster = booster
+
+    def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
+        """See Candidate."""
+        data = xgboost.QuantileDMatrix(
+            rows.x,
+            label=rows.actual / rows.scale,
+            weight=rows.scale,
+            feature_names=list(rows.names),
+            max_bin=int(self.PARAMETERS["max_bin"]),
+            nthread=threads,
+        )
+        settings = {**self.PARAMETERS, "seed": seed, "nthread": threads}
+        self._booster = xgboost.train(settings, data, num_boost_round=self.ROUNDS)
+        return self
+
+    def predict(self, rows: Rows) -> Floats:
+        """See Candidate."""
+        predicted: Floats = self._fitted.predict(self._matrix(rows))
+        return predicted.astype(np.float64) * rows.scale
+
+    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
+        """See Candidate; tree SHAP values of Lundberg et al. (2020), as xgboost computes them."""
+        values = self._fitted.predict(self._matrix(rows), pred_contribs=True)
+        table = pd.DataFrame(values[:, :-1] * rows.scale[:, None], columns=list(rows.names))
+        grouped = table.T.groupby(table.columns.map(groups)).sum().T
+        grouped.insert(0, "base", values[:, -1] * rows.scale)
+        return grouped
+
+    def importance(self, names: Sequence[str]) -> pd.Series:
+        """See Candidate; total gain."""
+        gain = pd.Series(self._fitted.get_score(importance_type="total_gain"), dtype=float)
+        return (gain.reindex(list(names), fill_value=0.0) / max(gain.sum(), 1e-12)).sort_values(
+            ascending=False
+        )
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """See Candidate."""
+        return {**self.PARAMETERS, "rounds": self.ROUNDS}
+
+    def save(self, folder: Path) -> None:
+        """See Candidate."""
+        self._fitted.save_model(folder / "model.ubj")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """See Candidate."""
+        booster = xgboost.Booster()
+        booster.load_model(folder / "model.ubj")
+        return cls(booster)
+
+    @property
+    def _fitted(self) -> xgboost.Booster:
+        if self._booster is None:
+            raise ValueError("the model has not been fitted; call fit or load first")
+        return self._booster
+
+    def _matrix(self, rows: Rows) -> xgboost.DMatrix:
+        check_row_columns(rows.names, self._fitted.feature_names or ())
+        return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
+
+
+class HistogramBoosting(Candidate):
+    """scikit-learn's histogram gradient boosting."""
+
+    name = "histogram_boosting"
+    PARAMETERS: Mapping[str, Any] = {
+        "loss": "absolute_error",
+        "learning_rate": 0.1,
+        "max_iter": 150,
+        "max_leaf_nodes": 63,
+        "min_samples_leaf": 50,
+        "l2_regularization": 1.0,
+        "early_stopping": False,
+    }
+
+    def __init__(self, model: HistGradientBoostingRegressor | None = None, names: Sequence[str] = ()) -> None:
+        self._model, self._names = model, tuple(names)
+        self._reference: Floats = np.empty(0)
+
+    def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
+        """See Candidate."""
+        self._model = HistGradientBoostingRegressor(**self.PARAMETERS, random_state=seed)
+        self._names = rows.names
+        with np.errstate(all="ignore"):
+            self._reference = np.nanmedian(rows.x[:: max(1, len(rows) // 20_000)], axis=0)
+        with threadpool_limits(limits=threads, user_api="openmp"):
+            self._model.fit(rows.x, rows.actual / rows.scale, sample_weight=rows.scale)
+        return self
+
+    def predict(self, rows: Rows) -> Floats:
+        """See Candidate."""
+        check_row_columns(rows.names, self._names)
+        return self._scaled(rows.x) * rows.scale
+
+    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
+        """See Candidate.
+
+        The model has no SHAP of its own, so the groups are moved one after the other from a typical row's
+        values (medians) to the row's own, and what each step changes is its contribution.
+        """
+        check_row_columns(rows.names, self._names)
+        x = np.tile(self._reference.astype(np.float32), (len(rows), 1))
+        before = self._scaled(x)
+        table = {"base": before * rows.scale}
+        for group in sorted(set(groups.values())):
+            members = [i for i, name in enumerate(rows.names) if groups[name] == group]
+            x[:, members] = rows.x[:, members]
+            after = self._scaled(x)
+            table[group], before = (after - before) * rows.scale, after
+        return pd.DataFrame(table)
+
+    def importance(self, names: Sequence[str]) -> pd.Series:
+        """See Candidate; total gain of the splits."""
+        gain = np.zeros(len(names))
+        for (tree,) in self._fitted._predictors:
+            splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+            np.add.at(gain, splits["feature_idx"].astype(int), np.maximum(splits["gain"], 0.0))
+        return pd.Series(gain / max(gain.sum(), 1e-12), index=list(names)).sort_values(ascending=False)
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """See Candidate."""
+        return dict(self.PARAMETERS)
+
+    def save(self, folder: Path) -> None:
+        """See Candidate."""
+        skops.io.dump(self._fitted, folder / "model.skops")
+        facts = {
+            "names": self._names,
+            "reference": [None if np.isnan(v) else float(v) for v in self._reference],
+        }
+        (folder / "features.json").write_text(json.dumps(facts))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
+        facts = json.loads((folder / "features.json").read_text())
+        found = cls(skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED)), facts["names"])
+        found._reference = np.array([np.nan if v is None else v for v in facts["reference"]])
+        return found
+
+    @property
+    def _fitted(self) -> HistGradientBoostingRegressor:
+        if self._model is None:
+            raise ValueError("the model has not been fitted; call fit or load first")
+        return self._model
+
+    def _scaled(self, x: Floats) -> Floats:
+        predicted: Floats = self._fitted.predict(x)
+        return predicted

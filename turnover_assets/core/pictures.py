@@ -1,0 +1,164 @@
+"""Pictures for people: small PNGs of tables, made without a display.
+
+What belongs here: one function a picture, data in, PNG bytes out. What does not: where they are shown.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+LARGEST = 8
+
+
+def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
+
+
+def _amounts(axes: Axes) -> None:
+    """Label the vertical axis with short amounts: 1.2M, 350k."""
+
+    def short(value: float, _: object) -> str:
+        for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:g}{unit}"
+        return f"{value:g}"
+
+    axes.yaxis.set_major_formatter(FuncFormatter(short))
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+
+
+def _largest(table: pd.DataFrame, level: str, target: str) -> list[object]:
+    totals = table.groupby(level)[target].sum().sort_values(ascending=False)
+    return list(totals.index[:LARGEST])
+
+
+def history(table: pd.DataFrame, time: str, level: str, target: str) -> bytes:
+    """The target by period, a line for each of the largest members of a level."""
+    figure, axes = _figure(f"{target.capitalize()} by {level} and {time}, as reported")
+    for member, colour in zip(_largest(table, level, target), COLOURS, strict=False):
+        own = table[table[level] == member]
+        axes.plot(own[time], own[target], color=colour, linewidth=1.2, label=str(member))
+    _amounts(axes)
+    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, loc="upper left", ncols=4)
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
+    return _png(figure)
+
+
+def forecast(
+    past: pd.DataFrame, ahead: pd.DataFrame, time: str, target: str, last_year: pd.DataFrame
+) -> bytes:
+    """Total history, the forecast, and the same periods of last year.
+
+    Args:
+        past: Columns time and target: totals by period, the recent part.
+        ahead: Columns time and `forecast`: totals by period ahead.
+        time: Name of the time column.
+        target: Name of the target column.
+        last_year: Columns time and target, already moved to the periods ahead.
+    """
+    figure, axes = _figure(f"Total {target}: history and forecast")
+    axes.plot(past[time], past[target], color=COLOURS[0], linewidth=1.4, label="reported")
+    joined = pd.concat(
+        [past.tail(1).rename(columns={target: "forecast"})[[time, "forecast"]], ahead[[time, "forecast"]]]
+    )
+    axes.plot(
+        joined[time],
+        joined["forecast"],
+        color=COLOURS[1],
+        linewidth=2,
+        marker="o",
+        markersize=3,
+        label="forecast",
+    )
+    if len(last_year):
+        axes.plot(
+            last_year[time],
+            last_year[target],
+            color="0.55",
+            linewidth=1,
+            linestyle="--",
+            label="same periods last year",
+        )
+    _amounts(axes)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    return _png(figure)
+
+
+def importance(shares: pd.Series, count: int = 15) -> bytes:
+    """The most important features, as shares of the whole."""
+    top = shares.head(count)[::-1]
+    figure, axes = _figure("What the model looks at", height=3.6)
+    axes.barh([name.replace("_", " ") for name in top.index], top.to_numpy(), color=COLOURS[0])
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return _png(figure)
+
+
+def scores(table: pd.DataFrame) -> bytes:
+    """WAPE of each candidate on the holdout, the chosen one marked."""
+    ordered = table.sort_values("wape", ascending=False)
+    figure, axes = _figure("WAPE on the holdout (lower is better)", height=2.4)
+    colours = [COLOURS[1] if chosen else "0.7" for chosen in ordered["chosen"]]
+    bars = axes.barh([name.replace("_", " ") for name in ordered["model"]], ordered["wape"], color=colours)
+    axes.bar_label(bars, labels=[f"{value:.1%}" for value in ordered["wape"]], fontsize=8, padding=3)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlim(right=float(ordered["wape"].max()) * 1.15)
+    return _png(figure)
+
+
+def profile(table: pd.DataFrame, level: str) -> bytes:
+    """Seasonal profile of the members of a level: index by week of the year, peaks marked."""
+    members: Sequence[object] = list(table[level].unique())[:LARGEST]
+    figure, axes = _figure(f"Season by {level} (1 is an average week; dots are peak weeks)")
+    for member, colour in zip(members, COLOURS, strict=False):
+        own = table[table[level] == member]
+        axes.plot(own["week_of_year"], own["index"], color=colour, linewidth=1.2, label=str(member))
+        peaks = own[own["peak"]]
+        axes.scatter(peaks["week_of_year"], peaks["index"], color=colour, s=18, zorder=3)
+    axes.axhline(1.0, color="0.6", linewidth=0.6)
+    axes.set_xlabel("week of the year", fontsize=8)
+    axes.set_xticks(np.arange(1, 53, 4))
+    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, ncols=4)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    return _png(figure)
+
+
+def monthly(table: pd.DataFrame, level: str, target: str) -> bytes:
+    """The target by calendar year, a group of bars for each of the largest members of a level."""
+    years = table.drop_duplicates(["year", level])[["year", level, f"{target}_year"]]
+    members = _largest(table, level, target)
+    figure, axes = _figure(f"{target.capitalize()} by {level} and calendar year, as reported")
+    width = 0.8 / max(1, len(members))
+    for i, (member, colour) in enumerate(zip(members, COLOURS, strict=False)):
+        own = years[years[level] == member]
+        axes.bar(
+            own["year"] + (i - (len(members) - 1) / 2) * width,
+            own[f"{target}_year"],
+            width * 0.92,
+            color=colour,
+            label=str(member),
+        )
+    axes.set_xticks(sorted(years["year"].unique()))
+    _amounts(axes)
+    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, ncols=4)
+    return _png(figure)

@@ -1,0 +1,261 @@
+"""Landing: from files in a folder to raw rows and a manifest in the warehouse.
+
+What belongs here: listing a folder, fingerprints, the manifest raw.files, and the raw tables. What does
+not: the content of a file (reader.py) and judging rows (core/cleaning.py). A user's file is only ever
+read: never moved, renamed, changed or deleted.
+
+Invariants:
+    - raw rows and their manifest row are written in one transaction;
+    - one content (SHA-256) is accepted once, under whatever name it comes;
+    - what is refused has a manifest row with the reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import pandas as pd
+
+from turnover_assets.errors import TurnoverError, UnreadableFileError
+from turnover_assets.panel import PanelSpec
+from turnover_assets.storage.reader import fingerprint, read_batches, read_head
+from turnover_assets.storage.warehouse import Warehouse
+
+FILES = "raw.files"
+READER_VERSION = "1"  # raise it when a file refused before may be readable now
+UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".swp", "~")
+Status = Literal["accepted", "refused"]
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file found in a landing folder.
+
+    Attributes:
+        path: Where it is.
+        name: Its path inside the landing folder, with forward slashes.
+        digest: SHA-256 of its content, hexadecimal.
+    """
+
+    path: Path
+    name: str
+    digest: str
+
+    @property
+    def partition_key(self) -> str:
+        """Name and content in one text, unique for a content under a name."""
+        safe = "".join(c if c.isprintable() else "?" for c in self.name).replace("...", "…")
+        return f"{safe}@{self.digest[:12]}"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What became of a landed file: one row of the manifest.
+
+    Attributes:
+        digest: SHA-256 of the content.
+        name: Name under which it was first seen.
+        status: `accepted` or `refused`.
+        table: The panel table it fits, None where refused before that was known.
+        rows: Rows landed.
+        reason: Why it was refused; None where accepted.
+    """
+
+    digest: str
+    name: str
+    status: Status
+    table: str | None
+    rows: int
+    reason: str | None
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Files of a landing folder and its subfolders, by name; hidden and unfinished ones left out.
+
+    Raises:
+        TurnoverError: The folder is missing or cannot be listed (never an empty list instead).
+    """
+    try:
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        next(iter(folder.iterdir()), None)  # rglob gives nothing where the folder cannot be read
+    except OSError as error:
+        raise TurnoverError(
+            f"The landing folder {folder} cannot be listed ({error.strerror}). "
+            "Check the path and its permissions."
+        ) from None
+    return sorted(path for path in found if _is_finished(path.relative_to(folder)))
+
+
+def _is_finished(relative: Path) -> bool:
+    hidden = any(part.startswith(".") for part in relative.parts)
+    return not hidden and not relative.name.endswith(UNFINISHED_SUFFIXES)
+
+
+def scan(folder: Path) -> list[LandedFile]:
+    """Fingerprint every file of a landing folder, by name; a file that vanishes meanwhile is left out."""
+    landed = []
+    for path in list_folder(folder):
+        try:
+            digest = fingerprint(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            # Unreadable now: land() records why, under a digest that stands for name and problem.
+            digest = sha256(f"{path}:{error.strerror}".encode()).hexdigest()
+        landed.append(LandedFile(path, path.relative_to(folder).as_posix(), digest))
+    return landed
+
+
+def unseen(landed: Iterable[LandedFile], records: Iterable[FileRecord]) -> list[LandedFile]:
+    """The files whose content is not in the manifest yet, one for each content, by name."""
+    known = {record.digest for record in records}
+    new: dict[str, LandedFile] = {}
+    for file in sorted(landed, key=lambda file: file.name):
+        if file.digest not in known:
+            new.setdefault(file.digest, file)
+    return list(new.values())
+
+
+def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) -> FileRecord:
+    """Land one file: its rows and its manifest row, or its refusal with the reason.
+
+    Returns:
+        The manifest row; the earlier one where this content was accepted before.
+
+    Raises:
+        TurnoverError: The warehouse was built with another layout of the panel.
+    """
+    try:
+        with warehouse.transaction() as con:
+            prepare(con, panel)
+            earlier = find(con, file.digest)
+            if earlier and earlier.status == "accepted":
+                return earlier
+            record = _land_rows(con, panel, file)
+            _write_record(con, panel, file, record, run_id)
+    except UnreadableFileError as error:
+        record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason)
+        with warehouse.transaction() as con:
+            prepare(con, panel)
+            _write_record(con, panel, file, record, run_id)
+    return record
+
+
+def manifest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> list[FileRecord]:
+    """All files on record that need no further look, in the order they landed.
+
+    A refusal counts only under the panel and the reader that refused: after a change of either, the
+    file is new again.
+    """
+    prepare(con, panel)
+    rows = con.execute(
+        f"SELECT digest, name, status, table_name, row_count, reason FROM {FILES} "
+        "WHERE status = 'accepted' OR (panel_digest = ? AND reader_version = ?) ORDER BY file_no",
+        [panel.digest, READER_VERSION],
+    ).fetchall()
+    return [FileRecord(*row) for row in rows]
+
+
+def landed_version(records: Sequence[FileRecord], panel: PanelSpec) -> str:
+    """Fingerprint of what has been accepted, in the order it landed, and of the panel."""
+    accepted = "\n".join(record.digest for record in records if record.status == "accepted")
+    return sha256(f"{panel.digest}\n{accepted}".encode()).hexdigest()[:16]
+
+
+def files_table(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """The manifest as published: one row for each file, in the order they landed."""
+    return con.execute(
+        "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, delimiter, "
+        f"extra_columns, landed_at FROM {FILES} ORDER BY file_no"
+    ).df()
+
+
+def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
+    """Make the manifest and the raw tables where they are missing.
+
+    Raises:
+        TurnoverError: A raw table has other columns than the panel now asks for.
+    """
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {FILES} (file_no INTEGER PRIMARY KEY, digest VARCHAR UNIQUE NOT NULL, "
+        "name VARCHAR NOT NULL, path VARCHAR NOT NULL, status VARCHAR NOT NULL, table_name VARCHAR, "
+        "row_count BIGINT NOT NULL, reason VARCHAR, format VARCHAR, delimiter VARCHAR, "
+        "extra_columns VARCHAR[], panel_digest VARCHAR NOT NULL, reader_version VARCHAR NOT NULL, "
+        "landed_at TIMESTAMPTZ NOT NULL, run_id VARCHAR)"
+    )
+    for name, columns in panel.tables.items():
+        typed = ", ".join(f"{column} VARCHAR" for column in columns)
+        con.execute(
+            f"CREATE TABLE IF NOT EXISTS raw.{name} "
+            f"(file_no INTEGER NOT NULL, line BIGINT NOT NULL, {typed}, malformed VARCHAR)"
+        )
+        found = [row[0] for row in con.execute(f"DESCRIBE raw.{name}").fetchall()]
+        if found != ["file_no", "line", *columns, "malformed"]:
+            raise TurnoverError(
+                f"The warehouse holds raw.{name} with the columns {', '.join(found)}, but the panel "
+                f"{panel.name!r} asks for {', '.join(columns)}. Use the panel it was built with, or another "
+                "TURNOVER_HOME and land the files again."
+            )
+
+
+def find(con: duckdb.DuckDBPyConnection, digest: str) -> FileRecord | None:
+    """The manifest row of a content, if there is one."""
+    rows = con.execute(
+        f"SELECT digest, name, status, table_name, row_count, reason FROM {FILES} WHERE digest = ?", [digest]
+    ).fetchall()
+    return FileRecord(*rows[0]) if rows else None
+
+
+def _next_file_no(con: duckdb.DuckDBPyConnection) -> int:
+    return int(con.execute(f"SELECT coalesce(max(file_no), 0) + 1 FROM {FILES}").fetchall()[0][0])
+
+
+def _land_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile) -> FileRecord:
+    head = read_head(file.path, panel)
+    columns = ", ".join(("line", *panel.tables[head.table], "malformed"))
+    number, rows = _next_file_no(con), 0
+    for batch in read_batches(file.path, panel, head):
+        con.register("batch", batch)
+        con.execute(
+            f"INSERT INTO raw.{head.table} (file_no, {columns}) SELECT ?, {columns} FROM batch", [number]
+        )
+        con.unregister("batch")
+        rows += batch.num_rows
+    if fingerprint(file.path) != file.digest:
+        raise UnreadableFileError(
+            "it changed while it was being read; it is landed again once it holds still"
+        )
+    return FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
+
+
+def _write_record(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile, record: FileRecord, run_id: str
+) -> None:
+    """Write the manifest row under the number that its raw rows carry."""
+    number = _next_file_no(con)
+    con.execute(f"DELETE FROM {FILES} WHERE digest = ? AND status = 'refused'", [record.digest])
+    head = read_head(file.path, panel) if record.status == "accepted" else None
+    con.execute(
+        f"INSERT INTO {FILES} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            number,
+            record.digest,
+            record.name,
+            str(file.path),
+            record.status,
+            record.table,
+            record.rows,
+            record.reason,
+            head.format if head else None,
+            head.delimiter if head else None,
+            list(head.extra_columns) if head else None,
+            panel.digest,
+            READER_VERSION,
+            datetime.now(UTC),
+            run_id,
+        ],
+    )

@@ -1,0 +1,205 @@
+"""Published snapshots: immutable folders of Parquet files, and the CURRENT pointer to one of them.
+
+What belongs here: writing a snapshot whole or not at all, moving the pointer, reading through it. What
+does not: what the tables say. Readers use this module and never open the warehouse.
+
+Invariants:
+    - a snapshot folder has its final name only once every file in it is on disk;
+    - CURRENT is replaced in one step, after that, and names a whole snapshot at any moment;
+    - a published snapshot is never changed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import pandas as pd
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameError
+
+CURRENT = "CURRENT"
+FACTS = "snapshot.json"
+PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published snapshot.
+
+    Attributes:
+        folder: Its folder.
+        facts: What snapshot.json says: `id`, `created_at`, `cutoff`, versions, and `tables` with rows and
+            SHA-256 of each file.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The snapshot's id, which is also its folder's name."""
+        return self.folder.name
+
+    def path(self, table: str) -> Path:
+        """File of a published table.
+
+        Raises:
+            UnknownNameError: There is no such table; the message lists those there are.
+        """
+        if table not in self.facts["tables"]:
+            raise UnknownNameError("published table", table, list(self.facts["tables"]))
+        return self.folder / f"{table}.parquet"
+
+    def read(self, table: str) -> pd.DataFrame:
+        """A published table, whole."""
+        return pq.read_table(self.path(table)).to_pandas()
+
+    def export(self, table: str, target: Any, file_format: str) -> None:
+        """Write a table to a path or a binary stream, as `csv` or `parquet`, in bounded memory."""
+        with pq.ParquetFile(self.path(table)) as source:
+            writer = (
+                pa_csv.CSVWriter(target, source.schema_arrow)
+                if file_format == "csv"
+                else pq.ParquetWriter(target, source.schema_arrow)
+            )
+            with writer:
+                for batch in source.iter_batches():
+                    writer.write_batch(batch)
+
+
+def current(published: Path) -> Snapshot:
+    """The snapshot that CURRENT names.
+
+    Raises:
+        NoSnapshotError: Nothing is published, or what CURRENT names is not there.
+    """
+    try:
+        name = (published / CURRENT).read_text("utf-8").strip()
+    except FileNotFoundError:
+        raise NoSnapshotError(
+            f"Nothing has been published in {published} yet. Run `turnover run` first, or point "
+            "TURNOVER_HOME to another data home."
+        ) from None
+    except OSError as error:
+        raise NoSnapshotError(f"{published / CURRENT} cannot be read ({error.strerror}).") from None
+    return read_snapshot(published, name)
+
+
+def read_snapshot(published: Path, name: str) -> Snapshot:
+    """A snapshot by its id.
+
+    Raises:
+        NoSnapshotError: It is not there, or its facts cannot be read.
+    """
+    folder = published / name
+    try:
+        facts = json.loads((folder / FACTS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise NoSnapshotError(
+            f"The published snapshot {name!r} in {published} cannot be read ({error}). "
+            "Run `turnover run` to publish a new one."
+        ) from None
+    return Snapshot(folder, facts)
+
+
+def find_current(published: Path) -> Snapshot | None:
+    """Like current, but None where nothing whole is published."""
+    try:
+        return current(published)
+    except NoSnapshotError:
+        return None
+
+
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    published: Path,
+    queries: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> Snapshot:
+    """Write a new snapshot and make it current.
+
+    Args:
+        con: Connection to the tables; a query's result is copied without passing through memory.
+        published: Folder of the snapshots.
+        queries: For each published table the SQL that makes it.
+        facts: Versions and other facts to keep beside the tables; must have `cutoff`.
+
+    Raises:
+        PublishError: It could not be written; what was current stays so and nothing partial is left.
+    """
+    created = datetime.now(UTC)
+    name = f"{facts['cutoff']}_{created:%Y%m%dT%H%M%S}_{uuid4().hex[:6]}"
+    partial = published / f"{PARTIAL}{name}"
+    try:
+        partial.mkdir(parents=True)
+        tables = {table: _write_table(con, partial, table, query) for table, query in queries.items()}
+        whole = {"id": name, "created_at": created.isoformat(), **facts, "tables": tables}
+        (partial / FACTS).write_text(json.dumps(whole, indent=2, default=str), "utf-8")
+        _sync(partial / FACTS, partial)
+        partial.rename(published / name)
+        _point(published, name)
+    except (OSError, duckdb.IOException) as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise PublishError(
+            f"The snapshot could not be written to {published}: {problem}. The one published before stays "
+            "current and nothing was lost; make room or permit writing there, then run again."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_snapshot(published, name)
+
+
+def _write_table(con: duckdb.DuckDBPyConnection, folder: Path, table: str, query: str) -> dict[str, Any]:
+    path = folder / f"{table}.parquet"
+    con.execute(
+        f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
+    )
+    _sync(path)
+    with path.open("rb") as stream:
+        digest = file_digest(stream, "sha256").hexdigest()
+    return {"rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _point(published: Path, name: str) -> None:
+    """Move CURRENT in one step."""
+    fresh = published / f"{PARTIAL}{CURRENT}-{uuid4().hex[:6]}"
+    try:
+        fresh.write_text(f"{name}\n", "utf-8")
+        _sync(fresh)
+        fresh.replace(published / CURRENT)
+        _sync(published)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _sync(*paths: Path) -> None:
+    """Make sure that what was written is on disk, for files and for folders."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def prune(published: Path, keep: int) -> list[str]:
+    """Remove the oldest snapshots beyond `keep`, never the current one; returns what was removed."""
+    now = find_current(published)
+    found = sorted(
+        (folder for folder in published.iterdir() if (folder / FACTS).is_file()),
+        key=lambda folder: folder.stat().st_mtime,
+    )
+    old = [folder for folder in found[: max(0, len(found) - keep)] if now is None or folder != now.folder]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder.name for folder in old]

@@ -1,0 +1,137 @@
+"""The DuckDB warehouse and its one writer.
+
+What belongs here: opening the file under the lock, transactions, the schema version. What does not: any
+table's content; assets and core/ define those. Nothing else in the package opens the file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
+
+SCHEMA_VERSION = 1
+SCHEMAS = ("raw", "cleaned", "features", "forecasts", "reports", "meta")
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """The one DuckDB file of a data home.
+
+    DuckDB lets a single process open the file, even to read. So every use is short and under a file
+    lock, and others wait for it instead of failing.
+
+    Attributes:
+        path: The DuckDB file; made at first use.
+        threads: Threads DuckDB may use.
+        memory_limit: DuckDB's memory limit, for example `4GB`.
+        lock_timeout_seconds: How long to wait for another process.
+    """
+
+    path: Path
+    threads: int = 2
+    memory_limit: str = "4GB"
+    lock_timeout_seconds: float = 900.0
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction: committed where the block ends, rolled back where it raises.
+
+        Raises:
+            WarehouseBusyError: Another process kept the lock for too long.
+            HomeError: The folder cannot be written, or is full.
+        """
+        with self._lock(), self._connection() as con:
+            con.execute("BEGIN TRANSACTION")
+            try:
+                yield con
+                con.execute("COMMIT")
+            except BaseException as error:
+                _roll_back(con)
+                if isinstance(error, duckdb.IOException):
+                    raise self._refused(str(error)) from error
+                raise
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        lock = FileLock(self.path.with_suffix(".lock"), timeout=self.lock_timeout_seconds)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise WarehouseBusyError(self.path, self.lock_timeout_seconds) from None
+        except OSError as error:
+            raise self._refused(str(error.strerror)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": self.threads,
+            "memory_limit": self.memory_limit,
+            "temp_directory": str(self.path.parent / "tmp"),
+            "preserve_insertion_order": True,
+        }
+        try:
+            con = duckdb.connect(str(self.path), config=config)
+        except duckdb.IOException as error:
+            raise self._refused(str(error)) from error
+        try:
+            _prepare(con, self.path)
+            yield con
+        finally:
+            con.close()
+
+    def _refused(self, problem: str) -> HomeError:
+        return HomeError(
+            self.path.parent,
+            problem,
+            "Nothing was changed. Check that the folder can be written and has space, then run again.",
+        )
+
+
+def _roll_back(con: duckdb.DuckDBPyConnection) -> None:
+    try:
+        con.execute("ROLLBACK")
+    except duckdb.Error:  # the connection is beyond use; closing it discards the transaction
+        return
+
+
+def _prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Make the schemas at first use; refuse a file made by a newer release."""
+    known = con.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'meta' AND table_name = 'schema'"
+    ).fetchall()[0][0]
+    if not known:
+        for schema in SCHEMAS:
+            con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        con.execute("CREATE TABLE meta.schema AS SELECT ? AS version", [SCHEMA_VERSION])
+        return
+    version = con.execute("SELECT max(version) FROM meta.schema").fetchall()[0][0]
+    if version > SCHEMA_VERSION:
+        raise TurnoverError(
+            f"The warehouse {path} was written by a newer release (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}). Use that release, or another TURNOVER_HOME."
+        )
+
+
+def row_count(con: duckdb.DuckDBPyConnection, table: str) -> int:
+    """Rows of a table, named as schema.table."""
+    return int(con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def has_table(con: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether a table, named as schema.table, is there."""
+    schema, _, name = table.partition(".")
+    found = con.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+        [schema, name],
+    ).fetchall()
+    return bool(found[0][0])
