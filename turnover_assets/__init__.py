@@ -1,3 +1,9 @@
 """Weekly turnover forecasts per store and department, as a Dagster asset platform."""
 
+import os
+
 __version__ = "0.1.0"
+
+# OpenMP's threads spin while they wait for each other. On a machine that has other work too, training
+# then takes ten times as long; asked to sleep instead, they lose nothing. Read once, when OpenMP loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

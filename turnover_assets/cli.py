@@ -1,0 +1,195 @@
+"""The `turnover` command.
+
+What belongs here: arguments, progress and tables for people, exit codes. What does not: the work, which is
+imported when a command needs it so that `--help` answers at once. Progress goes to stderr, data to stdout.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from turnover_assets import __version__
+from turnover_assets.errors import TurnoverError
+
+if TYPE_CHECKING:
+    from turnover_assets.runner import Outcome
+    from turnover_assets.settings import Settings
+
+app = typer.Typer(
+    help="Weekly turnover forecasts per store and department.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+err = Console(stderr=True, highlight=False)
+
+
+class ExportFormat(StrEnum):
+    """File formats of exported tables."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Print an error of ours as its message alone, and end with exit code 1."""
+    try:
+        yield
+    except TurnoverError as error:
+        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        err.print("Stopped. What had landed and was published stays; run again to go on.")
+        raise typer.Exit(130) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"turnover-assets {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Weekly turnover forecasts per store and department.
+
+    TURNOVER_HOME (default ./var) holds everything the platform writes; TURNOVER_PANEL names a panel file.
+    """
+
+
+@app.command()
+def run(
+    landing: Annotated[
+        Path | None, typer.Option(help="Folder with the files; default: landing/ in the home.")
+    ] = None,
+) -> None:
+    """Bring everything up to date: land what is new, refresh what is stale, publish."""
+    from turnover_assets.settings import load_settings
+
+    with _plain_errors():
+        settings = load_settings()
+        _run(settings, landing or settings.landing_path)
+
+
+@app.command()
+def demo(
+    defects: Annotated[bool, typer.Option(help="Plant the defects that real feeds contain.")] = False,
+) -> None:
+    """Write a synthetic retailer into the home and run on it."""
+    from turnover_assets.settings import load_settings
+
+    with _plain_errors():
+        settings = load_settings()
+        folder = settings.home.absolute() / "demo"
+        _write_sample(folder, stores=30, departments=4, weeks=170, seed=7, defects=defects)
+        _run(settings, folder)
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Option(help="Folder to write into; it is made.")],
+    stores: Annotated[int, typer.Option(min=1, help="Stores.")] = 30,
+    departments: Annotated[int, typer.Option(min=1, help="Departments.")] = 4,
+    weeks: Annotated[int, typer.Option(min=1, help="Weeks of history.")] = 170,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 7,
+    defects: Annotated[bool, typer.Option(help="Plant the defects that real feeds contain.")] = False,
+) -> None:
+    """Write a synthetic retailer's files."""
+    with _plain_errors():
+        _write_sample(output, stores=stores, departments=departments, weeks=weeks, seed=seed, defects=defects)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Published table, for example forecasts.")],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="File format.")
+    ] = ExportFormat.CSV,
+    output: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+) -> None:
+    """Write a published table to a file or to standard output."""
+    from turnover_assets.settings import load_settings
+    from turnover_assets.storage.snapshots import current
+
+    with _plain_errors():
+        snapshot = current(load_settings().published_path)
+        snapshot.path(name)
+        if output is None:
+            snapshot.export(name, sys.stdout.buffer, file_format.value)
+            return
+        try:
+            fresh = output.with_name(f".{output.name}.partial")
+            snapshot.export(name, str(fresh), file_format.value)
+            fresh.replace(output)
+        except OSError as error:
+            raise TurnoverError(f"{output} cannot be written ({error.strerror or error}).") from error
+        err.print(f"{name} as of {snapshot.facts['cutoff']} written to {output}")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page, on loopback only.")] = 3000,
+) -> None:
+    """Start Dagster's web page and daemon on loopback, with all sensors switched on."""
+    from turnover_assets.settings import load_settings
+    from turnover_assets.storage.home import prepare_home
+    from turnover_assets.ui import serve
+
+    with _plain_errors():
+        settings = load_settings()
+        prepare_home(settings)
+        err.print(f"Dagster at http://127.0.0.1:{port} (Ctrl-C ends it)")
+        err.print(f"Drop files into {settings.landing_path}; they are landed and forecast by themselves.")
+        raise typer.Exit(serve(settings, port))
+
+
+def _write_sample(
+    folder: Path, *, stores: int, departments: int, weeks: int, seed: int, defects: bool
+) -> None:
+    from turnover_assets.core.samples import sample_files
+    from turnover_assets.core.synthetic import make_retailer
+    from turnover_assets.storage.sample import write_files
+
+    try:
+        retailer = make_retailer(stores=stores, departments=departments, weeks=weeks, seed=seed)
+        made = sample_files(retailer, recent_weeks=min(4, weeks - 1), defects=defects, seed=seed)
+    except ValueError as error:
+        raise TurnoverError(f"The sample cannot be made: {error}") from None
+    write_files(folder, {file.name: file.content for file in made.files})
+    err.print(f"Synthetic retailer: {stores} stores, {departments} departments, {weeks} weeks in {folder}")
+    for file in made.files:
+        if defects and file.note:
+            err.print(f"  {file.name}: {file.note}")
+
+
+def _run(settings: "Settings", folder: Path) -> None:
+    """Run, show what is going on, and account for it at the end."""
+    from turnover_assets.reporting import LiveProgress, print_outcome
+    from turnover_assets.runner import bring_up_to_date
+
+    with LiveProgress(err) as progress:
+        outcome = bring_up_to_date(settings, folder, progress)
+    print_outcome(err, settings, outcome)
+    if _nothing_could_be_done(outcome):
+        raise typer.Exit(1)
+
+
+def _nothing_could_be_done(outcome: "Outcome") -> bool:
+    """There were new files, but every one was refused and nothing else was to do."""
+    return bool(outcome.refused) and not outcome.accepted and not outcome.refreshed
+
+
+if __name__ == "__main__":
+    app()

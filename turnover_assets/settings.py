@@ -5,6 +5,7 @@ data home. What does not: what describes a retailer's data (panel.py).
 """
 
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ class Settings(BaseSettings):
         '/data/turnover/warehouse.duckdb'
     """
 
-    model_config = SettingsConfigDict(env_prefix="TURNOVER_", frozen=True, extra="forbid")
+    # An empty variable is one that is not set: compose files and CI write them so.
+    model_config = SettingsConfigDict(
+        env_prefix="TURNOVER_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
@@ -31,6 +35,7 @@ class Settings(BaseSettings):
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
     )
+    max_training_rows: int = Field(2_000_000, ge=1000, description="Upper bound of training rows.")
     threads: int = Field(2, ge=1, description="Threads for DuckDB and model training.")
     memory_limit: str = Field(
         "4GB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|TB|MiB|GiB|TiB)$", description="DuckDB's memory limit."
@@ -75,6 +80,12 @@ class Settings(BaseSettings):
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
         return load_panel(self.panel)
+
+    @property
+    def result_version(self) -> str:
+        """Fingerprint of the settings that change the published numbers."""
+        chosen = (self.training_share, self.max_training_rows, self.threads, self.seed, self.alive_periods)
+        return sha256(repr(chosen).encode()).hexdigest()[:12]
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for child processes.

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from turnover_assets.errors import UnreadableFileError
 from turnover_assets.panel import PanelSpec, default_panel, parse_panel
-from turnover_assets.storage import reader
+from turnover_assets.storage import _csv, reader
 from turnover_assets.storage.reader import FileHead, fingerprint, read_batches, read_head, recognise
 
 NAMES = ("day_id", "but_num_business_unit", "dpt_num_department", "turnover")
@@ -27,15 +27,6 @@ HEADER = ",".join(NAMES)
 GOOD = f"{HEADER}\n2017-06-10,53,88,635.47\n2017-06-10,154,117,1.62\n"
 PANEL = default_panel()
 VALUES = ("week", "store", "department", "turnover")
-
-
-@pytest.fixture
-def real_data() -> Path:
-    here = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("TURNOVER_TEST_DATA", here.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data in {folder}; set TURNOVER_TEST_DATA to its folder")
-    return folder
 
 
 @pytest.fixture
@@ -261,7 +252,7 @@ def test_blank_lines_quoted_line_ends_and_mixed_line_ends_keep_physical_line_num
 def test_lines_and_characters_across_blocks_stay_whole(
     land: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, end: str, block: int
 ) -> None:
-    monkeypatch.setattr(reader, "BLOCK_BYTES", block)
+    monkeypatch.setattr(_csv, "BLOCK_BYTES", block)
     path = land(end.join([HEADER, *(f"2017-06-10,{i},1,é€{'x' * i}" for i in range(20))]))
 
     rows = rows_of(path)
@@ -714,7 +705,7 @@ def test_what_was_written_is_read_back_with_its_line_numbers(
     path.write_bytes(gzip.compress(content) if packed else content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_BYTES", block)
+        patch.setattr(_csv, "BLOCK_BYTES", block)
         head, got = read(path)
 
     assert (head.delimiter, head.format) == (layout["delimiter"], "csv.gz" if packed else "csv")

@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from turnover_assets.core.synthetic import (
+from turnover_assets.core.samples import (
     HISTORY_FILE,
     PLACEHOLDER,
     STORES_FILE,
     PlantedDefect,
-    Retailer,
     Sample,
-    make_retailer,
     sample_files,
 )
+from turnover_assets.core.synthetic import Retailer, make_retailer
 from turnover_assets.panel import default_panel
 
 STORE, DEPARTMENT, WEEK = "but_num_business_unit", "dpt_num_department", "day_id"

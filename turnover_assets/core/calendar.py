@@ -84,11 +84,10 @@ def calendar_table(panel: PanelSpec, first: int, last: int) -> pd.DataFrame:
         `days_to_year_end` (days from the period's middle to the nearest 25 December, -182..183).
     """
     season, days = panel.frequency.season, panel.frequency.days
-    t = np.arange(first, last + 1)
-    start = pd.Timestamp(epoch(panel)) + pd.to_timedelta(t * days, unit="D")
+    t = range(first, last + 1)
+    start = pd.Timestamp(epoch(panel)) + pd.to_timedelta(np.array(t) * days, unit="D")
     middle = start + pd.Timedelta(days=(days - 1) // 2)
     counts = _holiday_counts(panel, first - season - 1, last + 1)
-    in_period = pd.Series(counts).reindex(range(first - season - 1, last + 2), fill_value=0)
     phase = 2 * np.pi * (middle.dayofyear.to_numpy() - 1) / 365.25
     return pd.DataFrame(
         {
@@ -96,10 +95,10 @@ def calendar_table(panel: PanelSpec, first: int, last: int) -> pd.DataFrame:
             "season_sin": np.sin(phase),
             "season_cos": np.cos(phase),
             "month": middle.month.to_numpy(),
-            "holidays": in_period.loc[t].to_numpy(),
-            "holidays_before": in_period.loc[t - 1].to_numpy(),
-            "holidays_after": in_period.loc[t + 1].to_numpy(),
-            "holidays_last_year": in_period.loc[t - season].to_numpy(),
+            "holidays": [counts[i] for i in t],
+            "holidays_before": [counts[i - 1] for i in t],
+            "holidays_after": [counts[i + 1] for i in t],
+            "holidays_last_year": [counts[i - season] for i in t],
             "days_to_year_end": _days_to_christmas(middle),
         }
     )
@@ -114,6 +113,10 @@ def _holiday_counts(panel: PanelSpec, first: int, last: int) -> Counter[int]:
 
 
 def _days_to_christmas(middle: pd.DatetimeIndex) -> np.ndarray:
-    christmas = pd.to_datetime({"year": middle.year, "month": 12, "day": 25})
-    ahead = (christmas.to_numpy() - middle.to_numpy()) / np.timedelta64(1, "D")
-    return np.where(ahead > 183, ahead - 365, ahead)
+    ahead, since = (_days_to_25_december(middle, middle.year - back) for back in (0, 1))
+    return np.where(ahead <= -since, ahead, since)
+
+
+def _days_to_25_december(middle: pd.DatetimeIndex, years: pd.Index) -> np.ndarray:
+    christmas = pd.to_datetime({"year": years, "month": 12, "day": 25})
+    return np.asarray((christmas.to_numpy() - middle.to_numpy()) / np.timedelta64(1, "D"))

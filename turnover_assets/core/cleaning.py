@@ -21,7 +21,8 @@ REJECTED = "cleaned.rejected"
 INTEGER = r"[+-]?\d{1,18}(\.0*)?"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?"
 ISO_DATE = r"\d{4}-\d{2}-\d{2}([ T]00:00(:00(\.0+)?)?)?"
-SQL_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "text": "VARCHAR", "flag": "BOOLEAN"}
+SHOWN_TYPES = {"integer": "a whole number", "number": "a number", "text": "text", "flag": "true or false"}
+YEARS = (1900, 2199)  # a year beyond them is a placeholder or a slip, and would stretch every series to it
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def clean_series(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     """
     target = panel.target
     columns = [*panel.series.keys, Column(name=target, type="number")]
-    rules = [*_key_rules(panel, panel.keys), *_time_rules(panel), *_target_rules(target)]
+    rules = [*_key_rules(panel, panel.keys), *_time_rules(panel), *_target_rules(panel)]
     rules += [_known_key_rule(table) for table in panel.static if _is_binding(con, table)]
     _clean(con, panel, panel.series.name, columns, (*panel.keys, "t"), rules, with_time=True)
     con.execute(
@@ -86,7 +87,7 @@ def content_version(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> str:
     """
     parts = []
     for name in panel.tables:
-        columns = ", ".join(f"CAST({c} AS VARCHAR)" for c in _value_columns(con, name))
+        columns = ", ".join(_value_texts(con, name))
         parts.append(
             f"SELECT '{name}' AS n, count(*) AS rows, "
             f"bit_xor(md5_number(concat_ws('|', {columns}))) AS h FROM cleaned.{name}"
@@ -99,13 +100,15 @@ def content_version(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> str:
     return str(digest)[:16]
 
 
-def _value_columns(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+def _value_texts(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
     rows = con.execute(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'cleaned' "
         "AND table_name = ? AND column_name NOT IN ('file_no', 'line') ORDER BY ordinal_position",
         [name],
     ).fetchall()
-    return [f"coalesce(CAST({row[0]} AS VARCHAR), '')" for row in rows]
+    # With their lengths, so that no two rows give one text, whatever characters they hold.
+    texts = [f"CAST({row[0]} AS VARCHAR)" for row in rows]
+    return [f"coalesce(length({text}) || ':' || {text}, '')" for text in texts]
 
 
 def _clean(
@@ -119,7 +122,7 @@ def _clean(
     with_time: bool,
 ) -> None:
     """Type, judge, keep the latest row of each key, and list every row that broke a rule."""
-    params = {"missing": [text.lower() for text in panel.missing]}
+    params = {"missing": ["", *(text.strip().lower() for text in panel.missing)]}
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE typed AS {_typed_sql(panel, name, columns, with_time)}", params
     )
@@ -180,7 +183,7 @@ def _typed(column: Column) -> str:
 def _date_sql(panel: PanelSpec) -> str:
     text, pattern = f"x.{panel.time}_text", panel.series.time.format
     if pattern:
-        return f"CAST(TRY_STRPTIME({text}, '{pattern.replace(chr(39), '')}') AS DATE)"
+        return f"CAST(TRY_STRPTIME({text}, {_literal(pattern)}) AS DATE)"
     return f"CASE WHEN regexp_full_match({text}, '{ISO_DATE}') THEN TRY_CAST(left({text}, 10) AS DATE) END"
 
 
@@ -208,6 +211,11 @@ def _judged_sql(unique: Sequence[str], rules: Sequence[Rule]) -> str:
     )
 
 
+def _literal(text: str) -> str:
+    """A text of the panel file as an SQL literal, whatever quotes it holds."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _key_columns(panel: PanelSpec, keys: Sequence[str]) -> list[Column]:
     return [key for key in panel.series.keys if key.name in keys]
 
@@ -215,8 +223,9 @@ def _key_columns(panel: PanelSpec, keys: Sequence[str]) -> list[Column]:
 def _key_rules(panel: PanelSpec, keys: Sequence[str]) -> list[Rule]:
     rules = []
     for key in _key_columns(panel, keys):
-        rules.append(Rule("key_missing", f"{key.name}_text IS NULL", f"'{key.source} is missing'"))
-        message = f"'{key.source} is not a whole number: ' || {key.name}_text"
+        missing = _literal(f"{key.source} is missing")
+        rules.append(Rule("key_missing", f"{key.name}_text IS NULL", missing))
+        message = f"{_literal(f'{key.source} is not {SHOWN_TYPES[key.type]}: ')} || {key.name}_text"
         rules.append(Rule("key_not_an_integer", f"{key.name} IS NULL", message))
     return rules
 
@@ -224,24 +233,28 @@ def _key_rules(panel: PanelSpec, keys: Sequence[str]) -> list[Rule]:
 def _time_rules(panel: PanelSpec) -> list[Rule]:
     time, source = panel.time, panel.series.time.source
     expected = panel.series.time.format or "YYYY-MM-DD"
-    weekday = (
-        f"'{source} ' || {time} || ' is a ' || dayname({time}) || ', not the {panel.series.time.label} of a '"
-    )
+    undated = _literal(f"{source} is not a date ({expected}): ")
+    wrong_day = _literal(f", not the {panel.series.time.label} of a week that starts on ")
+    weekday = f"{time} || ' is a ' || dayname({time}) || {wrong_day} || '{panel.frequency.starts_on}'"
+    beyond = f"{time} || ' is not between {YEARS[0]} and {YEARS[1]}'"
     return [
-        Rule("date_missing", f"{time}_text IS NULL", f"'{source} is missing'"),
+        Rule("date_missing", f"{time}_text IS NULL", _literal(f"{source} is missing")),
+        Rule("not_a_date", f"{time} IS NULL", f"{undated} || {time}_text"),
         Rule(
-            "not_a_date",
-            f"{time} IS NULL",
-            f"'{source} is not a date ({expected.replace(chr(39), '')}): ' || {time}_text",
+            "date_out_of_range",
+            f"year({time}) NOT BETWEEN {YEARS[0]} AND {YEARS[1]}",
+            f"{_literal(source + ' ')} || {beyond}",
         ),
-        Rule("not_a_period", "t IS NULL", f"{weekday} || 'week that starts on {panel.frequency.starts_on}'"),
+        Rule("not_a_period", "t IS NULL", f"{_literal(source + ' ')} || {weekday}"),
     ]
 
 
-def _target_rules(target: str) -> list[Rule]:
+def _target_rules(panel: PanelSpec) -> list[Rule]:
+    target, source = panel.target, panel.series.target.source
+    unread = _literal(f"{source} is not a number: ")
     return [
-        Rule("value_missing", f"{target}_text IS NULL", f"'{target} is missing'"),
-        Rule("not_a_number", f"{target} IS NULL", f"'{target} is not a number: ' || {target}_text"),
+        Rule("value_missing", f"{target}_text IS NULL", _literal(f"{source} is missing")),
+        Rule("not_a_number", f"{target} IS NULL", f"{unread} || {target}_text"),
     ]
 
 
@@ -276,7 +289,7 @@ def _list_rejected(
     if name == panel.series.name:
         return
     for column in columns:
-        message = f"'{column.source} is not of type {column.type}: ' || {column.name}_text"
+        message = f"{_literal(f'{column.source} is not of type {column.type}: ')} || {column.name}_text"
         con.execute(
             f"INSERT INTO {REJECTED} SELECT '{name}', file, line, 'attribute_unreadable', {message}, "
             f"'value left empty', {shown} FROM judged "

@@ -12,6 +12,7 @@ Values are divided by the series' own scale (mean absolute value of the last sea
 model serves series of every size, and the model's loss is weighted by that scale.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from turnover_assets.panel import Column, CovariateTable, Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "actual", "reported")
 SAMPLE_BUCKETS = 1000
+CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 
@@ -67,8 +69,10 @@ def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> None
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel.frequency, level)}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel)}")
-    bounds = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
-    con.register("calendar_frame", calendar_table(panel, bounds[0], bounds[1]))
+    first, end = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
+    if first is None:  # nothing is known yet, so there will be no rows either
+        first = end = last
+    con.register("calendar_frame", calendar_table(panel, first, end))
     con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
     con.unregister("calendar_frame")
 
@@ -89,10 +93,18 @@ def choose_training_pairs(
     """
     counted = con.execute(f"SELECT count(*) FROM as_of WHERE {_ALIVE}", {"alive": alive})
     bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * horizon))
+    bucket = f"(series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS}"
+    # Buckets hold about the share; the limit makes the bound strict, without favouring any series.
+    limited = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT $most"
     _make_pairs(
         con,
-        f"{_ALIVE} AND (series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS} < $buckets",
-        {"alive": alive, "horizon": horizon, "buckets": max(1, round(bounded * SAMPLE_BUCKETS))},
+        f"{_ALIVE} AND {bucket} < $buckets {limited}",
+        {
+            "alive": alive,
+            "horizon": horizon,
+            "buckets": math.ceil(bounded * SAMPLE_BUCKETS),
+            "most": max_rows // horizon,
+        },
         "WHERE (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL) >= t",
     )
 
@@ -114,8 +126,8 @@ def _make_pairs(con: duckdb.DuckDBPyConnection, where: str, bound: dict[str, int
     con.execute(
         "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, cutoff + horizon AS t, "
         f"{_place('cutoff')} AS place_cutoff, {_place('(cutoff + horizon)')} AS place_target FROM ("
-        "SELECT series_id, t AS cutoff, CAST(unnest(range(1, $horizon + 1)) AS INTEGER) AS horizon "
-        f"FROM as_of WHERE {where}) {known}",
+        "SELECT series_id, cutoff, CAST(unnest(range(1, $horizon + 1)) AS INTEGER) AS horizon "
+        f"FROM (SELECT series_id, t AS cutoff FROM as_of WHERE {where})) {known}",
         bound,
     )
 
@@ -124,13 +136,13 @@ def features(panel: PanelSpec) -> list[Feature]:
     """Every feature of the panel, in the order of the columns of a row."""
     found = _recent(panel.frequency) + _season(panel)
     for level in panel.level_names:
-        found += _level(panel.frequency, level)
+        found += _level(panel, level)
     found += _calendar() + _attributes(panel) + _covariates(panel)
     return found
 
 
 def rows_sql(panel: PanelSpec) -> str:
-    """The one text that makes rows: for the pairs in `cutoffs`, one row for each horizon.
+    """The one text that makes rows: one for each of the chosen `pairs` of cutoff and horizon.
 
     Columns: `series_id`, `cutoff` and `t` (period indices), `horizon` (1..H), `scale` (units of the
     target), `actual` (adjusted value at t) and `reported` (NULL where not known yet), then the features.
@@ -141,7 +153,7 @@ def rows_sql(panel: PanelSpec) -> str:
         f"LEFT JOIN level_{level} AS t_{level} ON t_{level}.id = s.{level}_id AND t_{level}.t = p.t"
         for level in panel.level_names
     )
-    covariates = "\n".join(_covariate_join(panel, table) for table in panel.covariates)
+    covariates = "\n".join(_covariate_join(table) for table in panel.covariates)
     return f"""
 SELECT p.series_id, p.cutoff, p.horizon, p.t, k.scale, r.y AS actual, r.reported,
   {selected}
@@ -160,7 +172,9 @@ def _series_sql(panel: PanelSpec) -> str:
     joins, columns = [], []
     for table in panel.static:
         joins.append(f"LEFT JOIN cleaned.{table.name} AS {table.name} USING ({', '.join(table.keys)})")
-        columns += [f"{_code(column, table.name)} AS {column.name}" for column in table.columns]
+        columns += [
+            f"{_code(column, f'{table.name}.{column.name}')} AS {column.name}" for column in table.columns
+        ]
     ids = [f"dense_rank() OVER (ORDER BY {level} NULLS FIRST) AS {level}_id" for level in panel.level_names]
     inner = ", ".join(["p.*", *columns])
     return (
@@ -170,11 +184,25 @@ def _series_sql(panel: PanelSpec) -> str:
     )
 
 
-def _code(column: Column, table: str) -> str:
-    """A column as a number: itself, or its rank among the values of its table."""
+def _code(column: Column, value: str) -> str:
+    """A value as a number that depends on the value only.
+
+    A rank among the values there are would move when a new one appears: it would carry what comes after
+    the cutoff, and a model trained before would take one store for another.
+    """
     if column.type == "text":
-        return f"dense_rank() OVER (ORDER BY {table}.{column.name} NULLS FIRST)"
-    return f"CAST({table}.{column.name} AS DOUBLE)" if column.type == "flag" else f"{table}.{column.name}"
+        digits = f"CASE WHEN regexp_full_match({value}, '[0-9]{{1,15}}') THEN CAST({value} AS BIGINT) END"
+        hashed = f"CAST(md5_number_lower({value}) % {CODES} AS BIGINT)"
+        return f"coalesce({digits} % {CODES}, {hashed})"
+    return f"CAST({value} AS DOUBLE)" if column.type == "flag" else value
+
+
+def _level_code(panel: PanelSpec, level: str) -> str:
+    """A member of a level as a number; attributes have been made numbers in `series`."""
+    keys = {key.name: key for key in panel.series.keys}
+    code = _code(keys[level], f"s.{level}") if level in keys else f"s.{level}"
+    column = keys.get(level) or next(c for table in panel.static for c in table.columns if c.name == level)
+    return f"{code} % {CODES}" if column.type == "integer" else code
 
 
 def _grid_sql(panel: PanelSpec) -> str:
@@ -183,7 +211,8 @@ def _grid_sql(panel: PanelSpec) -> str:
     keys = ", ".join(panel.keys)
     return (
         f"SELECT g.series_id, g.t, g.first_t, p.{panel.target}_adjusted AS y, p.{panel.target} AS reported "
-        f"FROM (SELECT series_id, {keys}, first_t, unnest(range(first_t, $last + $h + 1)) AS t FROM series) AS g "
+        f"FROM (SELECT series_id, {keys}, first_t, unnest(range(first_t, $last + $h + 1)) AS t "
+        "FROM series) AS g "
         f"LEFT JOIN cleaned.{panel.series.name} AS p ON {on} AND p.t = g.t AND p.t <= $last "
         "ORDER BY g.series_id, g.t"
     )
@@ -255,9 +284,10 @@ def _signed(k: int) -> str:
 def _level_sql(frequency: Frequency, level: str) -> str:
     """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
     windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
-    columns = []
-    for k in (windows.short, windows.medium):
-        columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
+    columns = [
+        f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
+        for k in (windows.short, windows.medium)
+    ]
     for years in (1, 2):
         middle = years * season
         columns.append(f"{_mean('total', middle + windows.short - 1, middle)} AS base_{years}")
@@ -317,8 +347,8 @@ def _season(panel: PanelSpec) -> list[Feature]:
     ]
 
 
-def _level(frequency: Frequency, level: str) -> list[Feature]:
-    windows = WINDOWS[frequency.every]
+def _level(panel: PanelSpec, level: str) -> list[Feature]:
+    windows = WINDOWS[panel.frequency.every]
     at_cutoff, at_target = f"c_{level}", f"t_{level}"
     found = [
         Feature(f"{level}_growth_{k}", _limited(f"{at_cutoff}.growth_{k}"), f"{level} growth")
@@ -333,7 +363,7 @@ def _level(frequency: Frequency, level: str) -> list[Feature]:
     return [
         *found,
         Feature(f"around_{level}_grown", grown, f"{level} growth"),
-        Feature(f"{level}_code", f"s.{level}_id", level),
+        Feature(f"{level}_code", _level_code(panel, level), level),
     ]
 
 
@@ -364,7 +394,7 @@ def _covariates(panel: PanelSpec) -> list[Feature]:
     return found
 
 
-def _covariate_join(panel: PanelSpec, table: CovariateTable) -> str:
+def _covariate_join(table: CovariateTable) -> str:
     on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]
     return f"LEFT JOIN cleaned.{table.name} AS v_{table.name} ON {' AND '.join(on)}"
 

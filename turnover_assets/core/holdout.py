@@ -41,7 +41,7 @@ class Holdout:
 
     def wape_of(self, name: str) -> float:
         """WAPE of a candidate."""
-        return float(self.scores.set_index("model").loc[name, "wape"])
+        return float(self.scores.set_index("model")["wape"].loc[name])
 
     def intervals(self) -> Intervals:
         """Intervals of the winner, calibrated on its holdout residuals."""
@@ -71,7 +71,7 @@ def compare(
 
     Raises:
         ValueError: A training row's target period lies in or after the holdout, or there is nothing to
-            score.
+            score, or too little to fit any of the candidates.
     """
     _check_separation(training, holdout)
     reported = holdout.identity["reported"].to_numpy(np.float64)
@@ -94,6 +94,8 @@ def compare(
                 "fit_seconds": seconds,
             }
         )
+    if not scores:
+        raise ValueError(f"no candidate can be fitted on {len(training)} rows; name a baseline among them")
     table = pd.DataFrame(scores).sort_values("wape", kind="stable").reset_index(drop=True)
     table["chosen"] = table.index == 0
     return Holdout(table, forecasts, holdout)

@@ -49,10 +49,15 @@ class Intervals:
     def bounds(self, rows: Rows, forecast: Floats, *, nonnegative: bool) -> pd.DataFrame:
         """Bounds around forecasts, units of the target, ordered: 95 % around 80 % around the forecast.
 
+        A horizon without quantiles of its own has those of the nearest shorter one that has some, else
+        of the nearest longer one.
+
         Returns:
             Shape (n, 4), columns as in BOUNDS, never below zero where `nonnegative`.
         """
-        offsets = self.quantiles.reindex(rows.identity["horizon"]).ffill().bfill()
+        horizons = rows.identity["horizon"]
+        every = self.quantiles.index.union(pd.Index(horizons.unique()))
+        offsets = self.quantiles.reindex(every).ffill().bfill().loc[horizons]
         table = offsets.to_numpy() * rows.scale[:, None] + forecast[:, None]
         found = pd.DataFrame(table, columns=offsets.columns)
         found["lower_80"] = np.minimum(found["lower_80"], forecast)

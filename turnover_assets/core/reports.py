@@ -57,14 +57,17 @@ def monthly_turnover(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Dat
         years AS (SELECT year, {level}, sum({target}) AS {target}_year FROM months GROUP BY ALL)
         SELECT *, CAST(dense_rank() OVER (PARTITION BY year ORDER BY {target}_year DESC) AS INTEGER)
           AS rank_in_year
-        FROM months JOIN years USING (year, {level}) ORDER BY year, rank_in_year, {level}, month""").df()
+        FROM (SELECT m.*, y.{target}_year FROM months AS m JOIN years AS y
+          ON m.year = y.year AND m.{level} IS NOT DISTINCT FROM y.{level})
+        ORDER BY year, rank_in_year, {level}, month""").df()
 
 
 def seasonal_profile(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
     """Share of the year that falls in each of its 52 weeks, per member of the reporting level.
 
-    Taken from adjusted values, as the mean over the calendar years that are fully reported, or over
-    all there is where none is. The last week takes in the days after the 364th.
+    Taken from adjusted values, as the mean over the calendar years that are fully reported (each of the
+    52 weeks has a value), or over all there is where none is. The last week takes in the days after the
+    364th. A member whose years all add up to nothing, or less, has no profile.
 
     Returns:
         A row for each member and week: the level, `week_of_year` (1..52), `share` (adds up to 1 per member),
@@ -85,14 +88,14 @@ def seasonal_profile(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Dat
           SELECT * FROM complete
           QUALIFY whole OR NOT bool_or(whole) OVER (PARTITION BY {level})),
         shares AS (
-          SELECT {level}, week_of_year, avg(amount / total) AS raw_share FROM weeks JOIN used USING ({level}, y)
-          GROUP BY ALL)
+          SELECT w.{level}, w.week_of_year, avg(w.amount / u.total) AS raw_share FROM weeks AS w
+          JOIN used AS u ON w.y = u.y AND w.{level} IS NOT DISTINCT FROM u.{level} GROUP BY ALL)
         SELECT {level}, CAST(week_of_year AS INTEGER) AS week_of_year,
           raw_share / sum(raw_share) OVER m AS share,
           raw_share / avg(raw_share) OVER m AS index,
           rank() OVER (PARTITION BY {level} ORDER BY raw_share DESC) <= $peaks AS peak,
-          CAST((SELECT count(*) FROM used AS u WHERE u.{level} IS NOT DISTINCT FROM shares.{level}) AS INTEGER)
-            AS years
+          CAST((SELECT count(*) FROM used AS u WHERE u.{level} IS NOT DISTINCT FROM shares.{level})
+            AS INTEGER) AS years
         FROM shares WINDOW m AS (PARTITION BY {level}) ORDER BY {level}, week_of_year""",
         {"peaks": PEAKS},
     ).df()

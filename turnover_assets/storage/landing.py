@@ -7,9 +7,11 @@ read: never moved, renamed, changed or deleted.
 Invariants:
     - raw rows and their manifest row are written in one transaction;
     - one content (SHA-256) is accepted once, under whatever name it comes;
-    - what is refused has a manifest row with the reason.
+    - what is refused has a manifest row with the reason;
+    - a refusal is final for a content only: a file that changed under the reader is looked at again.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,12 +24,13 @@ import pandas as pd
 
 from turnover_assets.errors import TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
-from turnover_assets.storage.reader import fingerprint, read_batches, read_head
+from turnover_assets.storage.reader import FileHead, fingerprint, read_batches, read_head
 from turnover_assets.storage.warehouse import Warehouse
 
 FILES = "raw.files"
 READER_VERSION = "1"  # raise it when a file refused before may be readable now
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".swp", "~")
+CHANGED = "it changed while it was being read; it is landed again once it holds still"
 Status = Literal["accepted", "refused"]
 
 
@@ -76,38 +79,49 @@ class FileRecord:
 def list_folder(folder: Path) -> list[Path]:
     """Files of a landing folder and its subfolders, by name; hidden and unfinished ones left out.
 
+    Links to files are followed, links to folders are not.
+
     Raises:
-        TurnoverError: The folder is missing or cannot be listed (never an empty list instead).
+        TurnoverError: The folder or one below it is missing or cannot be listed (never an empty list
+            instead).
     """
+    found: list[Path] = []
     try:
-        found = [path for path in folder.rglob("*") if path.is_file()]
-        next(iter(folder.iterdir()), None)  # rglob gives nothing where the folder cannot be read
+        for parent, subfolders, names in os.walk(folder, onerror=_raise):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            found += [Path(parent, name) for name in names if _is_finished(name)]
+        return sorted(path for path in found if path.is_file())
     except OSError as error:
         raise TurnoverError(
-            f"The landing folder {folder} cannot be listed ({error.strerror}). "
+            f"The landing folder {error.filename or folder} cannot be listed ({error.strerror}). "
             "Check the path and its permissions."
         ) from None
-    return sorted(path for path in found if _is_finished(path.relative_to(folder)))
 
 
-def _is_finished(relative: Path) -> bool:
-    hidden = any(part.startswith(".") for part in relative.parts)
-    return not hidden and not relative.name.endswith(UNFINISHED_SUFFIXES)
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_finished(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith(UNFINISHED_SUFFIXES)
 
 
 def scan(folder: Path) -> list[LandedFile]:
     """Fingerprint every file of a landing folder, by name; a file that vanishes meanwhile is left out."""
     landed = []
     for path in list_folder(folder):
-        try:
-            digest = fingerprint(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            # Unreadable now: land() records why, under a digest that stands for name and problem.
-            digest = sha256(f"{path}:{error.strerror}".encode()).hexdigest()
-        landed.append(LandedFile(path, path.relative_to(folder).as_posix(), digest))
+        digest = _digest(path)
+        if path.exists():
+            landed.append(LandedFile(path, path.relative_to(folder).as_posix(), digest))
     return landed
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the content; where it cannot be read, of path and problem, which stand for it."""
+    try:
+        return fingerprint(path)
+    except UnreadableFileError as error:
+        return sha256(os.fsencode(f"{path}:{error.reason}")).hexdigest()
 
 
 def unseen(landed: Iterable[LandedFile], records: Iterable[FileRecord]) -> list[LandedFile]:
@@ -135,13 +149,15 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
             earlier = find(con, file.digest)
             if earlier and earlier.status == "accepted":
                 return earlier
-            record = _land_rows(con, panel, file)
-            _write_record(con, panel, file, record, run_id)
+            head, rows = _land_rows(con, panel, file)
+            record = FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
+            _write_record(con, panel, file, record, head, run_id)
     except UnreadableFileError as error:
-        record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason)
+        final = _digest(file.path) == file.digest
+        record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason if final else CHANGED)
         with warehouse.transaction() as con:
             prepare(con, panel)
-            _write_record(con, panel, file, record, run_id)
+            _write_record(con, panel, file, record, None, run_id, final=final)
     return record
 
 
@@ -149,12 +165,12 @@ def manifest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> list[FileRecor
     """All files on record that need no further look, in the order they landed.
 
     A refusal counts only under the panel and the reader that refused: after a change of either, the
-    file is new again.
+    file is new again. So is a content that could not be read whole because the file changed meanwhile.
     """
     prepare(con, panel)
     rows = con.execute(
         f"SELECT digest, name, status, table_name, row_count, reason FROM {FILES} "
-        "WHERE status = 'accepted' OR (panel_digest = ? AND reader_version = ?) ORDER BY file_no",
+        "WHERE status = 'accepted' OR (final AND panel_digest = ? AND reader_version = ?) ORDER BY file_no",
         [panel.digest, READER_VERSION],
     ).fetchall()
     return [FileRecord(*row) for row in rows]
@@ -170,7 +186,7 @@ def files_table(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     """The manifest as published: one row for each file, in the order they landed."""
     return con.execute(
         "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, delimiter, "
-        f"extra_columns, landed_at FROM {FILES} ORDER BY file_no"
+        f"array_to_string(extra_columns, ', ') AS extra_columns, landed_at FROM {FILES} ORDER BY file_no"
     ).df()
 
 
@@ -184,7 +200,7 @@ def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
         f"CREATE TABLE IF NOT EXISTS {FILES} (file_no INTEGER PRIMARY KEY, digest VARCHAR UNIQUE NOT NULL, "
         "name VARCHAR NOT NULL, path VARCHAR NOT NULL, status VARCHAR NOT NULL, table_name VARCHAR, "
         "row_count BIGINT NOT NULL, reason VARCHAR, format VARCHAR, delimiter VARCHAR, "
-        "extra_columns VARCHAR[], panel_digest VARCHAR NOT NULL, reader_version VARCHAR NOT NULL, "
+        "extra_columns VARCHAR[], final BOOLEAN NOT NULL, panel_digest VARCHAR NOT NULL, reader_version VARCHAR NOT NULL, "
         "landed_at TIMESTAMPTZ NOT NULL, run_id VARCHAR)"
     )
     for name, columns in panel.tables.items():
@@ -214,7 +230,10 @@ def _next_file_no(con: duckdb.DuckDBPyConnection) -> int:
     return int(con.execute(f"SELECT coalesce(max(file_no), 0) + 1 FROM {FILES}").fetchall()[0][0])
 
 
-def _land_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile) -> FileRecord:
+def _land_rows(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile
+) -> tuple[FileHead, int]:
+    """Write a file's raw rows; gives what the file is and how many rows it has."""
     head = read_head(file.path, panel)
     columns = ", ".join(("line", *panel.tables[head.table], "malformed"))
     number, rows = _next_file_no(con), 0
@@ -226,21 +245,25 @@ def _land_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFil
         con.unregister("batch")
         rows += batch.num_rows
     if fingerprint(file.path) != file.digest:
-        raise UnreadableFileError(
-            "it changed while it was being read; it is landed again once it holds still"
-        )
-    return FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
+        raise UnreadableFileError(CHANGED)
+    return head, rows
 
 
 def _write_record(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile, record: FileRecord, run_id: str
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    file: LandedFile,
+    record: FileRecord,
+    head: FileHead | None,
+    run_id: str,
+    *,
+    final: bool = True,
 ) -> None:
     """Write the manifest row under the number that its raw rows carry."""
     number = _next_file_no(con)
     con.execute(f"DELETE FROM {FILES} WHERE digest = ? AND status = 'refused'", [record.digest])
-    head = read_head(file.path, panel) if record.status == "accepted" else None
     con.execute(
-        f"INSERT INTO {FILES} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {FILES} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             number,
             record.digest,
@@ -253,6 +276,7 @@ def _write_record(
             head.format if head else None,
             head.delimiter if head else None,
             list(head.extra_columns) if head else None,
+            final,
             panel.digest,
             READER_VERSION,
             datetime.now(UTC),

@@ -62,7 +62,8 @@ class Snapshot:
 
     def read(self, table: str) -> pd.DataFrame:
         """A published table, whole."""
-        return pq.read_table(self.path(table)).to_pandas()
+        found: pd.DataFrame = pq.read_table(self.path(table)).to_pandas()
+        return found
 
     def export(self, table: str, target: Any, file_format: str) -> None:
         """Write a table to a path or a binary stream, as `csv` or `parquet`, in bounded memory."""
@@ -147,6 +148,7 @@ def publish(
         (partial / FACTS).write_text(json.dumps(whole, indent=2, default=str), "utf-8")
         _sync(partial / FACTS, partial)
         partial.rename(published / name)
+        _sync(published)
         _point(published, name)
     except (OSError, duckdb.IOException) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -156,7 +158,14 @@ def publish(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if not _is_current(published, name):
+            shutil.rmtree(published / name, ignore_errors=True)
     return read_snapshot(published, name)
+
+
+def _is_current(published: Path, name: str) -> bool:
+    now = find_current(published)
+    return now is not None and now.name == name
 
 
 def _write_table(con: duckdb.DuckDBPyConnection, folder: Path, table: str, query: str) -> dict[str, Any]:
@@ -193,13 +202,27 @@ def _sync(*paths: Path) -> None:
 
 
 def prune(published: Path, keep: int) -> list[str]:
-    """Remove the oldest snapshots beyond `keep`, never the current one; returns what was removed."""
+    """Remove the oldest snapshots beyond `keep`, never the current one.
+
+    Args:
+        published: Folder of the snapshots.
+        keep: How many are left at most, the current one among them; at least 1.
+
+    Returns:
+        Names of those removed, oldest first.
+    """
     now = find_current(published)
-    found = sorted(
-        (folder for folder in published.iterdir() if (folder / FACTS).is_file()),
-        key=lambda folder: folder.stat().st_mtime,
-    )
-    old = [folder for folder in found[: max(0, len(found) - keep)] if now is None or folder != now.folder]
+    whole = [path.parent for path in published.glob(f"[!.]*/{FACTS}")]
+    others = sorted((folder for folder in whole if not now or folder != now.folder), key=_age)
+    old = others[: max(0, len(whole) - max(1, keep))]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return [folder.name for folder in old]
+
+
+def _age(folder: Path) -> tuple[str, str]:
+    """Sorts the oldest first, and before them what cannot be read; copies keep their age."""
+    try:
+        return str(read_snapshot(folder.parent, folder.name).facts["created_at"]), folder.name
+    except (NoSnapshotError, KeyError):
+        return "", folder.name

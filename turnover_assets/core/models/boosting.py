@@ -20,15 +20,19 @@ from threadpoolctl import threadpool_limits
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 
-# Types that a stored scikit-learn model of ours may hold, and no others (never read from the file).
-SKOPS_TRUSTED = (
-    "numpy.dtype",
-    "sklearn._loss.link.IdentityLink",
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.loss.AbsoluteError",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-)
+# What a stored model of ours holds beyond the types skops itself trusts, and nothing else. Never read from
+# the file: a list taken from there would trust whatever someone put in.
+SKOPS_TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+
+
+def _weights(rows: Rows) -> Floats:
+    """The scales, divided by their mean.
+
+    Both libraries take the sum of the weights for the hessian of the absolute error. With a mean of 1,
+    `min_child_weight` and the penalties count rows, whatever the currency or the size of the retailer.
+    """
+    scale = rows.scale
+    return scale / scale.mean()
 
 
 class XGBoost(Candidate):
@@ -56,7 +60,7 @@ class XGBoost(Candidate):
         data = xgboost.QuantileDMatrix(
             rows.x,
             label=rows.actual / rows.scale,
-            weight=rows.scale,
+            weight=_weights(rows),
             feature_names=list(rows.names),
             max_bin=int(self.PARAMETERS["max_bin"]),
             nthread=threads,
@@ -111,6 +115,20 @@ class XGBoost(Candidate):
         return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
 
 
+TYPICAL_ROWS = 20_000  # enough for a median
+FEWEST_KNOWN = 50  # values of a feature
+
+
+def _without_empty_columns(x: Floats) -> Floats:
+    """The features, with zeros for those that are hardly ever known.
+
+    scikit-learn cannot put a feature into bins whose values are all missing, or all in rows that it does
+    not sample for that. A constant feature is never split on, so what it holds later does not matter.
+    """
+    empty = (~np.isnan(x)).sum(axis=0) < FEWEST_KNOWN
+    return np.where(empty, np.float32(0.0), x) if empty.any() else x
+
+
 class HistogramBoosting(Candidate):
     """scikit-learn's histogram gradient boosting."""
 
@@ -133,10 +151,10 @@ class HistogramBoosting(Candidate):
         """See Candidate."""
         self._model = HistGradientBoostingRegressor(**self.PARAMETERS, random_state=seed)
         self._names = rows.names
-        with np.errstate(all="ignore"):
-            self._reference = np.nanmedian(rows.x[:: max(1, len(rows) // 20_000)], axis=0)
+        some = rows.x[:: max(1, len(rows) // TYPICAL_ROWS)]
+        self._reference = pd.DataFrame(some).median().to_numpy(np.float64)
         with threadpool_limits(limits=threads, user_api="openmp"):
-            self._model.fit(rows.x, rows.actual / rows.scale, sample_weight=rows.scale)
+            self._model.fit(_without_empty_columns(rows.x), rows.actual / rows.scale, sample_weight=_weights(rows))
         return self
 
     def predict(self, rows: Rows) -> Floats:

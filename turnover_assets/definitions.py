@@ -1,0 +1,55 @@
+"""The composition root: settings in, Dagster definitions out.
+
+What belongs here: putting the parts together, with every part replaceable by keyword. Nothing is read at
+import; Dagster calls `defs` when it loads the code location.
+"""
+
+import warnings
+
+import dagster as dg
+
+from turnover_assets.defs import cleaned, features, forecasts, jobs, model, raw, reports, sensors
+from turnover_assets.defs.resources import RegistryResource, WarehouseResource, build_registry, build_warehouse
+from turnover_assets.settings import Settings, load_settings
+
+
+def build_definitions(
+    settings: Settings,
+    *,
+    warehouse: WarehouseResource | None = None,
+    registry: RegistryResource | None = None,
+) -> dg.Definitions:
+    """All assets, checks, jobs, sensors and resources for one data home.
+
+    Args:
+        settings: The settings, with the panel they name.
+        warehouse: In place of the data home's warehouse.
+        registry: In place of the data home's registry.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill_policy: one run for many landed files
+        landed = raw.build(settings)
+    return dg.Definitions(
+        assets=[
+            *landed,
+            *cleaned.build(settings),
+            *features.build(settings),
+            *model.build(settings),
+            *forecasts.build(settings),
+            *reports.build(settings),
+        ],
+        asset_checks=[*cleaned.build_checks(settings), *forecasts.build_checks(settings)],
+        jobs=jobs.build(),
+        sensors=sensors.build(settings),
+        resources={
+            "warehouse": warehouse or build_warehouse(settings),
+            "registry": registry or build_registry(settings),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location `turnover_assets`."""
+    return build_definitions(load_settings())

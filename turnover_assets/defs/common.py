@@ -1,0 +1,83 @@
+"""What all asset modules share: owners, groups, pool, asset keys, and metadata for people.
+
+What belongs here: constants and helpers that two or more asset modules use.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from turnover_assets.storage.warehouse import row_count
+
+POOL = "warehouse"  # one step at a time writes the warehouse
+ENGINEERS = "team:data-engineering"
+SCIENTISTS = "team:data-science"
+PICTURE_BYTES = 50_000
+PREVIEW_ROWS = 20
+
+LANDED = dg.AssetKey(["raw", "landed_files"])
+TRAINING = dg.AssetKey(["features", "training"])
+HOLDOUT = dg.AssetKey(["features", "holdout"])
+SCORING = dg.AssetKey(["features", "scoring"])
+CANDIDATES = dg.AssetKey(["model", "candidates"])
+CHAMPION = dg.AssetKey(["model", "champion"])
+FORECASTS = dg.AssetKey(["forecasts", "latest"])
+PUBLISHED = dg.AssetKey(["forecasts", "published"])
+
+
+def cleaned_key(table: str) -> dg.AssetKey:
+    """Asset key of a cleaned table."""
+    return dg.AssetKey(["cleaned", table])
+
+
+def table_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]:
+    """Row count and column schema of a table, named as schema.table."""
+    columns = [
+        dg.TableColumn(name=row[0], type=str(row[1]).lower())
+        for row in con.execute(f"DESCRIBE {table}").fetchall()
+    ]
+    return {
+        "dagster/row_count": row_count(con, table),
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/table_name": table,
+    }
+
+
+def keep_table(con: duckdb.DuckDBPyConnection, name: str, frame: pd.DataFrame) -> dict[str, Any]:
+    """Write a frame as the table schema.table, in place of what was there; returns its metadata."""
+    con.register("frame_to_keep", frame)
+    con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM frame_to_keep")
+    con.unregister("frame_to_keep")
+    return table_metadata(con, name)
+
+
+def picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    """A small PNG as metadata; one that is too large for the event log is left to a note."""
+    if len(png) > PICTURE_BYTES:
+        return dg.MetadataValue.md(f"{text}: the picture has {len(png):,} bytes, too many to keep here.")
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first rows of a table, as Markdown."""
+    head = table.head(PREVIEW_ROWS)
+    lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + " --- |" * len(head.columns)]
+    lines += ["| " + " | ".join(_shown(value) for value in row) + " |" for row in head.itertuples(index=False)]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _shown(value: object) -> str:
+    text = f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")
+
+
+def latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, Any]:
+    """Metadata values of an asset's newest materialisation; empty where there is none."""
+    event = instance.get_latest_materialization_event(key)
+    if event is None or event.asset_materialization is None:
+        return {}
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}

@@ -1,0 +1,200 @@
+"""Forecasts: the next periods for every series alive, checked, and published as a snapshot.
+
+What belongs here: the forecast and publishing assets and their blocking checks.
+"""
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from turnover_assets import __version__
+from turnover_assets.core import pictures
+from turnover_assets.core.forecasting import disordered_forecasts, forecast_table, incomplete_series
+from turnover_assets.core.features import check_row_columns
+from turnover_assets.core.rows import last_period, read_rows
+from turnover_assets.core.calendar import label_of
+from turnover_assets.defs import common
+from turnover_assets.defs.model import SCORES
+from turnover_assets.defs.reports import monthly_name
+from turnover_assets.defs.resources import RegistryResource, WarehouseResource
+from turnover_assets.panel import PanelSpec
+from turnover_assets.settings import Settings
+from turnover_assets.storage import landing, snapshots
+
+CODE_VERSION = "1"
+TABLE = "forecasts.latest"
+YEARS_SHOWN = 2
+
+
+def build(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The forecast assets."""
+    panel = settings.panel_spec
+
+    @dg.asset(
+        key=common.FORECASTS,
+        deps=[common.SCORING, common.CHAMPION],
+        group_name="forecasts",
+        description=f"The next {panel.horizon} periods of every series alive, with 80 % and 95 % bounds.",
+        owners=[common.SCIENTISTS],
+        kinds={"duckdb"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def latest(warehouse: WarehouseResource, registry: RegistryResource) -> dg.MaterializeResult[None]:
+        version = registry.open().champion_version()
+        model = registry.open().load(version)
+        with warehouse.open().transaction() as con:
+            rows = read_rows(con, panel, "scoring")
+            check_row_columns(rows.names, model.features)
+            series = con.execute(f"SELECT series_id, {', '.join(panel.keys)} FROM features.series").df()
+            table = forecast_table(panel, model.candidate, model.intervals, rows, series)
+            table["model_version"] = version
+            common.keep_table(con, TABLE, table)
+            return dg.MaterializeResult(metadata=_forecast_metadata(con, panel, table))
+
+    @dg.asset(
+        key=common.PUBLISHED,
+        deps=[
+            common.FORECASTS,
+            common.cleaned_key(panel.series.name),
+            common.cleaned_key("rejected"),
+            dg.AssetKey(["reports", monthly_name(panel)]),
+            dg.AssetKey(["reports", "seasonal_profile"]),
+        ],
+        group_name="forecasts",
+        description="An immutable snapshot of what readers see; CURRENT points to the newest one.",
+        owners=[common.ENGINEERS],
+        kinds={"parquet"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def published(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+        folder = settings.published_path
+        cleaned = common.latest_metadata(context.instance, common.cleaned_key(panel.series.name))
+        with warehouse.open().transaction() as con:
+            landing.prepare(con, panel)
+            facts = _facts(con, panel) | {
+                "landed_version": cleaned.get("landed_version"),
+                "data_version": cleaned.get("data_version"),
+                "settings_version": settings.result_version,
+                "dagster_run_id": context.run_id,
+            }
+            snapshot = snapshots.publish(con, folder, queries(panel), facts)
+        removed = snapshots.prune(folder, settings.keep_snapshots)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(snapshot.name),
+            metadata={
+                "snapshot": snapshot.name,
+                "folder": dg.MetadataValue.path(str(snapshot.folder)),
+                "landed_version": str(facts["landed_version"]),
+                "data_version": str(facts["data_version"]),
+                "model_version": int(facts["model"]["version"]),
+                "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
+                "removed_snapshots": removed,
+            },
+        )
+
+    return [latest, published]
+
+
+def queries(panel: PanelSpec) -> dict[str, str]:
+    """The published tables: export name to the SQL that makes it."""
+    name, target = panel.series.name, panel.target
+    keys = ", ".join(panel.keys)
+    return {
+        "forecasts": f"SELECT * REPLACE (CAST(cutoff AS DATE) AS cutoff, CAST({panel.time} AS DATE) AS "
+        f"{panel.time}) FROM {TABLE} ORDER BY {keys}, horizon",
+        name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
+        f"ORDER BY {keys}, t",
+        "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
+        "files": "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, "
+        "array_to_string(extra_columns, ', ') AS extra_columns, landed_at FROM raw.files ORDER BY file_no",
+        "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
+        monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
+        "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
+    }
+
+
+def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, object]:
+    cutoff, last, series, version = con.execute(
+        f"SELECT CAST(max(cutoff) AS DATE), CAST(max({panel.time}) AS DATE), count(DISTINCT ({', '.join(panel.keys)})), "
+        f"max(model_version) FROM {TABLE}"
+    ).fetchall()[0]
+    best = con.execute(f"SELECT model, wape FROM {SCORES} ORDER BY wape LIMIT 1").fetchall()[0]
+    baseline = con.execute(f"SELECT wape FROM {SCORES} WHERE model = 'seasonal_naive'").fetchall()
+    rejected = con.execute("SELECT count(*) FROM cleaned.rejected WHERE action = 'row rejected'").fetchall()
+    return {
+        "panel": panel.name,
+        "cutoff": str(cutoff),
+        "last_period": str(last),
+        "horizon": panel.horizon,
+        "series": series,
+        "rejected_rows": rejected[0][0],
+        "code_version": __version__,
+        "model": {
+            "version": version,
+            "candidate": best[0],
+            "wape": best[1],
+            "wape_seasonal_naive": baseline[0][0] if baseline else None,
+        },
+    }
+
+
+def _forecast_metadata(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, table: pd.DataFrame
+) -> dict[str, object]:
+    time, target = panel.time, panel.target
+    last, season = last_period(con, panel), panel.frequency.season
+    totals = con.execute(
+        f"SELECT t, CAST({time} AS TIMESTAMP) AS {time}, sum({target}) AS {target} "
+        f"FROM cleaned.{panel.series.name} WHERE t > ? GROUP BY ALL ORDER BY t",
+        [last - YEARS_SHOWN * season],
+    ).df()
+    ahead = table.groupby(time, as_index=False)["forecast"].sum()
+    steps = range(last + 1, last + 1 + panel.horizon)
+    year_ago = totals.set_index("t")[target].reindex([t - season for t in steps])
+    last_year = pd.DataFrame(
+        {time: pd.to_datetime([label_of(panel, t) for t in steps]), target: year_ago.to_numpy()}
+    ).dropna()
+    image = pictures.forecast(totals, ahead, time, target, last_year)
+    return {
+        **common.table_metadata(con, TABLE),
+        "cutoff": str(table["cutoff"].max().date()),
+        "series": int(table.groupby(list(panel.keys)).ngroups),
+        "total_forecast": float(table["forecast"].sum()),
+        "picture": common.picture(image, "history and forecast"),
+    }
+
+
+def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """Blocking checks of the forecasts: nothing is published where one fails."""
+    panel = settings.panel_spec
+
+    @dg.asset_check(
+        asset=common.FORECASTS,
+        blocking=True,
+        pool=common.POOL,
+        description="Every series alive has a forecast for every horizon.",
+    )
+    def every_live_series(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+        with warehouse.open().transaction() as con:
+            lacking = incomplete_series(con, panel, settings.alive_periods)
+        return dg.AssetCheckResult(
+            passed=lacking.empty,
+            metadata={"series_lacking_forecasts": len(lacking), "examples": common.preview(lacking)},
+        )
+
+    @dg.asset_check(
+        asset=common.FORECASTS,
+        blocking=True,
+        pool=common.POOL,
+        description="Forecasts are finite and inside their bounds, and not below zero where the panel says so.",
+    )
+    def ordered_bounds(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+        with warehouse.open().transaction() as con:
+            wrong = disordered_forecasts(con, nonnegative=panel.series.target.nonnegative)
+        return dg.AssetCheckResult(passed=wrong == 0, metadata={"disordered_rows": wrong})
+
+    return [every_live_series, ordered_bounds]
+
+

@@ -1,0 +1,150 @@
+"""Model: candidates compared on the holdout, and the best one registered as champion.
+
+What belongs here: the two model assets. What does not: fitting and scoring (core), MLflow (storage).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from turnover_assets import __version__
+from turnover_assets.core import pictures
+from turnover_assets.core.holdout import BASELINE, Holdout, compare
+from turnover_assets.core.intervals import Intervals
+from turnover_assets.core.models import CANDIDATES, candidate_class
+from turnover_assets.core.rows import before, read_rows
+from turnover_assets.defs import common
+from turnover_assets.defs.resources import RegistryResource, WarehouseResource
+from turnover_assets.panel import PanelSpec
+from turnover_assets.settings import Settings
+from turnover_assets.storage.registry import TrainedModel, TrainingRecord
+
+CODE_VERSION = "1"
+SCORES = "reports.candidate_scores"
+QUANTILES = "forecasts.residual_quantiles"
+
+
+def build(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The model assets."""
+    panel = settings.panel_spec
+
+    @dg.asset(
+        key=common.CANDIDATES,
+        deps=[common.TRAINING, common.HOLDOUT],
+        group_name="model",
+        description="Every candidate, fitted on what was known before the holdout and scored on it.",
+        owners=[common.SCIENTISTS],
+        kinds={"xgboost", "scikitlearn"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def candidates(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+        with warehouse.open().transaction() as con:
+            training, holdout = read_rows(con, panel, "training"), read_rows(con, panel, "holdout")
+        found = compare(
+            CANDIDATES,
+            before(training, int(holdout.identity["cutoff"].min()) + 1),
+            holdout,
+            seed=settings.seed,
+            threads=settings.threads,
+            nonnegative=panel.series.target.nonnegative,
+            progress=lambda name: context.log.info("fitting %s", name),
+        )
+        with warehouse.open().transaction() as con:
+            schema = _keep_comparison(con, found)
+        return dg.MaterializeResult(
+            metadata={
+                **schema,
+                "scores": common.preview(found.scores),
+                "picture": common.picture(pictures.scores(found.scores), "WAPE by candidate"),
+                "winner": found.winner,
+                "wape": found.wape_of(found.winner),
+                "wape_seasonal_naive": found.wape_of(BASELINE),
+            }
+        )
+
+    @dg.asset(
+        key=common.CHAMPION,
+        deps=[common.CANDIDATES, common.TRAINING],
+        group_name="model",
+        description="The best candidate, fitted on all training rows and registered in MLflow as champion.",
+        owners=[common.SCIENTISTS],
+        kinds={"mlflow", "xgboost"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def champion(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, registry: RegistryResource
+    ) -> dg.MaterializeResult[None]:
+        with warehouse.open().transaction() as con:
+            training = read_rows(con, panel, "training")
+            scores = con.execute(f"SELECT * FROM {SCORES} ORDER BY wape").df()
+            intervals = _read_intervals(con, winner := str(scores["model"].iloc[0]))
+        fitted = candidate_class(winner)().fit(training, seed=settings.seed, threads=settings.threads)
+        model = TrainedModel(fitted, intervals, training.names, _versions(context.instance, panel))
+        shares = fitted.importance(training.names)
+        images = {"scores": pictures.scores(scores)}
+        if len(shares):
+            images["importance"] = pictures.importance(shares)
+        version = registry.open().register(
+            model,
+            TrainingRecord(
+                metrics=_metrics(scores) | {"training_rows": float(len(training))},
+                parameters=fitted.parameters() | {"training_share": settings.training_share, "seed": settings.seed},
+                tags={"dagster_run_id": context.run_id, **model.versions},
+                tables={"candidate_scores": scores, "importance": shares.rename_axis("feature").reset_index(name="share")},
+                pictures=images,
+            ),
+        )
+        registry.open().promote(version)
+        return dg.MaterializeResult(
+            metadata={
+                "model_version": version,
+                "candidate": winner,
+                "wape": float(scores["wape"].iloc[0]),
+                **model.versions,
+                **{name: common.picture(image, name) for name, image in images.items()},
+            }
+        )
+
+    return [candidates, champion]
+
+
+def _keep_comparison(con: duckdb.DuckDBPyConnection, found: Holdout) -> dict[str, Any]:
+    """Keep the scores, and for each candidate the residual quantiles its intervals are made of."""
+    quantiles = pd.concat(
+        {name: Intervals.calibrate(found.rows, values).quantiles for name, values in found.forecasts.items()},
+        names=["model", "horizon"],
+    )
+    common.keep_table(con, QUANTILES, quantiles.reset_index())
+    return common.keep_table(con, SCORES, found.scores)
+
+
+def _read_intervals(con: duckdb.DuckDBPyConnection, model: str) -> Intervals:
+    table = con.execute(
+        f"SELECT * EXCLUDE (model) FROM {QUANTILES} WHERE model = ? ORDER BY horizon", [model]
+    ).df()
+    return Intervals(table.set_index("horizon"))
+
+
+def _versions(instance: dg.DagsterInstance, panel: PanelSpec) -> Mapping[str, str]:
+    cleaned = common.latest_metadata(instance, common.cleaned_key(panel.series.name))
+    return {
+        "data_version": str(cleaned.get("data_version", "")),
+        "code_version": __version__,
+        "panel": panel.digest,
+        "horizon": json.dumps(panel.horizon),
+    }
+
+
+def _metrics(scores: pd.DataFrame) -> dict[str, float]:
+    """WAPE and bias of each candidate, and those of the best without its name."""
+    found = {}
+    for row in scores.to_dict("records"):
+        found[f"wape_{row['model']}"], found[f"bias_{row['model']}"] = row["wape"], row["bias"]
+    best = scores.iloc[0]
+    return found | {"wape": float(best["wape"]), "bias": float(best["bias"])}

@@ -1,0 +1,112 @@
+"""Raw: files land in the warehouse, one partition each.
+
+What belongs here: the asset of landed files. What does not: reading and recording them (storage).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from turnover_assets.defs import common
+from turnover_assets.defs.partitions import LANDED_FILES, digest_of, find_files, name_of
+from turnover_assets.defs.resources import WarehouseResource
+from turnover_assets.panel import PanelSpec
+from turnover_assets.settings import Settings
+from turnover_assets.storage import landing
+from turnover_assets.storage.landing import FileRecord
+from turnover_assets.storage.warehouse import Warehouse
+
+EVERY_FILE_ACCEPTED = "every_file_accepted"
+
+
+class LandingConfig(dg.Config):
+    """Where to look for the files of the partitions.
+
+    Attributes:
+        folder: The landing folder; the watched one where left empty.
+    """
+
+    folder: str = ""
+
+
+def build(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The raw assets."""
+    panel = settings.panel_spec
+
+    @dg.asset(
+        key=common.LANDED,
+        group_name="raw",
+        description="Files as they landed: raw rows and a manifest row each. One partition is one content.",
+        partitions_def=LANDED_FILES,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        owners=[common.ENGINEERS],
+        kinds={"duckdb", "csv", "parquet"},
+        code_version=landing.READER_VERSION,
+        pool=common.POOL,
+        check_specs=[dg.AssetCheckSpec(EVERY_FILE_ACCEPTED, asset=common.LANDED, description="None was refused.")],
+    )
+    def landed_files(
+        context: dg.AssetExecutionContext, config: LandingConfig, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        folder = Path(config.folder) if config.folder else settings.landing_path
+        records = land_partitions(warehouse.open(), panel, folder, context.partition_keys, context.run_id)
+        for key, record in records.items():
+            context.add_asset_metadata(_file_metadata(record), partition_key=key)
+            context.log.info("%s: %s", record.name, record.reason or f"{record.rows:,} rows")
+        yield _summary(warehouse.open(), panel, records)
+
+    return [landed_files]
+
+
+def land_partitions(
+    warehouse: Warehouse, panel: PanelSpec, folder: Path, keys: list[str], run_id: str
+) -> dict[str, FileRecord]:
+    """Land the file of each partition key, in their order, and return what became of each."""
+    files = find_files(folder, keys)
+    records = {}
+    for key in keys:
+        if key in files:
+            records[key] = landing.land(warehouse, panel, files[key], run_id)
+        else:
+            records[key] = _landed_before(warehouse, panel, folder, key)
+    return records
+
+
+def _landed_before(warehouse: Warehouse, panel: PanelSpec, folder: Path, key: str) -> FileRecord:
+    """The record of a file that is no longer in the folder: landed earlier, or gone before it could be."""
+    with warehouse.transaction() as con:
+        known = [r for r in landing.manifest(con, panel) if r.digest.startswith(digest_of(key))]
+    gone = f"it is no longer in {folder} with the content it had when it was found; land it again"
+    return known[0] if known else FileRecord(digest_of(key), name_of(key), "refused", None, 0, gone)
+
+
+def _file_metadata(record: FileRecord) -> Mapping[str, Any]:
+    facts = {"status": record.status, "table": record.table, "rows": record.rows, "reason": record.reason}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _summary(
+    warehouse: Warehouse, panel: PanelSpec, records: Mapping[str, FileRecord]
+) -> dg.MaterializeResult[None]:
+    refused = [record for record in records.values() if record.status == "refused"]
+    with warehouse.transaction() as con:
+        everything = landing.manifest(con, panel)
+        schema = common.table_metadata(con, f"raw.{panel.series.name}")
+    listed = "\n".join(f"- `{record.name}`: {record.reason}" for record in refused)
+    return dg.MaterializeResult(
+        metadata={
+            **schema,
+            "landed_version": landing.landed_version(everything, panel),
+            "files_on_record": len(everything),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=EVERY_FILE_ACCEPTED,
+                passed=not refused,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"refused": len(refused), "reasons": dg.MetadataValue.md(listed or "none")},
+            )
+        ],
+    )

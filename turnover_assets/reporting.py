@@ -1,0 +1,110 @@
+"""What `turnover run` shows: a line for each asset while it works, and a table of what changed.
+
+What belongs here: rich output. What does not: deciding anything.
+"""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from turnover_assets.runner import Outcome
+from turnover_assets.settings import Settings
+
+REASONS_SHOWN = 10
+
+
+class LiveProgress:
+    """One line for each asset once it is done, with its time, and a spinner on what is under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status = console.status("looking for new files")
+        self._began: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def __call__(self, news: str, text: str) -> None:
+        """Take in news of a run; see runner.Progress."""
+        if news == "start":
+            self._began[text] = time.perf_counter()
+            self._status.update(text)
+        elif news == "done":
+            seconds = time.perf_counter() - self._began.pop(text, time.perf_counter())
+            self._console.print(f"[green]✓[/] {escape(text):<44} {seconds:6.1f} s")
+        elif news == "wait":
+            self._console.print(f"[yellow]…[/] {escape(text)}")
+        else:
+            self._status.update(escape(text))
+
+
+def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> None:
+    """The account of a run: what landed, what was published, and where it is."""
+    if not outcome.changed:
+        console.print("Nothing new: everything is up to date.")
+    for record in outcome.refused:
+        console.print(f"[red]refused[/] {escape(record.name)}: {escape(record.reason or '')}", soft_wrap=True)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("Files", _files(outcome))
+    if outcome.snapshot is not None:
+        for name, value in _facts(settings, outcome.snapshot.facts, outcome):
+            table.add_row(name, value)
+        table.add_row("Published", f"{outcome.snapshot.folder}")
+        table.add_row("Read it", "turnover export forecasts --output forecasts.csv")
+    console.print(table)
+    _print_rejected(console, outcome)
+
+
+def _files(outcome: Outcome) -> str:
+    rows = sum(record.rows for record in outcome.accepted)
+    text = f"{len(outcome.accepted)} landed ({rows:,} rows), {len(outcome.refused)} refused"
+    if outcome.duplicates:
+        text += f", {len(outcome.duplicates)} with content that had landed before"
+    return text
+
+
+def _facts(settings: Settings, facts: "dict[str, object]", outcome: Outcome) -> list[tuple[str, str]]:
+    panel, model, tables = settings.panel_spec, facts["model"], facts["tables"]
+    accepted = tables[panel.series.name]["rows"]
+    naive = model["wape_seasonal_naive"]
+    beside = f" (seasonal naive {naive:.1%})" if naive is not None else ""
+    new = "" if outcome.refreshed else " (unchanged)"
+    return [
+        ("Rows", f"{accepted:,} accepted, {facts['rejected_rows']:,} rejected"),
+        ("Model", f"{model['candidate']} version {model['version']}{new}"),
+        ("WAPE", f"{model['wape']:.1%} on the last {facts['horizon']} {_periods(settings)}{beside}"),
+        (
+            "Forecast",
+            f"{facts['horizon']} {_periods(settings)} to {facts['last_period']} for {facts['series']:,} series, "
+            f"as of {facts['cutoff']}{new}",
+        ),
+    ]
+
+
+def _periods(settings: Settings) -> str:
+    return f"{settings.panel_spec.frequency.every}s"
+
+
+def _print_rejected(console: Console, outcome: Outcome) -> None:
+    """The rejected rows of a fresh snapshot by rule, each with an example."""
+    if outcome.snapshot is None or not outcome.refreshed:
+        return
+    rejected = outcome.snapshot.read("rejected")
+    if rejected.empty:
+        return
+    console.print("Rejected rows (turnover export rejected lists them all):")
+    for (rule, action), rows in list(rejected.groupby(["rule", "action"], sort=True))[:REASONS_SHOWN]:
+        first = rows.iloc[0]
+        example = f"{first['file']} line {first['line']}: {first['message']}"
+        console.print(f"  {len(rows):>6,} {rule} ({action}), e.g. {escape(example)}", soft_wrap=True)

@@ -1,0 +1,246 @@
+"""What `turnover run` does: bring everything up to date, through the same Dagster jobs as the UI.
+
+What belongs here: finding what is new, running jobs in this process on the home's Dagster instance, and
+the account of what happened. What does not: the work itself (defs, storage, core) and printing (cli).
+"""
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psutil
+
+from turnover_assets import __version__, errors
+from turnover_assets.errors import NothingToForecastError, TurnoverError
+from turnover_assets.settings import Settings
+from turnover_assets.storage.home import prepare_home, run_lock
+from turnover_assets.storage.landing import FileRecord, LandedFile, landed_version, manifest, scan, unseen
+from turnover_assets.storage.snapshots import Snapshot, find_current
+from turnover_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run changed.
+
+    Attributes:
+        landed: Records of the files that were new in this run, in the order they landed.
+        duplicates: Names of files whose content had landed before under any name.
+        refreshed: Whether new forecasts were published.
+        snapshot: The current snapshot, None where nothing has ever been published.
+    """
+
+    landed: tuple[FileRecord, ...]
+    duplicates: tuple[str, ...]
+    refreshed: bool
+    snapshot: Snapshot | None
+
+    @property
+    def accepted(self) -> list[FileRecord]:
+        """New files that were accepted."""
+        return [record for record in self.landed if record.status == "accepted"]
+
+    @property
+    def refused(self) -> list[FileRecord]:
+        """New files that were refused."""
+        return [record for record in self.landed if record.status == "refused"]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run did anything at all."""
+        return bool(self.landed) or self.refreshed
+
+
+def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Outcome:
+    """Land what is new in a folder, refresh what is stale, and publish.
+
+    Args:
+        settings: The settings.
+        folder: The landing folder to look into.
+        progress: Told what begins and what is done.
+
+    Raises:
+        TurnoverError: Something the user can mend; what had landed and was published is as before.
+    """
+    prepare_home(settings)
+    panel = settings.panel_spec
+    warehouse = _warehouse(settings)
+    with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
+        found = scan(folder)
+        before = _manifest(settings, warehouse)
+        new = unseen(found, before)
+        if new:
+            _ingest(settings, folder, new, progress)
+        records = _manifest(settings, warehouse) if new else before
+        version = landed_version(records, panel)
+        refreshed = False
+        if any(record.table == panel.series.name for record in records):
+            if refreshed := not _is_current(settings, version):
+                _refresh(settings, version, progress)
+        elif not find_current(settings.published_path):
+            raise NothingToForecastError(_nothing_usable(settings, folder, records))
+        digests = {file.digest for file in new}
+        return Outcome(
+            landed=tuple(record for record in records if record.digest in digests),
+            duplicates=tuple(_duplicates(found, records)),
+            refreshed=refreshed,
+            snapshot=find_current(settings.published_path),
+        )
+
+
+def _warehouse(settings: Settings) -> Warehouse:
+    return Warehouse(
+        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
+    )
+
+
+def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
+    with warehouse.transaction() as con:
+        return manifest(con, settings.panel_spec)
+
+
+def _duplicates(found: Sequence[LandedFile], records: Sequence[FileRecord]) -> list[str]:
+    first_seen = {record.digest: record.name for record in records if record.status == "accepted"}
+    return [f.name for f in found if f.digest in first_seen and first_seen[f.digest] != f.name]
+
+
+def _is_current(settings: Settings, version: str) -> bool:
+    """Whether the current snapshot was made from just this, by this release, with these settings."""
+    snapshot = find_current(settings.published_path)
+    if snapshot is None:
+        return False
+    made_from = tuple(snapshot.facts.get(n) for n in ("landed_version", "code_version", "settings_version"))
+    return made_from == (version, __version__, settings.result_version)
+
+
+def _nothing_usable(settings: Settings, folder: Path, records: Sequence[FileRecord]) -> str:
+    refused = [f"  - {record.name}: {record.reason}" for record in records if record.status == "refused"]
+    columns = ", ".join(settings.panel_spec.tables[settings.panel_spec.series.name].values())
+    what = "Every file was refused:\n" + "\n".join(refused) if refused else "It holds no file of that kind."
+    return (
+        f"There is nothing to forecast: no file in {folder} holds {settings.panel_spec.series.name} (the "
+        f"columns {columns} of the panel {settings.panel_spec.name!r}). {what}\n"
+        "Land such a file, or name a panel that fits yours with TURNOVER_PANEL."
+    )
+
+
+def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progress: Progress) -> None:
+    from turnover_assets.defs import jobs
+    from turnover_assets.defs.partitions import LANDED_FILES, range_tags, ranges
+
+    with _instance(settings) as instance:
+        _close_orphaned_runs(instance)
+        keys = [file.partition_key for file in new]
+        instance.add_dynamic_partitions(str(LANDED_FILES.name), keys)
+        order = instance.get_dynamic_partitions(str(LANDED_FILES.name))
+        progress("note", f"landing {len(new)} new file{'s' if len(new) > 1 else ''}")
+        config = {"ops": {"raw__landed_files": {"config": {"folder": str(folder.absolute())}}}}
+        for first, last in ranges(keys, order):
+            tags = {**range_tags(first, last), jobs.FILES_TAG: str(len(keys))}
+            _run_job(settings, instance, jobs.INGEST, tags, config, progress)
+
+
+def _refresh(settings: Settings, version: str, progress: Progress) -> None:
+    from turnover_assets.defs import jobs
+
+    with _instance(settings) as instance:
+        _close_orphaned_runs(instance)
+        _run_job(settings, instance, jobs.REFRESH, {jobs.CAUSE_TAG: version}, {}, progress)
+
+
+@contextmanager
+def _instance(settings: Settings) -> "Any":
+    """The home's Dagster instance, without its chatter on the console."""
+    import dagster as dg
+
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_path)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _close_orphaned_runs(instance: "dg.DagsterInstance") -> None:
+    """Mark runs of processes that were killed as failed, and free what they held."""
+    import dagster as dg
+
+    from turnover_assets.defs.jobs import PROCESS_TAG
+
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
+        if host != socket.gethostname() or psutil.pid_exists(int(process)):
+            continue
+        instance.report_run_failed(run, "The process that ran this was ended before it could finish.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _run_job(
+    settings: Settings,
+    instance: "dg.DagsterInstance",
+    name: str,
+    tags: Mapping[str, str],
+    config: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Run a job in this process.
+
+    Raises:
+        TurnoverError: A step failed; its message where it is for the user, else where to look.
+    """
+    from turnover_assets.defs.jobs import PROCESS_TAG
+    from turnover_assets.definitions import build_definitions
+
+    job = build_definitions(settings).resolve_job_def(name)
+    run_id = str(uuid4())
+    instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            raise_on_error=False,
+            tags={**tags, PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    if not result.success:
+        raise TurnoverError(_failure(result.all_events, run_id))
+
+
+def _tell(entry: "dg.EventLogEntry", progress: Progress) -> None:
+    """Turn an event of the run into a line of progress."""
+    event = entry.dagster_event
+    if event is None:
+        if entry.level <= logging.INFO and entry.level >= logging.INFO:
+            progress("note", entry.user_message)
+    elif event.event_type_value == "STEP_START":
+        progress("start", _readable(event.step_key))
+    elif event.event_type_value == "STEP_SUCCESS":
+        progress("done", _readable(event.step_key))
+
+
+def _readable(step: str | None) -> str:
+    return (step or "").replace("__", " / ").replace("_", " ")
+
+
+def _failure(events: "Sequence[dg.DagsterEvent]", run_id: str) -> str:
+    """What to tell the user: the message of an error of ours, or the error and where its details are."""
+    for event in events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            if hasattr(errors, error.cls_name or ""):
+                return error.message.partition(": ")[2].strip()
+            if error.cause is None:
+                step = _readable(event.step_key)
+                return f"{step} failed: {error.message.strip()}\n`turnover ui` shows the details of run {run_id}."
+            error = error.cause
+    return f"The run {run_id} failed; `turnover ui` shows why."

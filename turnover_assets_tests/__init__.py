@@ -1,0 +1,1 @@
+"""Tests of turnover_assets; the modules mirror the package."""

@@ -1,0 +1,320 @@
+"""Small panels, raw rows and warehouses for tests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from turnover_assets.core import cleaning
+from turnover_assets.panel import PanelSpec, default_panel, parse_panel
+from turnover_assets.storage import landing
+from turnover_assets.storage.landing import FileRecord, LandedFile
+from turnover_assets.storage.reader import fingerprint
+from turnover_assets.storage.warehouse import SCHEMAS, Warehouse
+
+# Panels ------------------------------------------------------------------------------------------
+
+
+def panel_data(**changes: Any) -> dict[str, Any]:
+    """The smallest panel as plain data, as it would come from a TOML file."""
+    data: dict[str, Any] = {
+        "name": "small",
+        "series": {
+            "name": "sales",
+            "keys": [{"name": "shop", "type": "integer"}],
+            "time": {"name": "week"},
+            "target": {"name": "amount"},
+        },
+    }
+    return data | changes
+
+
+def make_panel(**changes: Any) -> PanelSpec:
+    """The smallest panel, with some of its fields replaced."""
+    return parse_panel(panel_data(**changes), "test")
+
+
+def walmart_like() -> PanelSpec:
+    """Weeks labelled by their last day, a text attribute, and values known ahead."""
+    return parse_panel(
+        {
+            "name": "walmart-like",
+            "levels": ["dept", "store"],
+            "frequency": {"every": "week", "starts_on": "saturday"},
+            "series": {
+                "name": "sales",
+                "keys": [
+                    {"name": "store", "column": "Store", "type": "integer"},
+                    {"name": "dept", "column": "Dept", "type": "integer"},
+                ],
+                "time": {"name": "week", "column": "Date", "label": "end"},
+                "target": {"name": "amount", "column": "Weekly_Sales", "nonnegative": False, "unit": "USD"},
+            },
+            "static": [
+                {
+                    "name": "stores",
+                    "keys": ["store"],
+                    "columns": [
+                        {"name": "kind", "column": "Type", "type": "text"},
+                        {"name": "size", "column": "Size", "type": "number"},
+                    ],
+                }
+            ],
+            "covariates": [
+                {
+                    "name": "features",
+                    "keys": ["store"],
+                    "columns": [
+                        {"name": "temperature", "column": "Temperature", "type": "number"},
+                        {"name": "is_holiday", "column": "IsHoliday", "type": "flag"},
+                    ],
+                }
+            ],
+            "holidays": {"country": "US"},
+        },
+        "test",
+    )
+
+
+def daily() -> PanelSpec:
+    """Days, one key that is a text, French dates, no calendar."""
+    return parse_panel(
+        {
+            "name": "daily",
+            "horizon": 14,
+            "frequency": {"every": "day"},
+            "series": {
+                "name": "takings",
+                "keys": [{"name": "shop", "type": "text"}],
+                "time": {"name": "day", "column": "Jour", "format": "%d/%m/%Y"},
+                "target": {"name": "amount", "column": "Chiffre d'affaires"},
+            },
+        },
+        "test",
+    )
+
+
+# Warehouses --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse in memory, with its schemas."""
+    con = duckdb.connect(config={"threads": 2})
+    try:
+        for schema in SCHEMAS:
+            con.execute(f"CREATE SCHEMA {schema}")
+        yield con
+    finally:
+        con.close()
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """Rows as the reader gives them: texts by canonical name, None where the row is too short."""
+
+    table: str
+    rows: Sequence[Mapping[str, str | None]]
+    delimiter: str = ","
+    lines: Sequence[int] = ()
+    malformed: Mapping[int, str] = field(default_factory=dict)  # by position in `rows`
+
+    def line(self, position: int) -> int:
+        return self.lines[position] if self.lines else position + 2
+
+
+def insert_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec, files: Sequence[RawFile]) -> None:
+    """Put files into the raw tables as landing would, numbered from 1 and named `file_<n>`."""
+    landing.prepare(con, panel)
+    for number, file in enumerate(files, start=1):
+        known: dict[str, Any] = {
+            "file_no": number,
+            "digest": f"digest {number}",
+            "name": f"file_{number}",
+            "path": f"file_{number}",
+            "status": "accepted",
+            "table_name": file.table,
+            "row_count": len(file.rows),
+            "format": "csv",
+            "delimiter": file.delimiter,
+            "panel_digest": panel.digest,
+            "reader_version": "1",
+            "final": True,
+            "landed_at": datetime(2024, 1, 1, tzinfo=UTC),
+        }
+        con.execute(
+            f"INSERT INTO raw.files ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})",
+            list(known.values()),
+        )
+        columns = list(panel.tables[file.table])
+        values = [
+            [number, file.line(i), *(row.get(c) for c in columns), file.malformed.get(i)]
+            for i, row in enumerate(file.rows)
+        ]
+        if values:
+            row = f"({', '.join('?' * (len(columns) + 3))})"
+            con.execute(
+                f"INSERT INTO raw.{file.table} VALUES {', '.join([row] * len(values))}", sum(values, [])
+            )
+
+
+def empty_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
+    """Forget every landed file, so that a connection can serve many examples."""
+    landing.prepare(con, panel)
+    for table in ("files", *panel.tables):
+        con.execute(f"DELETE FROM raw.{table}")
+
+
+def clean_all(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
+    """Clean every table of the panel from what is in raw."""
+    landing.prepare(con, panel)
+    cleaning.create_rejected(con)
+    for static in panel.static:
+        cleaning.clean_static(con, panel, static.name)
+    for table in panel.covariates:
+        cleaning.clean_covariates(con, panel, table.name)
+    cleaning.clean_series(con, panel)
+
+
+def insert_frames(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, frames: Mapping[str, pd.DataFrame]
+) -> None:
+    """Put frames with canonical columns into raw, one file each, and clean them.
+
+    Far quicker than executing row by row, and the texts are those a csv would hold.
+    """
+    insert_raw(con, panel, [RawFile(table, ()) for table in frames])
+    for number, (table, frame) in enumerate(frames.items(), start=1):
+        texts = frame[list(panel.tables[table])].map(lambda v: None if pd.isna(v) else str(v))
+        con.register("frame", texts.astype("str").assign(line=range(2, len(frame) + 2)))
+        columns = ", ".join(f"nullif({c}, 'nan')" for c in panel.tables[table])
+        con.execute(f"INSERT INTO raw.{table} SELECT {number}, line, {columns}, NULL FROM frame")
+        con.unregister("frame")
+    clean_all(con, panel)
+
+
+def land_text(
+    folder: Path, warehouse: Warehouse, panel: PanelSpec, name: str, content: str | bytes
+) -> FileRecord:
+    """Write a file and land it, as the platform would."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return land_path(warehouse, panel, path)
+
+
+def land_path(warehouse: Warehouse, panel: PanelSpec, path: Path) -> FileRecord:
+    """Land a file where it is."""
+    return landing.land(warehouse, panel, LandedFile(path, path.name, fingerprint(path)), "test run")
+
+
+def land_frame(
+    folder: Path, warehouse: Warehouse, panel: PanelSpec, name: str, frame: pd.DataFrame
+) -> FileRecord:
+    """Write a frame, whose columns are named as in the files, as csv and land it."""
+    return land_text(folder, warehouse, panel, name, frame.to_csv(index=False))
+
+
+# Histories ---------------------------------------------------------------------------------------
+
+
+def default_history(seed: int = 1, periods: int = 125) -> dict[str, pd.DataFrame]:
+    """Frames of the default panel with what makes features hard, in canonical columns.
+
+    Five stores in three regions (one store lists none), three departments; a young series, one that
+    has ended, gaps, zeros, negative values, and a department of a single store.
+    """
+    rng = np.random.default_rng(seed)
+    first = date(2015, 1, 3)  # a Saturday
+    rows = []
+    for store in (2, 3, 5, 11, 40):
+        for department in (73, 88, 117):
+            if department == 117 and store != 5:
+                continue
+            begin = {(3, 88): periods - 20, (40, 73): periods - 60}.get((store, department), 0)
+            end = periods - 25 if (store, department) == (11, 88) else periods
+            for t in range(begin, end):
+                if rng.random() < 0.06 and begin < t < end - 1:
+                    continue
+                season = 1 + 0.5 * np.sin(2 * np.pi * t / 52 + store)
+                value = round(float(department * season * rng.gamma(4.0, 0.25)), 2)
+                if store == 40 and department == 88:
+                    value = float(rng.choice([0.0, 0.0, value, -0.25 * value]))
+                rows.append((store, department, (first + timedelta(weeks=t)).isoformat(), round(value, 2)))
+    sales = pd.DataFrame(rows, columns=["store", "department", "week", "turnover"])
+    stores = pd.DataFrame(
+        {
+            "store": [2, 3, 5, 11, 40],
+            "postcode": ["01000", "75011", "2A004", "59000", "75011"],
+            "latitude": [46.2, 48.8, 41.9, 50.6, 48.8],
+            "longitude": [5.2, 2.3, 8.7, 3.0, 2.3],
+            "region": ["7", "3", "9", None, "3"],
+            "zone": ["4", "10", "2", "4", "10"],
+        }
+    )
+    return {"stores": stores, "turnover": sales}
+
+
+def walmart_history(seed: int = 2, periods: int = 120) -> dict[str, pd.DataFrame]:
+    """Frames of the Walmart-like panel; the covariates reach beyond the last week of sales."""
+    rng = np.random.default_rng(seed)
+    ends = [(date(2010, 2, 5) + timedelta(weeks=t)).isoformat() for t in range(periods + 12)]
+    sales = [
+        (store, dept, week, round(float(rng.normal(20.0 * dept, 8.0)), 2))
+        for store in (1, 2, 3)
+        for dept in (1, 7)
+        for week in ends[:periods]
+    ]
+    known = [
+        (store, week, None if rng.random() < 0.1 else round(float(rng.normal(50, 20)), 1), rng.random() < 0.1)
+        for store in (1, 2, 3)
+        for week in ends
+    ]
+    stores = pd.DataFrame(
+        {"store": [1, 2, 3], "kind": ["A", "B", "A"], "size": [151315.0, 202307.5, 37392.0]}
+    )
+    return {
+        "stores": stores,
+        "features": pd.DataFrame(known, columns=["store", "week", "temperature", "is_holiday"]),
+        "sales": pd.DataFrame(sales, columns=["store", "dept", "week", "amount"]),
+    }
+
+
+def daily_history(seed: int = 3, periods: int = 800) -> dict[str, pd.DataFrame]:
+    """Frames of the daily panel: two shops, closed on most Sundays."""
+    rng = np.random.default_rng(seed)
+    days = [date(2021, 3, 1) + timedelta(days=t) for t in range(periods)]
+    rows = [
+        (shop, day.strftime("%d/%m/%Y"), round(float(level * rng.gamma(5.0, 0.2)), 2))
+        for shop, level in (("north", 100.0), ("côte d'or", 40.0))
+        for day in days
+        if day.weekday() != 6 or rng.random() < 0.2
+    ]
+    return {"takings": pd.DataFrame(rows, columns=["shop", "day", "amount"])}
+
+
+__all__ = [
+    "RawFile",
+    "clean_all",
+    "daily",
+    "daily_history",
+    "default_history",
+    "default_panel",
+    "empty_raw",
+    "insert_frames",
+    "insert_raw",
+    "land_frame",
+    "land_path",
+    "land_text",
+    "make_panel",
+    "memory_warehouse",
+    "panel_data",
+    "walmart_history",
+    "walmart_like",
+]

@@ -1,0 +1,386 @@
+"""Slow, obvious re-computations, written from the definitions and never from the code under test.
+
+Everything here is plain Python over dictionaries and loops, so that a reader can check it by eye.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import holidays as holiday_calendars
+import numpy as np
+import pandas as pd
+
+Series = Mapping[int, float]  # values of one series by period index
+
+# Cleaning ----------------------------------------------------------------------------------------
+
+MISSING = {"", "na", "nan", "null"}
+
+
+def text_of(value: str | None) -> str | None:
+    """A raw text, None where it stands for a missing value."""
+    return None if value is None or value.strip().lower() in MISSING else value.strip()
+
+
+def number_of(text: str, delimiter: str = ",") -> float | None:
+    """A finite number in decimal notation, as Python reads it."""
+    plain = text.replace(",", ".") if delimiter == ";" else text
+    if not plain.isascii() or not set(plain) <= set("0123456789+-.eE"):
+        return None
+    try:
+        value = float(plain)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def whole_of(text: str) -> int | None:
+    """A whole number of at most 18 digits, perhaps written with zeros behind a point."""
+    digits = text.lstrip("+-").split(".")[0]
+    if not text.isascii() or not set(text) <= set("0123456789+-.") or not 1 <= len(digits) <= 18:
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return int(value) if value == value.to_integral_value() else None
+
+
+def date_of(text: str) -> date | None:
+    """An ISO date, perhaps with midnight behind it."""
+    day, rest = text[:10], text[10:]
+    if len(day) != 10 or day[4] != "-" or day[7] != "-" or not day.replace("-", "").isdigit():
+        return None
+    if rest and rest not in {f"{t}{clock}" for t in " T" for clock in ("00:00", "00:00:00", "00:00:00.000")}:
+        return None
+    try:
+        return datetime.strptime(day, "%Y-%m-%d").date()
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row of turnover of the default panel as landed."""
+
+    file_no: int
+    line: int
+    delimiter: str
+    texts: Mapping[str, str | None]
+    malformed: str | None = None
+
+
+def broken_rule(row: RawRow, stores: set[int] | None) -> str | None:  # noqa: C901 - one rule a line
+    """The first rule of the default panel that a turnover row breaks; stores is None if not binding."""
+    if row.malformed is not None:
+        return "malformed_row"
+    texts = {name: text_of(value) for name, value in row.texts.items()}
+    for key in ("store", "department"):
+        if texts[key] is None:
+            return "key_missing"
+        if whole_of(texts[key]) is None:
+            return "key_not_an_integer"
+    if texts["week"] is None:
+        return "date_missing"
+    day = date_of(texts["week"])
+    if day is None:
+        return "not_a_date"
+    if not 1900 <= day.year <= 2199:
+        return "date_out_of_range"
+    if day.strftime("%A") != "Saturday":
+        return "not_a_period"
+    if texts["turnover"] is None:
+        return "value_missing"
+    if number_of(texts["turnover"], row.delimiter) is None:
+        return "not_a_number"
+    if stores is not None and whole_of(texts["store"]) not in stores:
+        return "unknown_store"
+    return None
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What should become of turnover rows: by (file_no, line)."""
+
+    kept: dict[tuple[int, int], tuple[int, int, date, float]]
+    rejected: dict[tuple[int, int], str]
+    restated: set[tuple[int, int]]
+
+
+def clean_turnover(rows: Iterable[RawRow], stores: set[int] | None) -> Cleaned:
+    """Judge row by row in the order in which they landed; a later good row replaces an earlier one."""
+    latest: dict[tuple[int, int, date], tuple[int, int]] = {}
+    kept: dict[tuple[int, int], tuple[int, int, date, float]] = {}
+    rejected: dict[tuple[int, int], str] = {}
+    restated: set[tuple[int, int]] = set()
+    for row in sorted(rows, key=lambda row: (row.file_no, row.line)):
+        place = (row.file_no, row.line)
+        rule = broken_rule(row, stores)
+        if rule:
+            rejected[place] = rule
+            continue
+        texts = {name: text_of(value) or "" for name, value in row.texts.items()}
+        store, department = whole_of(texts["store"]), whole_of(texts["department"])
+        week, value = date_of(texts["week"]), number_of(texts["turnover"], row.delimiter)
+        assert store is not None
+        assert department is not None
+        assert week is not None
+        assert value is not None
+        key = (store, department, week)
+        if key in latest:
+            before = latest[key]
+            del kept[before]
+            if before[0] == row.file_no:
+                rejected[before] = "repeated_key"
+            else:
+                restated.add(before)
+        latest[key] = place
+        kept[place] = (*key, value)
+    return Cleaned(kept, rejected, restated)
+
+
+# Features ----------------------------------------------------------------------------------------
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what is known."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """Sum of what is known."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if known else None
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """A ratio, None where one of the two is missing or nothing."""
+    return None if above is None or below is None or below == 0 else above / below
+
+
+def limited(value: float | None) -> float | None:
+    """A ratio of growth, kept from a fifth to five."""
+    return None if value is None else min(max(value, 0.2), 5.0)
+
+
+def product(*factors: float | None) -> float | None:
+    """A product, None where a factor is missing."""
+    return (
+        None if any(factor is None for factor in factors) else math.prod(f for f in factors if f is not None)
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the frequency says: periods of a year, of the short cycle, lags, means, growth windows."""
+
+    season: int
+    cycle: int
+    lags: tuple[int, ...]
+    means: tuple[int, ...]
+    short: int
+    medium: int
+
+
+WEEKLY = Shape(52, 1, (0, 1, 2, 3), (4, 8, 13, 26, 52), 4, 13)
+DAILY = Shape(364, 7, (0, 1, 2, 3, 4, 5, 6), (7, 28, 91, 364), 28, 91)
+
+
+@dataclass(frozen=True)
+class History:
+    """Values by series, the members of each level by series, and the level that gives the scale."""
+
+    values: Mapping[Any, Series]
+    members: Mapping[str, Mapping[Any, Any]]
+    report_level: str
+    shape: Shape
+    horizon: int
+
+    def known(self, cutoff: int) -> "History":
+        """Only what is known at a cutoff; a series without a value does not exist yet."""
+        cut = {s: {t: y for t, y in values.items() if t <= cutoff} for s, values in self.values.items()}
+        return History(
+            {s: values for s, values in cut.items() if values},
+            self.members,
+            self.report_level,
+            self.shape,
+            self.horizon,
+        )
+
+
+def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[str, float | None]:  # noqa: C901
+    """Features of one row, the calendar, attributes and covariates left out.
+
+    All from what is known at the cutoff: the values after it are thrown away first.
+    """
+    history = history.known(cutoff)
+    shape, target = history.shape, cutoff + horizon
+    y = history.values[series]
+    scale = scale_of(history, series, cutoff)
+    found: dict[str, float | None] = {}
+
+    def back(first: int, last: int, at: int = cutoff) -> list[float | None]:
+        """Values of the series from `first` to `last` periods before a period."""
+        return [y.get(at - k) for k in range(last, first + 1)]
+
+    for k in shape.lags:
+        found[f"lag_{k}"] = ratio(y.get(cutoff - k), scale)
+    for k in shape.means:
+        found[f"mean_{k}"] = ratio(mean(back(k - 1, 0)), scale)
+    recent = [value for value in back(shape.medium - 1, 0) if value is not None]
+    found["deviation"] = float(np.std(recent)) / scale if recent else None
+    found["zero_share"] = mean([1.0 if value <= 0 else 0.0 for value in recent])
+    found["periods_since_seen"] = cutoff - max(y)
+    found["log_scale"] = math.log(scale)
+    found["age"] = min(cutoff - min(y), 3 * shape.season)
+    found["horizon_ahead"] = horizon
+    growth = {k: limited(growth_of([y], shape, cutoff, k)) for k in (shape.short, shape.medium)}
+    found |= {f"growth_{k}": value for k, value in growth.items()}
+
+    year_ago = target - shape.season
+    for name, step in {"minus_2": -2, "minus_1": -1, "same": 0, "plus_1": 1, "plus_2": 2}.items():
+        found[f"year_ago_{name}"] = ratio(y.get(year_ago + step * shape.cycle), scale)
+    around: dict[tuple[int, int], float | None] = {}
+    for years in (1, 2):
+        middle = target - years * shape.season
+        for width, name in ((1, "narrow"), (2, "wide")):
+            reach = width * shape.cycle
+            around[years, width] = mean(y.get(t) for t in range(middle - reach, middle + reach + 1))
+            found[f"around_{years}_{name}"] = ratio(around[years, width], scale)
+    if shape.cycle > 1:
+        nearest = math.ceil(history.horizon / shape.cycle) * shape.cycle
+        for j in range(4):
+            found[f"cycle_{j}"] = ratio(y.get(target - nearest - j * shape.cycle), scale)
+    found["year_ago_grown"] = ratio(product(y.get(year_ago), growth[shape.medium]), scale)
+    found["around_grown"] = ratio(product(around[1, 1], growth[shape.short]), scale)
+    level_now = mean(back(shape.means[0] - 1, 0))
+    for years, name in ((1, "recent_shaped"), (2, "recent_shaped_older")):
+        base = mean(back(years * shape.season + shape.short - 1, years * shape.season))
+        found[name] = ratio(product(level_now, limited(ratio(around[years, 1], base))), scale)
+
+    for level, members in history.members.items():
+        within = [v for s, v in history.values.items() if members[s] == members[series]]
+        totals = _totals(within)
+        grown = {k: limited(growth_of(within, shape, cutoff, k)) for k in (shape.short, shape.medium)}
+        found |= {f"{level}_growth_{k}": value for k, value in grown.items()}
+        for years in (1, 2):
+            middle = target - years * shape.season
+            near = mean(totals.get(t) for t in range(middle - shape.cycle, middle + shape.cycle + 1))
+            ago = cutoff - years * shape.season
+            base = mean(totals.get(ago - k) for k in range(shape.short))
+            shaped = limited(ratio(near, base))
+            found[f"{level}_shape_{years}"] = shaped
+            found[f"recent_{level}_shape_{years}"] = ratio(product(level_now, shaped), scale)
+        found[f"around_{level}_grown"] = ratio(product(around[1, 1], grown[shape.short]), scale)
+    return found
+
+
+def scale_of(history: History, series: Any, cutoff: int) -> float:
+    """Mean absolute value of the last season, and at least a hundredth of what is usual in its level."""
+    season = range(cutoff - history.shape.season + 1, cutoff + 1)
+    y, members = history.values[series], history.members[history.report_level]
+    own = mean(abs(y[t]) for t in season if t in y)
+    within = [v for s, v in history.values.items() if members[s] == members[series]]
+    usual = mean(mean(abs(v[t]) for v in within if t in v) for t in season)
+    return max(own or 0.0, 0.01 * (usual or 0.0), 1e-9)
+
+
+def growth_of(within: Sequence[Series], shape: Shape, cutoff: int, length: int) -> float | None:
+    """Sum of the last periods over that of a year ago, of the series and periods that have both."""
+    pairs = [
+        (y[t], y[t - shape.season])
+        for y in within
+        for t in range(cutoff - length + 1, cutoff + 1)
+        if t in y and t - shape.season in y
+    ]
+    return ratio(total(now for now, _ in pairs), total(then for _, then in pairs))
+
+
+def _totals(within: Sequence[Series]) -> dict[int, float]:
+    parts: dict[int, list[float]] = defaultdict(list)
+    for y in within:
+        for t, value in y.items():
+            parts[t].append(value)
+    return {t: math.fsum(values) for t, values in parts.items()}
+
+
+def calendar_features(start: date, days: int, season: int, country: str | None) -> dict[str, float]:
+    """Calendar facts of a period that starts on a day, counted day by day."""
+
+    def count(first: date) -> int:
+        if country is None:
+            return 0
+        return sum(day in holidays for day in (first + timedelta(days=k) for k in range(days)))
+
+    years = range(start.year - 2, start.year + 3)
+    holidays = set(holiday_calendars.country_holidays(country, years=years)) if country else set()
+    middle = start + timedelta(days=(days - 1) // 2)
+    phase = 2 * math.pi * (middle.timetuple().tm_yday - 1) / 365.25
+    christmas = min(((date(y, 12, 25) - middle).days for y in years), key=lambda d: (abs(d), -d))
+    return {
+        "season_sin": math.sin(phase),
+        "season_cos": math.cos(phase),
+        "month": middle.month,
+        "holidays": count(start),
+        "holidays_before": count(start - timedelta(days=days)),
+        "holidays_after": count(start + timedelta(days=days)),
+        "holidays_last_year": count(start - timedelta(days=days * season)),
+        "days_to_year_end": christmas,
+    }
+
+
+# Reports -----------------------------------------------------------------------------------------
+
+
+def monthly_turnover(
+    amounts: Iterable[tuple[Any, date, float]], days: int
+) -> dict[tuple[int, Any, int], float]:
+    """Amounts by (year, member, month), from (member, first day, amount), one day after the other."""
+    found: dict[tuple[int, Any, int], float] = defaultdict(float)
+    for member, first, amount in amounts:
+        for k in range(days):
+            day = first + timedelta(days=k)
+            found[day.year, member, day.month] += amount / days
+    return dict(found)
+
+
+def seasonal_profile(amounts: Iterable[tuple[Any, date, float]], days: int) -> dict[tuple[Any, int], float]:
+    """Share of each week of the year by (member, week), from (member, first day, amount)."""
+    sums: dict[Any, dict[int, dict[int, float]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(float))
+    )
+    for member, first, amount in amounts:
+        middle = first + timedelta(days=(days - 1) // 2)
+        week = min(52, (middle.timetuple().tm_yday - 1) // 7 + 1)
+        sums[member][middle.year][week] += amount
+    profile: dict[tuple[Any, int], float] = {}
+    for member, years in sums.items():
+        positive = {year: weeks for year, weeks in years.items() if sum(weeks.values()) > 0}
+        whole = {year: weeks for year, weeks in positive.items() if len(weeks) == 52}
+        shares: dict[int, list[float]] = defaultdict(list)
+        for weeks in (whole or positive).values():
+            for week, amount in weeks.items():
+                shares[week].append(amount / sum(weeks.values()))
+        means = {week: sum(values) / len(values) for week, values in shares.items()}
+        profile |= {(member, week): value / sum(means.values()) for week, value in means.items()}
+    return profile
+
+
+# Frames ------------------------------------------------------------------------------------------
+
+
+def values_by_series(
+    frame: pd.DataFrame, keys: Sequence[str], time: str, target: str, index: Callable[[date], int]
+) -> dict[Any, dict[int, float]]:
+    """A frame of ISO dates as values by series (a tuple of keys) and period index."""
+    found: dict[Any, dict[int, float]] = defaultdict(dict)
+    for row in frame.to_dict("records"):
+        series = tuple(row[key] for key in keys)
+        found[series][index(date.fromisoformat(row[time]))] = float(row[target])
+    return dict(found)

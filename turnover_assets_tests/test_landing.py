@@ -1,0 +1,423 @@
+"""Landing: once per content, whole or not at all, with a reason, and without touching a user's files."""
+
+import gzip
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from turnover_assets.errors import TurnoverError
+from turnover_assets.panel import PanelSpec, default_panel
+from turnover_assets.storage import landing, reader
+from turnover_assets.storage.landing import FileRecord, LandedFile
+from turnover_assets.storage.warehouse import Warehouse
+
+HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover"
+PANEL = default_panel()
+OTHER_PANEL = PANEL.model_copy(update={"horizon": 5})
+NOBODY = 65534
+
+
+def turnover(rows: int = 3, first_store: int = 1) -> str:
+    return HEADER + "".join(f"\n2017-06-10,{first_store + i},88,{i}.5" for i in range(rows)) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "landing"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "home" / "warehouse.duckdb", lock_timeout_seconds=5)
+
+
+def land_all(warehouse: Warehouse, folder: Path, panel: PanelSpec = PANEL) -> list[FileRecord]:
+    """What a run does: land whatever is not on record yet."""
+    with warehouse.transaction() as con:
+        known = landing.manifest(con, panel)
+    new = landing.unseen(landing.scan(folder), known)
+    return [landing.land(warehouse, panel, file, "run") for file in new]
+
+
+def manifest(warehouse: Warehouse, panel: PanelSpec = PANEL) -> list[FileRecord]:
+    with warehouse.transaction() as con:
+        return landing.manifest(con, panel)
+
+
+def query(warehouse: Warehouse, sql: str) -> list[tuple]:
+    with warehouse.transaction() as con:
+        return con.execute(sql).fetchall()
+
+
+# --- listing
+
+
+def test_a_folder_is_listed_with_its_subfolders_by_name_without_what_is_unfinished(folder: Path) -> None:
+    wanted = ["b.csv", "a/c.csv.gz", "a/deep/d.parquet", "no_ending", "Z.CSV"]
+    skipped = [
+        ".hidden",
+        ".git/objects.csv",
+        "a/.tmp/x.csv",
+        *(f"e.csv{end}" for end in landing.UNFINISHED_SUFFIXES),
+    ]
+    for name in [*wanted, *skipped]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(turnover())
+
+    found = landing.list_folder(folder)
+
+    assert [path.relative_to(folder).as_posix() for path in found] == sorted(wanted)
+
+
+def test_a_landing_folder_inside_a_hidden_one_is_listed(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache" / "landing"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text(turnover())
+
+    assert landing.list_folder(folder) == [folder / "a.csv"]
+
+
+def test_links_to_files_are_followed_and_loops_of_folders_are_not(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.csv").write_text(turnover())
+    (folder / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    (folder / "broken.csv").symlink_to(tmp_path / "nowhere.csv")
+    (folder / "loop").symlink_to(folder)
+
+    assert landing.list_folder(folder) == [folder / "link.csv"]
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        pytest.param(lambda path: None, "No such file or directory", id="missing"),
+        pytest.param(lambda path: path.write_text("x"), "Not a directory", id="a file"),
+    ],
+)
+@pytest.mark.parametrize("call", [landing.list_folder, landing.scan], ids=["list", "scan"])
+def test_a_folder_that_cannot_be_listed_raises_and_is_never_empty(
+    tmp_path: Path, make: Callable[[Path], object], problem: str, call: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "landing")
+
+    with pytest.raises(TurnoverError, match=rf"landing cannot be listed \({problem}\).*Check the path"):
+        call(tmp_path / "landing")
+
+
+def as_nobody(script: str, *arguments: Path) -> str:
+    """Run a script as a user without rights; root drops them in a process of its own."""
+    user = NOBODY if os.geteuid() == 0 else None
+    found = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        user=user, group=user, extra_groups=[] if user else None,
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=Path(__file__).resolve().parents[1],
+    )  # fmt: skip
+    if "turnover_assets" in found.stderr and "Permission denied" in found.stderr and "import" in found.stderr:
+        pytest.skip("an unprivileged user may not read this checkout")
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+@pytest.fixture
+def public_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that other users can reach."""
+    changed = []
+    for parent in [tmp_path, *tmp_path.parents]:
+        mode = parent.stat().st_mode
+        if os.access(parent, os.W_OK) and parent.stat().st_uid == os.geteuid() and mode & 0o5 != 0o5:
+            parent.chmod(mode | 0o55)
+            changed.append((parent, mode))
+    path = tmp_path / "public"
+    path.mkdir()
+    path.chmod(0o755)
+    yield path
+    for parent, mode in changed:
+        parent.chmod(mode)
+
+
+def test_a_subfolder_without_permission_raises_and_is_never_empty(public_folder: Path) -> None:
+    (public_folder / "closed").mkdir(mode=0o700)
+    (public_folder / "closed").chmod(0o000)
+    script = (
+        "import sys; from pathlib import Path; from turnover_assets.errors import TurnoverError\n"
+        "from turnover_assets.storage import landing\n"
+        "try: print(landing.list_folder(Path(sys.argv[1])))\n"
+        "except TurnoverError as error: print(error)"
+    )
+
+    told = as_nobody(script, public_folder)
+
+    (public_folder / "closed").chmod(0o700)
+    assert f"{public_folder / 'closed'} cannot be listed (Permission denied)" in told
+
+
+def test_a_file_without_permission_is_refused_once_and_new_when_it_can_be_read(public_folder: Path) -> None:
+    (public_folder / "landing").mkdir()
+    (public_folder / "landing").chmod(0o755)
+    (public_folder / "home").mkdir()
+    (public_folder / "home").chmod(0o777)
+    file = public_folder / "landing" / "a.csv"
+    file.write_text(turnover())
+    script = (
+        "import sys; from pathlib import Path; from turnover_assets.panel import default_panel\n"
+        "from turnover_assets.storage import landing; from turnover_assets.storage.warehouse import Warehouse\n"
+        "w, p = Warehouse(Path(sys.argv[1]) / 'home' / 'w.duckdb'), default_panel()\n"
+        "with w.transaction() as con: known = landing.manifest(con, p)\n"
+        "new = landing.unseen(landing.scan(Path(sys.argv[1]) / 'landing'), known)\n"
+        "print([(r.status, r.rows, r.reason) for r in (landing.land(w, p, f, 'r') for f in new)])"
+    )
+
+    file.chmod(0o000)
+    refused = as_nobody(script, public_folder)
+    again = as_nobody(script, public_folder)
+    file.chmod(0o644)
+    accepted = as_nobody(script, public_folder)
+
+    assert refused == "[('refused', 0, 'cannot be read (Permission denied)')]"
+    assert again == "[]"
+    assert accepted == "[('accepted', 3, None)]"
+
+
+def test_a_file_that_vanishes_between_listing_and_reading_is_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    monkeypatch.setattr(landing, "list_folder", lambda path: [path / "a.csv", path / "gone.csv"])
+
+    assert [file.name for file in landing.scan(folder)] == ["a.csv"]
+
+
+# --- once per content
+
+
+def test_the_same_content_under_two_names_lands_once(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (folder / "b.csv").write_text(turnover())
+
+    first, second = land_all(warehouse, folder), land_all(warehouse, folder)
+
+    assert [(record.name, record.status, record.rows) for record in first] == [("a.csv", "accepted", 3)]
+    assert second == []
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(3,)]
+
+
+def test_landing_a_known_content_again_gives_the_earlier_record(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (file,) = landing.scan(folder)
+
+    records = [landing.land(warehouse, PANEL, file, run) for run in ("one", "two")]
+
+    assert records[0] == records[1]
+    assert query(warehouse, "SELECT run_id FROM raw.files") == [("one",)]
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(3,)]
+
+
+def test_raw_rows_carry_the_number_of_their_manifest_row(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover(rows=2))
+    (folder / "b.csv").write_text("not a known file\n1\n")
+    (folder / "c.csv").write_text(turnover(rows=5, first_store=100))
+
+    land_all(warehouse, folder)
+
+    joined = (
+        "SELECT name, count(*) FROM raw.turnover JOIN raw.files USING (file_no) GROUP BY name ORDER BY name"
+    )
+    assert query(warehouse, joined) == [("a.csv", 2), ("c.csv", 5)]
+
+
+def test_a_users_files_stay_as_they_are(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "good.csv").write_text(turnover())
+    (folder / "bad.csv").write_text("x\n1\n")
+    (folder / "half.csv.part").write_text("day")
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode) for p in folder.iterdir()}
+
+    land_all(warehouse, folder)
+
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode) for p in folder.iterdir()}
+    assert after == before
+
+
+# --- refusals
+
+
+def test_a_refused_file_is_recorded_with_its_reason_and_not_tried_again(
+    warehouse: Warehouse, folder: Path
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "odd.csv").write_text("a,b\n1,2\n")
+
+    (refused,) = land_all(warehouse, folder)
+
+    assert (refused.name, refused.status, refused.rows) == ("sub/odd.csv", "refused", 0)
+    assert refused.reason.startswith("fits no known kind of file")
+    assert manifest(warehouse) == [refused]
+    assert land_all(warehouse, folder) == []
+
+
+def test_a_gzip_truncated_after_many_rows_leaves_no_raw_row(
+    warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BATCH_ROWS", 1000)
+    dice = random.Random(0)
+    text = HEADER + "".join(f"\n2017-06-10,{i},1,{dice.random()}" for i in range(20_000))
+    packed = gzip.compress(text.encode())
+    (folder / "a.csv.gz").write_bytes(packed[: int(len(packed) * 0.8)])
+    (folder / "b.csv").write_text(turnover())
+
+    refused, accepted = land_all(warehouse, folder)
+
+    assert (refused.status, refused.rows) == ("refused", 0)
+    assert "the gzip file is truncated" in refused.reason
+    assert accepted.status == "accepted"
+    assert query(warehouse, "SELECT count(*), min(file_no) FROM raw.turnover") == [(3, 2)]
+
+
+def test_a_refused_file_is_new_again_for_another_panel_and_an_accepted_one_is_not(
+    warehouse: Warehouse, folder: Path
+) -> None:
+    (folder / "good.csv").write_text(turnover())
+    (folder / "odd.csv").write_text("a,b\n1,2\n")
+    land_all(warehouse, folder)
+
+    again = land_all(warehouse, folder, OTHER_PANEL)
+
+    assert [record.name for record in again] == ["odd.csv"]
+    assert land_all(warehouse, folder, OTHER_PANEL) == []
+    assert query(warehouse, "SELECT name, count(*) FROM raw.files GROUP BY name ORDER BY name") == [
+        ("good.csv", 1),
+        ("odd.csv", 1),
+    ]
+
+
+def test_a_refused_file_that_another_panel_can_read_is_accepted(warehouse: Warehouse, folder: Path) -> None:
+    renamed = PANEL.model_dump()
+    renamed["series"]["target"]["column"] = "sales"
+    (folder / "a.csv").write_text(turnover().replace("turnover", "sales"))
+
+    (refused,) = land_all(warehouse, folder)
+    (accepted,) = land_all(warehouse, folder, PanelSpec.model_validate(renamed))
+
+    assert (refused.status, accepted.status) == ("refused", "accepted")
+    assert query(
+        warehouse, "SELECT f.name, count(*) FROM raw.turnover JOIN raw.files f USING (file_no) GROUP BY 1"
+    ) == [("a.csv", 3)]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        pytest.param(lambda path: path.write_text(turnover(rows=9)), id="replaced"),
+        pytest.param(lambda path: path.write_text("x"), id="damaged"),
+        pytest.param(lambda path: path.unlink(), id="removed"),
+    ],
+)
+def test_a_file_that_changes_before_it_is_read_is_refused_for_now_only(
+    warehouse: Warehouse, folder: Path, meanwhile: Callable[[Path], object]
+) -> None:
+    path = folder / "a.csv"
+    path.write_text(turnover())
+    (file,) = landing.scan(folder)
+    meanwhile(path)
+
+    refused = landing.land(warehouse, PANEL, file, "run")
+
+    assert (refused.status, refused.reason) == ("refused", landing.CHANGED)
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(0,)]
+    path.write_text(turnover())  # the copy is finished, with the content it had when it was found
+    assert [record.status for record in land_all(warehouse, folder)] == ["accepted"]
+
+
+def test_a_file_that_changes_while_it_is_read_leaves_no_raw_row(
+    warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "a.csv"
+    path.write_text(turnover())
+    (file,) = landing.scan(folder)
+    original = landing.read_batches
+
+    def slowly(*arguments: object) -> Iterator[pa.Table]:
+        yield from original(*arguments)
+        path.write_text(turnover(rows=4))
+
+    monkeypatch.setattr(landing, "read_batches", slowly)
+
+    refused = landing.land(warehouse, PANEL, file, "run")
+
+    assert (refused.status, refused.reason) == ("refused", landing.CHANGED)
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(0,)]
+
+
+def test_a_raw_table_of_another_layout_is_refused_with_what_to_do(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover())
+    land_all(warehouse, folder)
+    other = PANEL.model_dump()
+    other["series"]["target"]["name"] = "sales"
+
+    with pytest.raises(
+        TurnoverError, match=r"raw\.turnover with the columns .*turnover.* asks for .*sales.*Use the panel"
+    ):
+        land_all(warehouse, folder, PanelSpec.model_validate(other))
+
+
+# --- versions and the published manifest
+
+
+def record(digest: str, status: str = "accepted") -> FileRecord:
+    return FileRecord(digest, f"{digest}.csv", status, "turnover", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("records", "panel", "same"),
+    [
+        pytest.param([record("a"), record("x", "refused"), record("b")], PANEL, True, id="a refusal more"),
+        pytest.param([record("a"), record("b"), record("c")], PANEL, False, id="a file more"),
+        pytest.param([record("b"), record("a")], PANEL, False, id="another order"),
+        pytest.param([record("a"), record("b")], OTHER_PANEL, False, id="another panel"),
+    ],
+)
+def test_the_version_of_what_has_landed_depends_on_what_was_accepted(
+    records: list[FileRecord], panel: PanelSpec, same: bool
+) -> None:
+    version = landing.landed_version([record("a"), record("b")], PANEL)
+
+    assert (landing.landed_version(records, panel) == version) is same
+
+
+def test_unseen_files_come_by_name_and_one_for_each_content() -> None:
+    files = [
+        LandedFile(Path(name), name, digest)
+        for name, digest in [("c", "1"), ("b", "2"), ("a", "1"), ("d", "3")]
+    ]
+
+    found = landing.unseen(files, [record("3")])
+
+    assert [file.name for file in found] == ["a", "b"]
+
+
+def test_the_published_manifest_says_what_each_file_was(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover().replace(",", ";").replace("turnover\n", "turnover;note;by\n"))
+    (folder / "b.csv").write_text("a,b\n1,2\n")
+    land_all(warehouse, folder)
+
+    with warehouse.transaction() as con:
+        found = landing.files_table(con)
+
+    columns = ["file_no", "name", "status", "rows", "format", "delimiter", "extra_columns"]
+    assert found.loc[0, columns].tolist() == [1, "a.csv", "accepted", 3, "csv", ";", "note, by"]
+    assert found.loc[1, ["file_no", "name", "status", "rows"]].tolist() == [2, "b.csv", "refused", 0]
+    assert found.loc[1, "reason"].startswith("fits no known kind")
+
+
+def test_a_partition_key_tells_contents_apart_and_holds_nothing_odd() -> None:
+    one, other = (LandedFile(Path("x"), "a...b\n.csv", digest * 32) for digest in ("a1", "b2"))
+
+    assert one.partition_key == "a…b?.csv@a1a1a1a1a1a1"
+    assert one.partition_key != other.partition_key
