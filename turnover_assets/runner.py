@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,12 +161,11 @@ def _refresh(settings: Settings, version: str, progress: Progress) -> None:
 
 
 @contextmanager
-def _instance(settings: Settings) -> "Any":
-    """The home's Dagster instance, without its chatter on the console."""
+def _instance(settings: Settings) -> "Iterator[dg.DagsterInstance]":
+    """The home's Dagster instance."""
     import dagster as dg
 
-    os.environ["DAGSTER_HOME"] = str(settings.dagster_path)
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
         yield instance
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ def insert_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec, files: Sequence
         if values:
             row = f"({', '.join('?' * (len(columns) + 3))})"
             con.execute(
-                f"INSERT INTO raw.{file.table} VALUES {', '.join([row] * len(values))}", sum(values, [])
+                f"INSERT INTO raw.{file.table} VALUES {', '.join([row] * len(values))}",
+                list(chain.from_iterable(values)),
             )
 
 

@@ -98,6 +98,8 @@ def broken_rule(row: RawRow, stores: set[int] | None) -> str | None:  # noqa: C9
         return "value_missing"
     if number_of(texts["turnover"], row.delimiter) is None:
         return "not_a_number"
+    if abs(number_of(texts["turnover"], row.delimiter) or 0) > 1e15:
+        return "value_out_of_range"
     if stores is not None and whole_of(texts["store"]) not in stores:
         return "unknown_store"
     return None

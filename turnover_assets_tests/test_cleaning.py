@@ -65,28 +65,14 @@ def clean(con: duckdb.DuckDBPyConnection, *files: RawFile) -> None:
 
 WEEKS = ("2017-06-10", "2017-06-17 00:00:00", "2017-06-24T00:00", "2017-07-01")
 GOOD_NUMBERS = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(-1e15, 1e15).map(repr),
     st.floats(-1e5, 1e5).map(lambda value: f"{value:.2f}"),
-    st.sampled_from(["0", "-0", "+7", ".5", "5.", "1e3", "1E-3", "1e308", "4.9e-324", "1e-400", "007"]),
+    st.sampled_from(["0", "-0", "+7", ".5", "5.", "1e3", "1E-3", "1e15", "4.9e-324", "1e-400", "007"]),
 )
-BAD_NUMBERS = st.sampled_from(
-    [
-        "inf",
-        "-Infinity",
-        "abc",
-        "1e999",
-        "1,5",
-        "1.234,5",
-        "1 000",
-        "0x10",
-        "1_0",
-        "--1",
-        "12€",
-        "٣",
-        "e5",
-        ".",
-    ]
-)
+NO_NUMBERS = "inf -Infinity abc 1e308 1e999 1,5 1.234,5 0x10 1_0 --1 12€ ٣ e5 ."
+BAD_NUMBERS = st.sampled_from([*NO_NUMBERS.split(), "1 000"])
+NO_DATES = "2017-06-11 2017-02-31 10/06/2017 20170610 2017-6-10 2017-06-10T12:00 2017-06-10T soon 9999-12-25"
+BAD_DATES = st.sampled_from([*NO_DATES.split(), "0001-01-06", "2017-06-10 12:00"])
 ABSENT = st.sampled_from([None, "", " ", "NA", "na", "NaN", "null", "NULL"])
 
 
@@ -100,12 +86,7 @@ ROWS = st.fixed_dictionaries(
         "week": mostly(
             st.sampled_from(WEEKS),
             ABSENT,
-            st.sampled_from(
-                [
-                    "2017-06-11", "2017-02-31", "10/06/2017", "20170610", "2017-6-10", "2017-06-10 12:00", "soon",
-                    "9999-12-25", "0001-01-06", "2017-06-10T",
-                ]
-            ),
+            BAD_DATES,
         ),
         "store": mostly(
             st.sampled_from(["1", "2", "3.0", "+1", "02", "9"]),
@@ -115,7 +96,7 @@ ROWS = st.fixed_dictionaries(
         "department": mostly(st.sampled_from(["73", "88.", "88.00"]), ABSENT, st.sampled_from(["12.5", "A"])),
         "turnover": mostly(GOOD_NUMBERS, ABSENT, BAD_NUMBERS),
     }
-)  # fmt: skip
+)
 FILES = st.lists(
     st.tuples(
         st.lists(st.tuples(ROWS, st.sampled_from([None] * 9 + ["3 fields instead of 4: a,b,c"])), max_size=8),
@@ -126,7 +107,7 @@ FILES = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files=FILES, listed=st.sampled_from([None, ("1", "2"), ("1", "2", "3", "9")]))
 def test_messy_rows_are_kept_restated_or_rejected_as_the_oracle_says(
     shared_con: duckdb.DuckDBPyConnection,
@@ -208,6 +189,11 @@ def test_reported_values_are_exactly_what_the_texts_say(
         (("2017-06-10", "1", "NA", "3"), "key_missing", "dpt_num_department is missing"),
         (("2017-06-10", "1", "2", "null"), "value_missing", "turnover is missing"),
         (("2017-06-10", "1", "2", "1,5"), "not_a_number", "turnover is not a number: 1,5"),
+        (
+            ("2017-06-10", "1", "2", "-1e16"),
+            "value_out_of_range",
+            "turnover is not between -1e+15 and 1e+15: -1e16",
+        ),
         (
             ("2017-06-10", "8", "2", "3"),
             "unknown_store",
@@ -468,7 +454,8 @@ def test_the_version_tells_texts_apart_that_look_alike_when_joined() -> None:
 def test_landed_files_are_cleaned_with_their_names_and_physical_lines(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
     contents = {
-        "a.csv": f"{HEADER}\n2017-06-10,1,73,1.5\n\n2017-06-10,1\n2017-06-10,2,73,1,5\n2017-06-10,2,73,oops\n",
+        "a.csv": f"{HEADER}\n2017-06-10,1,73,1.5\n\n2017-06-10,1\n2017-06-10,2,73,1,5\n"
+        "2017-06-10,2,73,oops\n",
         "b.csv": f"{HEADER.replace(',', ';')}\r\n2017-06-10;1;73;2,5\r\n2017-06-10;3;73;NA\r\n",
     }
     for name, content in contents.items():

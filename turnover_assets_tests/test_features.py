@@ -65,7 +65,8 @@ class Case:
             return series[self.panel.keys.index(level)]
         table = next(t for t in self.panel.static if level in {c.name for c in t.columns})
         key = series[self.panel.keys.index(table.keys[0])]
-        return self.frames[table.name].set_index(table.keys[0])[level].to_dict()[key]
+        member = self.frames[table.name].set_index(table.keys[0])[level].to_dict()[key]
+        return None if pd.isna(member) else member
 
 
 CASES = {
@@ -137,13 +138,17 @@ def test_features_agree_with_their_definitions(case: Case, loaded: duckdb.DuckDB
                 continue  # the oracle is slow
             series = series_of(row, panel)
             expected = oracles.features(history, series, cutoff, row["horizon"])
-            found = {name: None if pd.isna(row[name]) else row[name] for name in expected}
-            assert found == pytest.approx(expected, rel=2e-6, abs=1e-7), (series, cutoff, row["horizon"])
+            wrong = {
+                name: (row[name], value)
+                for name, value in expected.items()
+                if not np.isclose(row[name], np.nan if value is None else value, 2e-6, 1e-7, equal_nan=True)
+            }
+            assert wrong == {}, (series, cutoff, row["horizon"])
             scale = oracles.scale_of(history.known(cutoff), series, cutoff)
-            assert row["scale"] == pytest.approx(scale, rel=1e-12)
+            assert row["scale"] == np.float32(scale)
             checked += len(expected)
 
-    assert checked > 2000
+    assert checked > 1000
 
 
 def test_rows_have_the_actual_of_their_target_period(case: Case, loaded: duckdb.DuckDBPyConnection) -> None:
@@ -152,9 +157,7 @@ def test_rows_have_the_actual_of_their_target_period(case: Case, loaded: duckdb.
     rows = scoring_rows(loaded, case.panel, case.last - case.panel.horizon, case.last)
 
     assert (rows["t"] == rows["cutoff"] + rows["horizon"]).all()
-    expected = [
-        values[series_of(row, case.panel)].get(row["t"], np.nan) for row in rows[:].to_dict("records")
-    ]
+    expected = [values[series_of(row, case.panel)].get(row["t"], np.nan) for row in rows.to_dict("records")]
     np.testing.assert_array_equal(rows["reported"], expected)
     np.testing.assert_array_equal(rows["actual"], expected)
 
@@ -223,7 +226,9 @@ def spoiled(case: Case, cutoff: int, change: str) -> Frames:
         noise = rng.normal(-5000.0, 90_000.0, len(sales))
         sales[panel.target] = sales[panel.target].where(~after, noise.round(2))
     elif change == "rows":
-        sales = sales[~after | (rng.random(len(sales)) < 0.3)]
+        stays = ~after | (rng.random(len(sales)) < 0.3)
+        stays.iloc[sales[panel.time].map(case.period).argmax()] = True
+        sales = sales[stays]
     else:
         frames, sales = _with_new_series(case, cutoff, sales)
     return {**frames, panel.series.name: sales}
@@ -249,7 +254,7 @@ def _with_new_series(
 
 
 @pytest.mark.parametrize("change", ["values", "rows", "new series"])
-@pytest.mark.parametrize("back", [1, 8, 30])
+@pytest.mark.parametrize("back", [1, 30])
 def test_nothing_after_the_cutoff_changes_a_feature_of_it(
     case: Case, loaded: duckdb.DuckDBPyConnection, back: int, change: str
 ) -> None:

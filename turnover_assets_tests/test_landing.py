@@ -3,8 +3,6 @@
 import gzip
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,19 +109,26 @@ def test_a_folder_that_cannot_be_listed_raises_and_is_never_empty(
         call(tmp_path / "landing")
 
 
-def as_nobody(script: str, *arguments: Path) -> str:
-    """Run a script as a user without rights; root drops them in a process of its own."""
-    user = NOBODY if os.geteuid() == 0 else None
-    found = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        user=user, group=user, extra_groups=[] if user else None,
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=Path(__file__).resolve().parents[1],
-    )  # fmt: skip
-    if "turnover_assets" in found.stderr and "Permission denied" in found.stderr and "import" in found.stderr:
-        pytest.skip("an unprivileged user may not read this checkout")
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+def as_nobody(work: Callable[[], object]) -> str:
+    """What work returns, as text, for a user without rights: root drops them in a process of its own."""
+    if os.geteuid() != 0:
+        return str(work())
+    inlet, outlet = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            answer = str(work())
+        except BaseException as error:  # noqa: BLE001 the child tells whatever went wrong
+            answer = f"{type(error).__name__}: {error}"
+        os.write(outlet, answer.encode())
+        os._exit(0)
+    os.close(outlet)
+    os.waitpid(child, 0)
+    with os.fdopen(inlet) as stream:
+        return stream.read()
 
 
 @pytest.fixture
@@ -143,22 +148,17 @@ def public_folder(tmp_path: Path) -> Iterator[Path]:
         parent.chmod(mode)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_subfolder_without_permission_raises_and_is_never_empty(public_folder: Path) -> None:
     (public_folder / "closed").mkdir(mode=0o700)
     (public_folder / "closed").chmod(0o000)
-    script = (
-        "import sys; from pathlib import Path; from turnover_assets.errors import TurnoverError\n"
-        "from turnover_assets.storage import landing\n"
-        "try: print(landing.list_folder(Path(sys.argv[1])))\n"
-        "except TurnoverError as error: print(error)"
-    )
-
-    told = as_nobody(script, public_folder)
+    told = as_nobody(lambda: landing.list_folder(public_folder))
 
     (public_folder / "closed").chmod(0o700)
     assert f"{public_folder / 'closed'} cannot be listed (Permission denied)" in told
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_file_without_permission_is_refused_once_and_new_when_it_can_be_read(public_folder: Path) -> None:
     (public_folder / "landing").mkdir()
     (public_folder / "landing").chmod(0o755)
@@ -166,20 +166,16 @@ def test_a_file_without_permission_is_refused_once_and_new_when_it_can_be_read(p
     (public_folder / "home").chmod(0o777)
     file = public_folder / "landing" / "a.csv"
     file.write_text(turnover())
-    script = (
-        "import sys; from pathlib import Path; from turnover_assets.panel import default_panel\n"
-        "from turnover_assets.storage import landing; from turnover_assets.storage.warehouse import Warehouse\n"
-        "w, p = Warehouse(Path(sys.argv[1]) / 'home' / 'w.duckdb'), default_panel()\n"
-        "with w.transaction() as con: known = landing.manifest(con, p)\n"
-        "new = landing.unseen(landing.scan(Path(sys.argv[1]) / 'landing'), known)\n"
-        "print([(r.status, r.rows, r.reason) for r in (landing.land(w, p, f, 'r') for f in new)])"
-    )
+    warehouse = Warehouse(public_folder / "home" / "w.duckdb", threads=1)
+
+    def land() -> list[tuple[str, int, str | None]]:
+        found = land_all(warehouse, public_folder / "landing")
+        return [(record.status, record.rows, record.reason) for record in found]
 
     file.chmod(0o000)
-    refused = as_nobody(script, public_folder)
-    again = as_nobody(script, public_folder)
+    refused, again = as_nobody(land), as_nobody(land)
     file.chmod(0o644)
-    accepted = as_nobody(script, public_folder)
+    accepted = as_nobody(land)
 
     assert refused == "[('refused', 0, 'cannot be read (Permission denied)')]"
     assert again == "[]"

@@ -71,7 +71,7 @@ def make_rows(count: int, seed: int, *, currency: float = 1.0) -> Rows:
 
 @pytest.fixture(scope="module")
 def training() -> Rows:
-    return make_rows(4000, seed=1)
+    return make_rows(2000, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_the_currency_does_not_matter(
     fitted: Mapping[str, Candidate], unseen: Rows, candidate: type[Candidate]
 ) -> None:
     # 1024 is a power of two, so that dividing by the scale gives the same bits.
-    dear = make_rows(4000, seed=1, currency=1024.0)
+    dear = make_rows(2000, seed=1, currency=1024.0)
 
     found = candidate().fit(dear, seed=5, threads=2).predict(unseen)
 

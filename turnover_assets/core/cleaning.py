@@ -22,6 +22,7 @@ INTEGER = r"[+-]?\d{1,18}(\.0*)?"
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?"
 ISO_DATE = r"\d{4}-\d{2}-\d{2}([ T]00:00(:00(\.0+)?)?)?"
 SHOWN_TYPES = {"integer": "a whole number", "number": "a number", "text": "text", "flag": "true or false"}
+LARGEST = 1e15  # beyond it a value is a slip, and one such would drown or overflow every sum it is in
 YEARS = (1900, 2199)  # a year beyond them is a placeholder or a slip, and would stretch every series to it
 
 
@@ -252,9 +253,11 @@ def _time_rules(panel: PanelSpec) -> list[Rule]:
 def _target_rules(panel: PanelSpec) -> list[Rule]:
     target, source = panel.target, panel.series.target.source
     unread = _literal(f"{source} is not a number: ")
+    beyond = _literal(f"{source} is not between {-LARGEST:g} and {LARGEST:g}: ")
     return [
         Rule("value_missing", f"{target}_text IS NULL", _literal(f"{source} is missing")),
         Rule("not_a_number", f"{target} IS NULL", f"{unread} || {target}_text"),
+        Rule("value_out_of_range", f"abs({target}) > {LARGEST}", f"{beyond} || {target}_text"),
     ]
 
 

@@ -251,9 +251,11 @@ def _as_of_sql(panel: PanelSpec) -> str:
         "FROM grid WINDOW v AS (PARTITION BY series_id ORDER BY t)) "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
-    # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing.
+    # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
+    # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
+    scale = "CAST(greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS REAL)"
     return (
-        "SELECT k.*, greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS scale "
+        f"SELECT k.*, CAST({scale} AS DOUBLE) AS scale "
         f"FROM ({known}) AS k JOIN series AS s USING (series_id) "
         f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = k.t"
     )

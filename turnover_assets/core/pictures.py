@@ -11,11 +11,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 LARGEST = 8
+SHADES = 256  # colours of a file: with a palette it has a third of the bytes and looks the same
+LONGEST_LABEL = 18
+FEWEST_BARS = 5  # room is made for so many, so that a single one is not a wall of colour
 
 
 def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure, Axes]:
@@ -25,13 +30,42 @@ def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+    axes.set_axisbelow(True)
     return figure, axes
 
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
+    packed = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(SHADES).save(packed, "png", optimize=True)
+    return packed.getvalue()
+
+
+def _legend(figure: Figure, axes: Axes, title: str | None = None) -> None:
+    """A legend beside the axes, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        [_shortened(label) for label in labels],
+        title=title,
+        loc="outside right upper",
+        fontsize=8,
+        title_fontsize=8,
+        frameon=False,
+    )
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+
+
+def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> BarContainer:
+    """Horizontal bars of shares from the top downwards."""
+    bars = axes.barh([name.replace("_", " ") for name in names], values, color=colours)
+    axes.set_ylim(max(len(names), FEWEST_BARS) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return bars
 
 
 def _amounts(axes: Axes) -> None:
@@ -59,8 +93,7 @@ def history(table: pd.DataFrame, time: str, level: str, target: str) -> bytes:
         own = table[table[level] == member]
         axes.plot(own[time], own[target], color=colour, linewidth=1.2, label=str(member))
     _amounts(axes)
-    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, loc="upper left", ncols=4)
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
+    _legend(figure, axes, level)
     return _png(figure)
 
 
@@ -97,32 +130,32 @@ def forecast(
             color="0.55",
             linewidth=1,
             linestyle="--",
-            label="same periods last year",
+            label="last year",
         )
     _amounts(axes)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    _legend(figure, axes)
     return _png(figure)
 
 
 def importance(shares: pd.Series, count: int = 15) -> bytes:
     """The most important features, as shares of the whole."""
-    top = shares.head(count)[::-1]
+    top = shares.head(count)
     figure, axes = _figure("What the model looks at", height=3.6)
-    axes.barh([name.replace("_", " ") for name in top.index], top.to_numpy(), color=COLOURS[0])
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    _bars(axes, list(top.index), top.tolist(), [COLOURS[0]] * len(top))
     return _png(figure)
 
 
 def scores(table: pd.DataFrame) -> bytes:
     """WAPE of each candidate on the holdout, the chosen one marked."""
-    ordered = table.sort_values("wape", ascending=False)
+    ordered = table.sort_values("wape")
     figure, axes = _figure("WAPE on the holdout (lower is better)", height=2.4)
     colours = [COLOURS[1] if chosen else "0.7" for chosen in ordered["chosen"]]
-    bars = axes.barh([name.replace("_", " ") for name in ordered["model"]], ordered["wape"], color=colours)
-    axes.bar_label(bars, labels=[f"{value:.1%}" for value in ordered["wape"]], fontsize=8, padding=3)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlim(right=float(ordered["wape"].max()) * 1.15)
+    values = ordered["wape"].fillna(0.0).tolist()
+    bars = _bars(axes, ordered["model"].tolist(), values, colours)
+    labels = [f"{value:.1%}" if value == value else "not known" for value in ordered["wape"].tolist()]
+    axes.bar_label(bars, labels=labels, fontsize=8, padding=3)
+    axes.set_xlim(right=max(0.05, *values) * 1.15)
     return _png(figure)
 
 
@@ -138,7 +171,7 @@ def profile(table: pd.DataFrame, level: str) -> bytes:
     axes.axhline(1.0, color="0.6", linewidth=0.6)
     axes.set_xlabel("week of the year", fontsize=8)
     axes.set_xticks(np.arange(1, 53, 4))
-    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, ncols=4)
+    _legend(figure, axes, level)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     return _png(figure)
 
@@ -160,5 +193,5 @@ def monthly(table: pd.DataFrame, level: str, target: str) -> bytes:
         )
     axes.set_xticks(sorted(years["year"].unique()))
     _amounts(axes)
-    axes.legend(title=level, fontsize=8, title_fontsize=8, frameon=False, ncols=4)
+    _legend(figure, axes, level)
     return _png(figure)

@@ -170,7 +170,8 @@ def manifest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> list[FileRecor
     prepare(con, panel)
     rows = con.execute(
         f"SELECT digest, name, status, table_name, row_count, reason FROM {FILES} "
-        "WHERE status = 'accepted' OR (final AND panel_digest = ? AND reader_version = ?) ORDER BY file_no",
+        "WHERE status = 'accepted' OR (final AND panel_digest = ? AND reader_version = ?) "
+        "ORDER BY file_no",
         [panel.digest, READER_VERSION],
     ).fetchall()
     return [FileRecord(*row) for row in rows]
@@ -200,8 +201,8 @@ def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
         f"CREATE TABLE IF NOT EXISTS {FILES} (file_no INTEGER PRIMARY KEY, digest VARCHAR UNIQUE NOT NULL, "
         "name VARCHAR NOT NULL, path VARCHAR NOT NULL, status VARCHAR NOT NULL, table_name VARCHAR, "
         "row_count BIGINT NOT NULL, reason VARCHAR, format VARCHAR, delimiter VARCHAR, "
-        "extra_columns VARCHAR[], final BOOLEAN NOT NULL, panel_digest VARCHAR NOT NULL, reader_version VARCHAR NOT NULL, "
-        "landed_at TIMESTAMPTZ NOT NULL, run_id VARCHAR)"
+        "extra_columns VARCHAR[], final BOOLEAN NOT NULL, panel_digest VARCHAR NOT NULL, "
+        "reader_version VARCHAR NOT NULL, landed_at TIMESTAMPTZ NOT NULL, run_id VARCHAR)"
     )
     for name, columns in panel.tables.items():
         typed = ", ".join(f"{column} VARCHAR" for column in columns)
@@ -230,9 +231,7 @@ def _next_file_no(con: duckdb.DuckDBPyConnection) -> int:
     return int(con.execute(f"SELECT coalesce(max(file_no), 0) + 1 FROM {FILES}").fetchall()[0][0])
 
 
-def _land_rows(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile
-) -> tuple[FileHead, int]:
+def _land_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile) -> tuple[FileHead, int]:
     """Write a file's raw rows; gives what the file is and how many rows it has."""
     head = read_head(file.path, panel)
     columns = ", ".join(("line", *panel.tables[head.table], "malformed"))

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,14 +167,21 @@ class ModelRegistry:
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _experiment(self, client: "MlflowClient") -> str:
-        """Id of the experiment; it and the registered model are made at first use."""
-        found = client.get_experiment_by_name(self.name)
-        if found is not None:
-            return str(found.experiment_id)
+        """Id of the experiment; it and the registered model are made at first use.
+
+        An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one.
+        """
         artifacts = (self.folder / "artifacts").as_uri()
-        experiment = client.create_experiment(self.name, artifact_location=artifacts)
-        client.create_registered_model(self.name)
-        return str(experiment)
+        found = client.get_experiment_by_name(self.name)
+        if found is not None and found.artifact_location == artifacts:
+            return str(found.experiment_id)
+        if found is None:
+            client.create_registered_model(self.name)
+        else:
+            client.rename_experiment(
+                found.experiment_id, f"{self.name} until the move of {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+            )
+        return str(client.create_experiment(self.name, artifact_location=artifacts))
 
     def _log(self, client: "MlflowClient", run_id: str, model: TrainedModel, record: TrainingRecord) -> None:
         for name, value in record.metrics.items():

@@ -31,21 +31,21 @@ def _weights(rows: Rows) -> Floats:
     Both libraries take the sum of the weights for the hessian of the absolute error. With a mean of 1,
     `min_child_weight` and the penalties count rows, whatever the currency or the size of the retailer.
     """
-    scale = rows.scale
-    return scale / scale.mean()
+    weights: Floats = rows.scale / rows.scale.mean()
+    return weights
 
 
 class XGBoost(Candidate):
     """A global xgboost model."""
 
     name = "xgboost"
-    ROUNDS = 400
+    ROUNDS = 200
     PARAMETERS: Mapping[str, str | int | float] = {
         "objective": "reg:absoluteerror",
         "tree_method": "hist",
-        "learning_rate": 0.05,
+        "learning_rate": 0.1,
         "max_depth": 8,
-        "min_child_weight": 10.0,
+        "min_child_weight": 2.0,
         "subsample": 0.7,
         "colsample_bytree": 0.6,
         "reg_lambda": 1.0,
@@ -117,6 +117,7 @@ class XGBoost(Candidate):
 
 TYPICAL_ROWS = 20_000  # enough for a median
 FEWEST_KNOWN = 50  # values of a feature
+WORTH_THREADS = 50_000  # rows; below that, threads wait for one another longer than they work
 
 
 def _without_empty_columns(x: Floats) -> Floats:
@@ -135,9 +136,9 @@ class HistogramBoosting(Candidate):
     name = "histogram_boosting"
     PARAMETERS: Mapping[str, Any] = {
         "loss": "absolute_error",
-        "learning_rate": 0.1,
-        "max_iter": 150,
-        "max_leaf_nodes": 63,
+        "learning_rate": 0.12,
+        "max_iter": 100,
+        "max_leaf_nodes": 31,
         "min_samples_leaf": 50,
         "l2_regularization": 1.0,
         "early_stopping": False,
@@ -154,7 +155,9 @@ class HistogramBoosting(Candidate):
         some = rows.x[:: max(1, len(rows) // TYPICAL_ROWS)]
         self._reference = pd.DataFrame(some).median().to_numpy(np.float64)
         with threadpool_limits(limits=threads, user_api="openmp"):
-            self._model.fit(_without_empty_columns(rows.x), rows.actual / rows.scale, sample_weight=_weights(rows))
+            self._model.fit(
+                _without_empty_columns(rows.x), rows.actual / rows.scale, sample_weight=_weights(rows)
+            )
         return self
 
     def predict(self, rows: Rows) -> Floats:
@@ -215,5 +218,6 @@ class HistogramBoosting(Candidate):
         return self._model
 
     def _scaled(self, x: Floats) -> Floats:
-        predicted: Floats = self._fitted.predict(x)
+        with threadpool_limits(limits=1 if len(x) < WORTH_THREADS else None, user_api="openmp"):
+            predicted: Floats = self._fitted.predict(x)
         return predicted

@@ -1,0 +1,381 @@
+"""From landed files to published forecasts, through the same jobs that the UI shows."""
+
+import gzip
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from turnover_assets.core.samples import sample_files
+from turnover_assets.core.synthetic import Retailer, make_retailer
+from turnover_assets.errors import NothingToForecastError, TurnoverError
+from turnover_assets.runner import Outcome, bring_up_to_date
+from turnover_assets.settings import Settings, load_settings
+from turnover_assets.storage.registry import ModelRegistry
+from turnover_assets.storage.snapshots import current
+
+HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A home with published forecasts, and what went into it."""
+
+    settings: Settings
+    folder: Path
+    outcome: Outcome
+    retailer: Retailer
+
+
+def quiet(_news: str, _text: str) -> None:
+    """Progress that nobody looks at."""
+
+
+BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
+
+
+def settings_for(home: Path, training_share: float = BASELINES_ONLY) -> Settings:
+    return load_settings(home=home, training_share=training_share)
+
+
+def land_retailer(root: Path, training_share: float) -> Landed:
+    """A synthetic retailer with the defects of real feeds, brought to published forecasts."""
+    settings = settings_for(root / "var", training_share)
+    folder = root / "files"
+    folder.mkdir()
+    retailer = make_retailer(stores=8, departments=2, weeks=125, seed=3)
+    for file in sample_files(retailer, recent_weeks=4, defects=True, seed=3).files:
+        (folder / file.name).write_bytes(file.content)
+    return Landed(settings, folder, bring_up_to_date(settings, folder, quiet), retailer)
+
+
+@pytest.fixture(scope="session")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """A home with every candidate fitted; tests read it only."""
+    return land_retailer(tmp_path_factory.mktemp("full"), training_share=0.1)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """A home with the baselines only; tests change copies of it."""
+    return land_retailer(tmp_path_factory.mktemp("plain"), BASELINES_ONLY)
+
+
+@pytest.fixture
+def copied(plain: Landed, tmp_path: Path) -> Landed:
+    """The same, in a home and a folder of one's own."""
+    shutil.copytree(plain.settings.home, tmp_path / "var")
+    shutil.copytree(plain.folder, tmp_path / "files")
+    return Landed(settings_for(tmp_path / "var"), tmp_path / "files", plain.outcome, plain.retailer)
+
+
+def next_week(landed: Landed, amount: str = "100.0") -> str:
+    """A file for the week after the last one, for every series of the retailer."""
+    week = pd.Timestamp(landed.retailer.turnover["day_id"].max()) + pd.Timedelta(days=7)
+    last = landed.retailer.turnover[landed.retailer.turnover["day_id"] == landed.retailer.turnover["day_id"].max()]
+    lines = [
+        f"{week.date()},{row.but_num_business_unit},{row.dpt_num_department},{amount}" for row in last.itertuples()
+    ]
+    return HEADER + "\n".join(lines) + "\n"
+
+
+def test_every_live_series_gets_every_horizon_inside_ordered_bounds(landed: Landed) -> None:
+    forecasts = current(landed.settings.published_path).read("forecasts")
+    newest = landed.retailer.turnover["day_id"].max()
+    alive = landed.retailer.turnover.query("day_id == @newest")
+
+    horizons = forecasts.groupby(["store", "department"])["horizon"].apply(sorted)
+
+    assert set(horizons.index) == set(zip(alive.but_num_business_unit, alive.dpt_num_department, strict=True))
+    assert all(found == list(range(1, 9)) for found in horizons)
+    bounds = forecasts[["lower_95", "lower_80", "forecast", "upper_80", "upper_95"]].to_numpy()
+    assert (bounds[:, 1:] >= bounds[:, :-1]).all()
+    assert (bounds >= 0).all()
+    assert (pd.to_datetime(forecasts["week"]) - pd.to_datetime(forecasts["cutoff"])).dt.days.eq(
+        7 * forecasts["horizon"]
+    ).all()
+
+
+def test_exported_forecasts_have_the_columns_of_the_contract(landed: Landed) -> None:
+    forecasts = current(landed.settings.published_path).read("forecasts")
+
+    assert list(forecasts.columns) == (
+        "store department cutoff week horizon forecast lower_80 upper_80 lower_95 upper_95 model_version".split()
+    )
+
+
+def test_the_same_content_under_another_name_lands_once(landed: Landed) -> None:
+    files = current(landed.settings.published_path).read("files")
+
+    assert len(landed.outcome.duplicates) == 1
+    assert files["digest"].is_unique
+    assert (files["status"] == "accepted").all()
+
+
+def test_defective_rows_are_kept_with_file_line_and_rule(landed: Landed) -> None:
+    rejected = current(landed.settings.published_path).read("rejected")
+
+    assert sorted(rejected["rule"]) == ["not_a_date", "unknown_store"]
+    for row in rejected.itertuples():
+        content = (landed.folder / row.file).read_text().splitlines()[row.line - 1].split(",")
+        assert all(value in row.raw_values for value in content)
+
+
+def test_a_restated_week_replaces_the_values_and_leaves_the_others(landed: Landed) -> None:
+    restated_path = next(landed.folder.glob("*_restated.csv"))
+    restated = pd.read_csv(restated_path)
+    published = current(landed.settings.published_path).read("turnover")
+
+    week = published[published["week"].astype(str) == restated["day_id"].iloc[0]]
+    merged = week.merge(
+        restated,
+        left_on=["store", "department"],
+        right_on=["but_num_business_unit", "dpt_num_department"],
+        suffixes=("", "_restated"),
+    )
+
+    assert len(merged) == len(restated)
+    assert merged["turnover"].tolist() == merged["turnover_restated"].tolist()
+
+
+def test_the_champion_is_registered_with_its_origin_and_without_pickle(landed: Landed) -> None:
+    registry = ModelRegistry(landed.settings.mlflow_path, landed.settings.panel_spec.name)
+    facts = current(landed.settings.published_path).facts
+
+    version = registry.champion_version()
+    model = registry.load(version)
+
+    assert version == facts["model"]["version"]
+    assert model.versions["data_version"] == facts["data_version"]
+    names = {path.name for path in landed.settings.mlflow_path.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib"))]
+    assert {"model.json", "features.txt", "candidate_scores.csv"} <= names
+
+
+def test_a_changed_model_file_is_not_loaded(copied: Landed) -> None:
+    registry = ModelRegistry(copied.settings.mlflow_path, copied.settings.panel_spec.name)
+    path = next(copied.settings.mlflow_path.rglob("model.json"))
+    path.write_text(path.read_text().replace("features", "Features"))
+
+    with pytest.raises(TurnoverError, match="missing or were changed"):
+        registry.load(registry.champion_version())
+
+
+def test_runs_show_in_the_dagster_instance_with_their_checks(landed: Landed) -> None:
+    with dg.DagsterInstance.from_config(str(landed.settings.dagster_path)) as instance:
+        runs = instance.get_runs()
+        partitions = instance.get_materialized_partitions(dg.AssetKey(["raw", "landed_files"]))
+
+    assert sorted(run.job_name for run in runs) == ["ingest", "refresh"]
+    assert all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
+    assert len(partitions) == len(landed.outcome.landed)
+
+
+def test_a_second_run_changes_nothing(landed: Landed) -> None:
+    before = current(landed.settings.published_path).name
+
+    outcome = bring_up_to_date(landed.settings, landed.folder, quiet)
+
+    assert not outcome.changed
+    assert current(landed.settings.published_path).name == before
+
+
+def test_a_new_week_moves_the_cutoff_and_keeps_the_old_snapshot(copied: Landed) -> None:
+    old = current(copied.settings.published_path)
+    forecasts_before = old.path("forecasts").read_bytes()
+    (copied.folder / "new.csv").write_text(next_week(copied))
+
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    new = current(copied.settings.published_path)
+    assert outcome.refreshed
+    assert pd.Timestamp(new.facts["cutoff"]) - pd.Timestamp(old.facts["cutoff"]) == pd.Timedelta(days=7)
+    assert old.path("forecasts").read_bytes() == forecasts_before
+    assert new.facts["model"]["version"] == old.facts["model"]["version"] + 1
+
+
+BAD_FILES = {
+    "truncated gzip": ("bad.csv.gz", gzip.compress((HEADER + "2024-06-29,1,1,5\n" * 5000).encode())[:200], "truncated"),
+    "empty file": ("bad.csv", b"", "empty"),
+    "missing column": ("bad.csv", b"day_id,but_num_business_unit,turnover\n2024-06-29,1,5\n", "dpt_num_department"),
+    "unknown kind": ("bad.csv", b"a,b\n1,2\n", "fits no known kind"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "reason"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_refused_with_its_reason_and_nothing_else_changes(
+    copied: Landed, name: str, content: bytes, reason: str
+) -> None:
+    before = current(copied.settings.published_path).name
+    (copied.folder / name).write_bytes(content)
+
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+    again = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    assert [record.name for record in outcome.refused] == [name]
+    assert reason in (outcome.refused[0].reason or "")
+    assert not outcome.refreshed
+    assert current(copied.settings.published_path).name == before
+    assert not again.changed
+    assert (copied.folder / name).read_bytes() == content
+
+
+def test_a_bad_file_does_not_keep_the_good_ones_out(copied: Landed) -> None:
+    (copied.folder / "a_bad.csv").write_bytes(b"")
+    rows = next_week(copied).splitlines()
+    text_in_turnover = rows[1].rsplit(",", 1)[0] + ",a lot"
+    bad_date = "2024-02-31" + rows[2][10:]
+    (copied.folder / "b_good.csv").write_text("\n".join([rows[0], text_in_turnover, bad_date, *rows[3:]]) + "\n")
+
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    rejected = current(copied.settings.published_path).read("rejected")
+    fresh = rejected[rejected["file"] == "b_good.csv"]
+    assert [record.name for record in outcome.refused] == ["a_bad.csv"]
+    assert [record.name for record in outcome.accepted] == ["b_good.csv"]
+    assert list(zip(fresh["line"], fresh["rule"], strict=True)) == [(2, "not_a_number"), (3, "not_a_date")]
+
+
+def test_a_store_file_with_two_rows_for_one_store_counts_the_later_and_lists_the_earlier(copied: Landed) -> None:
+    stores = (copied.folder / "stores.csv").read_text().splitlines()
+    twice = stores[1].rsplit(",", 1)[0] + ",99"
+    (copied.folder / "stores_2.csv").write_text("\n".join([stores[0], stores[1], twice]) + "\n")
+
+    bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    rejected = current(copied.settings.published_path).read("rejected")
+    found = rejected[rejected["file"] == "stores_2.csv"]
+    assert found["rule"].tolist() == ["repeated_key"]
+    assert found["line"].tolist() == [2]
+    assert "line 3" in found["message"].iloc[0]
+
+
+def test_a_panel_whose_column_no_file_has_names_the_column_and_the_files(tmp_path: Path) -> None:
+    panel = tmp_path / "panel.toml"
+    panel.write_text(
+        'name = "other"\n[series]\nname = "sales"\nkeys = [{ name = "shop" }]\n'
+        'time = { name = "week" }\ntarget = { name = "amount", column = "Umsatz" }\n'
+    )
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "sales.csv").write_text("shop,week,amount\na,2024-01-01,1\n")
+
+    with pytest.raises(NothingToForecastError, match=r"(?s)sales\.csv: .*Umsatz.*TURNOVER_PANEL"):
+        bring_up_to_date(load_settings(home=tmp_path / "var", panel=panel), folder, quiet)
+
+
+def test_a_history_shorter_than_the_horizon_says_how_much_is_needed(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "short.csv").write_text(HEADER + "2024-06-22,1,1,5\n2024-06-29,1,1,5\n")
+
+    with pytest.raises(TurnoverError, match="covers 2 periods, but 10 are needed"):
+        bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
+
+
+def test_an_empty_landing_folder_says_which_columns_are_expected(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+
+    with pytest.raises(NothingToForecastError, match="day_id, turnover"):
+        bring_up_to_date(settings_for(tmp_path / "var"), tmp_path / "files", quiet)
+
+
+def _run_in_process(home: Path, folder: Path, results: "multiprocessing.Queue[object]") -> None:
+    try:
+        outcome = bring_up_to_date(settings_for(home), folder, quiet)
+        results.put((len(outcome.landed), outcome.refreshed))
+    except Exception as error:  # noqa: BLE001  (the test looks at it)
+        results.put(repr(error))
+
+
+def test_two_runs_at_once_share_the_work_without_an_error(copied: Landed) -> None:
+    (copied.folder / "new.csv").write_text(next_week(copied))
+    spawn = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[object] = spawn.Queue()
+    workers = [
+        spawn.Process(target=_run_in_process, args=(copied.settings.home, copied.folder, results)) for _ in range(2)
+    ]
+
+    for worker in workers:
+        worker.start()
+    reads = 0
+    while any(worker.is_alive() for worker in workers):
+        assert len(current(copied.settings.published_path).read("forecasts")) > 0  # an export meanwhile
+        reads += 1
+        time.sleep(0.05)
+
+    assert sorted([results.get(), results.get()], key=str) == [(0, False), (1, True)]
+    assert reads > 5
+    files = current(copied.settings.published_path).read("files")
+    assert (files["name"] == "new.csv").sum() == 1
+
+
+def test_a_killed_run_is_marked_failed_and_its_work_done_by_the_next(copied: Landed) -> None:
+    (copied.folder / "new.csv").write_text(next_week(copied))
+    before = current(copied.settings.published_path).name
+    code = (
+        "import os, signal; from pathlib import Path; from turnover_assets.runner import bring_up_to_date\n"
+        "from turnover_assets.settings import load_settings\n"
+        "def tell(news, text):\n"
+        "    if 'candidates' in text: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"bring_up_to_date(load_settings(home={str(copied.settings.home)!r}, training_share={BASELINES_ONLY}), "
+        f"Path({str(copied.folder)!r}), tell)"
+    )
+
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    after_kill = current(copied.settings.published_path).name
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert after_kill == before
+    assert outcome.refreshed
+    with dg.DagsterInstance.from_config(str(copied.settings.dagster_path)) as instance:
+        statuses = [run.status for run in instance.get_runs()]
+    assert statuses.count(dg.DagsterRunStatus.FAILURE) == 1
+    assert dg.DagsterRunStatus.STARTED not in statuses
+
+
+@pytest.fixture
+def tiny_disk(copied: Landed) -> Iterator[Path]:
+    """The published folder on a disk with room for the old snapshot and hardly more."""
+    folder = copied.settings.published_path
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.mkdir()
+    size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file()) + 40 * 4096
+    mounted = os.geteuid() == 0 and (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False, capture_output=True
+        ).returncode
+        == 0
+    )
+    if not mounted:
+        pytest.skip("a small disk can be mounted by root only")
+    shutil.copytree(aside, folder, dirs_exist_ok=True)
+    (folder / "filler").write_bytes(b"\0" * 33 * 4096)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_at_publishing_leaves_the_old_snapshot_current(copied: Landed, tiny_disk: Path) -> None:
+    before = current(tiny_disk).name
+    (copied.folder / "new.csv").write_text(next_week(copied))
+
+    with pytest.raises(TurnoverError, match="No space left|stays current"):
+        bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    assert current(tiny_disk).name == before
+    assert len(current(tiny_disk).read("forecasts")) > 0
+    assert not [path for path in tiny_disk.iterdir() if path.name.startswith(".partial")]
+    (tiny_disk / "filler").unlink()
+    assert bring_up_to_date(copied.settings, copied.folder, quiet).refreshed
