@@ -114,9 +114,7 @@ def sample(
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="Published table, for example forecasts.")],
-    file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="File format.")
-    ] = ExportFormat.CSV,
+    file_format: Annotated[ExportFormat, typer.Option("--format", help="File format.")] = ExportFormat.CSV,
     output: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
 ) -> None:
     """Write a published table to a file or to standard output."""
@@ -140,7 +138,9 @@ def export(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page, on loopback only.")] = 3000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the web page, on loopback only.")
+    ] = 3000,
 ) -> None:
     """Start Dagster's web page and daemon on loopback, with all sensors switched on."""
     from turnover_assets.settings import load_settings

@@ -9,7 +9,12 @@ import warnings
 import dagster as dg
 
 from turnover_assets.defs import cleaned, features, forecasts, jobs, model, raw, reports, sensors
-from turnover_assets.defs.resources import RegistryResource, WarehouseResource, build_registry, build_warehouse
+from turnover_assets.defs.resources import (
+    RegistryResource,
+    WarehouseResource,
+    build_registry,
+    build_warehouse,
+)
 from turnover_assets.settings import Settings, load_settings
 
 

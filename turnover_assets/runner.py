@@ -196,8 +196,8 @@ def _run_job(
     Raises:
         TurnoverError: A step failed; its message where it is for the user, else where to look.
     """
-    from turnover_assets.defs.jobs import PROCESS_TAG
     from turnover_assets.definitions import build_definitions
+    from turnover_assets.defs.jobs import PROCESS_TAG
 
     job = build_definitions(settings).resolve_job_def(name)
     run_id = str(uuid4())

@@ -19,6 +19,8 @@ from turnover_assets.storage.landing import FileRecord, LandedFile
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import SCHEMAS, Warehouse
 
+LANDED_AT = datetime(2030, 6, 1, 12, tzinfo=UTC)
+
 # Panels ------------------------------------------------------------------------------------------
 
 
@@ -147,7 +149,7 @@ def insert_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec, files: Sequence
             "panel_digest": panel.digest,
             "reader_version": "1",
             "final": True,
-            "landed_at": datetime(2024, 1, 1, tzinfo=UTC),
+            "landed_at": LANDED_AT,
         }
         con.execute(
             f"INSERT INTO raw.files ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})",

@@ -180,6 +180,11 @@ def test_reported_values_are_exactly_what_the_texts_say(
             "not_a_period",
             "day_id 2017-06-11 is a Sunday, not the start of a week that starts on saturday",
         ),
+        (
+            ("2031-06-07", "1", "2", "3"),
+            "date_in_future",
+            "day_id 2031-06-07 had not begun when the file landed, on 2030-06-01",
+        ),
         (("2017-06-10", " ", "2", "3"), "key_missing", "but_num_business_unit is missing"),
         (
             ("2017-06-10", "12.5", "2", "3"),

@@ -35,6 +35,16 @@ class Rule:
     message: str
 
 
+def clean_all(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
+    """Rebuild every cleaned table from raw, in the order in which they need each other."""
+    create_rejected(con)
+    for static in panel.static:
+        clean_static(con, panel, static.name)
+    for covariates in panel.covariates:
+        clean_covariates(con, panel, covariates.name)
+    clean_series(con, panel)
+
+
 def create_rejected(con: duckdb.DuckDBPyConnection) -> None:
     """Make the table of rejected rows, empty."""
     con.execute(
@@ -70,7 +80,7 @@ def clean_series(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     """
     target = panel.target
     columns = [*panel.series.keys, Column(name=target, type="number")]
-    rules = [*_key_rules(panel, panel.keys), *_time_rules(panel), *_target_rules(panel)]
+    rules = [*_key_rules(panel, panel.keys), *_time_rules(panel), _future_rule(panel), *_target_rules(panel)]
     rules += [_known_key_rule(table) for table in panel.static if _is_binding(con, table)]
     _clean(con, panel, panel.series.name, columns, (*panel.keys, "t"), rules, with_time=True)
     con.execute(
@@ -151,8 +161,8 @@ def _typed_sql(panel: PanelSpec, name: str, columns: Sequence[Column], with_time
     inner = f"SELECT file_no, line, malformed, {', '.join(texts)} FROM raw.{name} AS r"
     period = f", {_period_sql(panel)} AS t" if with_time else ""
     return (
-        f"SELECT *{period} FROM (SELECT x.*, f.name AS file, {', '.join(selected)} FROM ({inner}) AS x "
-        "JOIN raw.files AS f USING (file_no))"
+        f"SELECT *{period} FROM (SELECT x.*, f.name AS file, f.landed_at, {', '.join(selected)} "
+        f"FROM ({inner}) AS x JOIN raw.files AS f USING (file_no))"
     )
 
 
@@ -248,6 +258,20 @@ def _time_rules(panel: PanelSpec) -> list[Rule]:
         ),
         Rule("not_a_period", "t IS NULL", f"{_literal(source + ' ')} || {weekday}"),
     ]
+
+
+def _future_rule(panel: PanelSpec) -> Rule:
+    """What is reported for a period that had not begun when its file landed cannot be so.
+
+    One such row would otherwise become the newest period of the whole panel. A day is allowed for time zones.
+    """
+    begins = f"({panel.time} - {label_offset(panel)})"
+    source = _literal(f"{panel.series.time.source} ")
+    return Rule(
+        "date_in_future",
+        f"{begins} > CAST(landed_at AS DATE) + 1",
+        f"{source} || {panel.time} || ' had not begun when the file landed, on ' || CAST(landed_at AS DATE)",
+    )
 
 
 def _target_rules(panel: PanelSpec) -> list[Rule]:

@@ -16,6 +16,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage import landing
 
 CODE_VERSION = "1"
+REJECTED_LIMIT = 0.01  # share of rejected rows above which someone should look
 
 
 def build(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -30,25 +31,15 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
         with warehouse.open().transaction() as con:
             landing.prepare(con, panel)
-            clean_all(con, panel)
+            cleaning.clean_all(con, panel)
             results = list(_results(con, panel))
         yield from results
 
     return [clean]
 
 
-def clean_all(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
-    """Rebuild every cleaned table from raw."""
-    cleaning.create_rejected(con)
-    for static in panel.static:
-        cleaning.clean_static(con, panel, static.name)
-    for covariates in panel.covariates:
-        cleaning.clean_covariates(con, panel, covariates.name)
-    cleaning.clean_series(con, panel)
-
-
 def _attribute_tables(panel: PanelSpec) -> list[str]:
-    return [table.name for table in (*panel.static, *panel.covariates)]
+    return [table for table in panel.tables if table != panel.series.name]
 
 
 def _spec(panel: PanelSpec, table: str) -> dg.AssetSpec:
@@ -89,7 +80,8 @@ def _results(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Iterator[dg.Ma
         },
     )
     counts = con.execute(
-        f"SELECT table_name, rule, action, count(*) AS rows FROM {cleaning.REJECTED} GROUP BY ALL ORDER BY ALL"
+        "SELECT table_name, rule, action, count(*) AS rows "
+        f"FROM {cleaning.REJECTED} GROUP BY ALL ORDER BY ALL"
     ).df()
     yield dg.MaterializeResult(
         asset_key=common.cleaned_key("rejected"),
@@ -98,42 +90,50 @@ def _results(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Iterator[dg.Ma
 
 
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """Blocking checks of the cleaned series table: nothing below it runs where one fails."""
+    """Blocking checks of the cleaned series table (nothing below it runs where one fails), and a warning."""
     panel = settings.panel_spec
     table, key = f"cleaned.{panel.series.name}", common.cleaned_key(panel.series.name)
-    columns = [*panel.keys, panel.time, panel.target, f"{panel.target}_adjusted", "adjustment_id", "t"]
 
-    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="Columns and types are as defined.")
+    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="The columns are as defined.")
     def schema(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         with warehouse.open().transaction() as con:
             found = [row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()]
-        missing = sorted(set(columns) - set(found))
-        return dg.AssetCheckResult(passed=not missing, metadata={"missing_columns": missing, "columns": found})
+        missing = sorted({*_columns(panel)} - {*found})
+        return dg.AssetCheckResult(
+            passed=not missing, metadata={"missing_columns": missing, "columns": found}
+        )
 
-    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="One row for a series and period.")
+    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="One row a series and period.")
     def unique_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         repeated = _count(warehouse, _repeated_sql(table, [*panel.keys, "t"]))
         return dg.AssetCheckResult(passed=repeated == 0, metadata={"repeated_keys": repeated})
 
-    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="There are rows, and keys and values in all.")
+    @dg.asset_check(asset=key, blocking=True, pool=common.POOL, description="Rows, with keys and values.")
     def complete_rows(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         needed = " OR ".join(f"{column} IS NULL" for column in [*panel.keys, panel.time, panel.target, "t"])
         empty = _count(warehouse, f"SELECT count(*) FROM {table} WHERE {needed}")
         rows = _count(warehouse, f"SELECT count(*) FROM {table}")
-        return dg.AssetCheckResult(passed=rows > 0 and empty == 0, metadata={"rows": rows, "incomplete": empty})
+        return dg.AssetCheckResult(
+            passed=rows > 0 and empty == 0, metadata={"rows": rows, "incomplete": empty}
+        )
 
-    @dg.asset_check(asset=common.cleaned_key("rejected"), pool=common.POOL, description="Few rows are rejected.")
+    @dg.asset_check(asset=common.cleaned_key("rejected"), pool=common.POOL, description="Few are rejected.")
     def few_rejected(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-        rejected = _count(warehouse, f"SELECT count(*) FROM {cleaning.REJECTED} WHERE action = 'row rejected'")
+        only_rows = "WHERE action = 'row rejected'"
+        rejected = _count(warehouse, f"SELECT count(*) FROM {cleaning.REJECTED} {only_rows}")
         kept = _count(warehouse, f"SELECT count(*) FROM {table}")
         share = rejected / max(1, rejected + kept)
         return dg.AssetCheckResult(
-            passed=share <= 0.01,
+            passed=share <= REJECTED_LIMIT,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"rejected": rejected, "share": share, "limit": 0.01},
+            metadata={"rejected": rejected, "share": share, "limit": REJECTED_LIMIT},
         )
 
     return [schema, unique_keys, complete_rows, few_rejected]
+
+
+def _columns(panel: PanelSpec) -> list[str]:
+    return [*panel.keys, panel.time, panel.target, f"{panel.target}_adjusted", "adjustment_id", "t"]
 
 
 def _repeated_sql(table: str, columns: Sequence[str]) -> str:

@@ -66,7 +66,9 @@ def preview(table: pd.DataFrame) -> dg.MarkdownMetadataValue:
     """The first rows of a table, as Markdown."""
     head = table.head(PREVIEW_ROWS)
     lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + " --- |" * len(head.columns)]
-    lines += ["| " + " | ".join(_shown(value) for value in row) + " |" for row in head.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(_shown(value) for value in row) + " |" for row in head.itertuples(index=False)
+    ]
     return dg.MetadataValue.md("\n".join(lines))
 
 

@@ -3,16 +3,18 @@
 What belongs here: the forecast and publishing assets and their blocking checks.
 """
 
+from typing import Any
+
 import dagster as dg
 import duckdb
 import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import pictures
-from turnover_assets.core.forecasting import disordered_forecasts, forecast_table, incomplete_series
-from turnover_assets.core.features import check_row_columns
-from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.features import check_row_columns
+from turnover_assets.core.forecasting import disordered_forecasts, forecast_table, incomplete_series
+from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.model import SCORES
 from turnover_assets.defs.reports import monthly_name
@@ -68,7 +70,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=CODE_VERSION,
         pool=common.POOL,
     )
-    def published(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    def published(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult[None]:
         folder = settings.published_path
         cleaned = common.latest_metadata(context.instance, common.cleaned_key(panel.series.name))
         with warehouse.open().transaction() as con:
@@ -115,10 +119,10 @@ def queries(panel: PanelSpec) -> dict[str, str]:
     }
 
 
-def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, object]:
+def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
     cutoff, last, series, version = con.execute(
-        f"SELECT CAST(max(cutoff) AS DATE), CAST(max({panel.time}) AS DATE), count(DISTINCT ({', '.join(panel.keys)})), "
-        f"max(model_version) FROM {TABLE}"
+        f"SELECT CAST(max(cutoff) AS DATE), CAST(max({panel.time}) AS DATE), "
+        f"count(DISTINCT ({', '.join(panel.keys)})), max(model_version) FROM {TABLE}"
     ).fetchall()[0]
     best = con.execute(f"SELECT model, wape FROM {SCORES} ORDER BY wape LIMIT 1").fetchall()[0]
     baseline = con.execute(f"SELECT wape FROM {SCORES} WHERE model = 'seasonal_naive'").fetchall()
@@ -142,7 +146,7 @@ def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, object
 
 def _forecast_metadata(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, table: pd.DataFrame
-) -> dict[str, object]:
+) -> dict[str, Any]:
     time, target = panel.time, panel.target
     last, season = last_period(con, panel), panel.frequency.season
     totals = con.execute(
@@ -150,7 +154,7 @@ def _forecast_metadata(
         f"FROM cleaned.{panel.series.name} WHERE t > ? GROUP BY ALL ORDER BY t",
         [last - YEARS_SHOWN * season],
     ).df()
-    ahead = table.groupby(time, as_index=False)["forecast"].sum()
+    ahead = table.groupby(time)["forecast"].sum().reset_index()
     steps = range(last + 1, last + 1 + panel.horizon)
     year_ago = totals.set_index("t")[target].reindex([t - season for t in steps])
     last_year = pd.DataFrame(
@@ -188,7 +192,7 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         asset=common.FORECASTS,
         blocking=True,
         pool=common.POOL,
-        description="Forecasts are finite and inside their bounds, and not below zero where the panel says so.",
+        description="Forecasts are finite, inside their bounds, and not negative where the panel says so.",
     )
     def ordered_bounds(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         with warehouse.open().transaction() as con:
@@ -196,5 +200,3 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         return dg.AssetCheckResult(passed=wrong == 0, metadata={"disordered_rows": wrong})
 
     return [every_live_series, ordered_bounds]
-
-

@@ -42,7 +42,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=CODE_VERSION,
         pool=common.POOL,
     )
-    def candidates(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    def candidates(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult[None]:
         with warehouse.open().transaction() as con:
             training, holdout = read_rows(con, panel, "training"), read_rows(con, panel, "holdout")
         found = compare(
@@ -56,16 +58,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         )
         with warehouse.open().transaction() as con:
             schema = _keep_comparison(con, found)
-        return dg.MaterializeResult(
-            metadata={
-                **schema,
-                "scores": common.preview(found.scores),
-                "picture": common.picture(pictures.scores(found.scores), "WAPE by candidate"),
-                "winner": found.winner,
-                "wape": found.wape_of(found.winner),
-                "wape_seasonal_naive": found.wape_of(BASELINE),
-            }
-        )
+        return dg.MaterializeResult(metadata={**schema, **_comparison_metadata(found)})
 
     @dg.asset(
         key=common.CHAMPION,
@@ -81,25 +74,12 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, registry: RegistryResource
     ) -> dg.MaterializeResult[None]:
         with warehouse.open().transaction() as con:
-            training = read_rows(con, panel, "training")
-            scores = con.execute(f"SELECT * FROM {SCORES} ORDER BY wape").df()
+            training, scores = read_rows(con, panel, "training"), _read_scores(con)
             intervals = _read_intervals(con, winner := str(scores["model"].iloc[0]))
         fitted = candidate_class(winner)().fit(training, seed=settings.seed, threads=settings.threads)
         model = TrainedModel(fitted, intervals, training.names, _versions(context.instance, panel))
-        shares = fitted.importance(training.names)
-        images = {"scores": pictures.scores(scores)}
-        if len(shares):
-            images["importance"] = pictures.importance(shares)
-        version = registry.open().register(
-            model,
-            TrainingRecord(
-                metrics=_metrics(scores) | {"training_rows": float(len(training))},
-                parameters=fitted.parameters() | {"training_share": settings.training_share, "seed": settings.seed},
-                tags={"dagster_run_id": context.run_id, **model.versions},
-                tables={"candidate_scores": scores, "importance": shares.rename_axis("feature").reset_index(name="share")},
-                pictures=images,
-            ),
-        )
+        record = _record(settings, model, scores, len(training), context.run_id)
+        version = registry.open().register(model, record)
         registry.open().promote(version)
         return dg.MaterializeResult(
             metadata={
@@ -107,11 +87,42 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "candidate": winner,
                 "wape": float(scores["wape"].iloc[0]),
                 **model.versions,
-                **{name: common.picture(image, name) for name, image in images.items()},
+                **{name: common.picture(image, name) for name, image in record.pictures.items()},
             }
         )
 
     return [candidates, champion]
+
+
+def _comparison_metadata(found: Holdout) -> dict[str, Any]:
+    return {
+        "scores": common.preview(found.scores),
+        "picture": common.picture(pictures.scores(found.scores), "WAPE by candidate"),
+        "winner": found.winner,
+        "wape": found.wape_of(found.winner),
+        "wape_seasonal_naive": found.wape_of(BASELINE),
+    }
+
+
+def _record(
+    settings: Settings, model: TrainedModel, scores: pd.DataFrame, training_rows: int, run_id: str
+) -> TrainingRecord:
+    """What MLflow keeps beside the model's files."""
+    shares = model.candidate.importance(model.features)
+    images = {"scores": pictures.scores(scores)}
+    if len(shares):
+        images["importance"] = pictures.importance(shares)
+    chosen = {"training_share": settings.training_share, "seed": settings.seed}
+    return TrainingRecord(
+        metrics=_metrics(scores) | {"training_rows": float(training_rows)},
+        parameters=model.candidate.parameters() | chosen,
+        tags={"dagster_run_id": run_id, **model.versions},
+        tables={
+            "candidate_scores": scores,
+            "importance": shares.rename_axis("feature").reset_index(name="share"),
+        },
+        pictures=images,
+    )
 
 
 def _keep_comparison(con: duckdb.DuckDBPyConnection, found: Holdout) -> dict[str, Any]:
@@ -122,6 +133,10 @@ def _keep_comparison(con: duckdb.DuckDBPyConnection, found: Holdout) -> dict[str
     )
     common.keep_table(con, QUANTILES, quantiles.reset_index())
     return common.keep_table(con, SCORES, found.scores)
+
+
+def _read_scores(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    return con.execute(f"SELECT * FROM {SCORES} ORDER BY wape").df()
 
 
 def _read_intervals(con: duckdb.DuckDBPyConnection, model: str) -> Intervals:

@@ -45,7 +45,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"duckdb", "csv", "parquet"},
         code_version=landing.READER_VERSION,
         pool=common.POOL,
-        check_specs=[dg.AssetCheckSpec(EVERY_FILE_ACCEPTED, asset=common.LANDED, description="None was refused.")],
+        check_specs=[
+            dg.AssetCheckSpec(EVERY_FILE_ACCEPTED, asset=common.LANDED, description="None was refused.")
+        ],
     )
     def landed_files(
         context: dg.AssetExecutionContext, config: LandingConfig, warehouse: WarehouseResource

@@ -28,7 +28,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         key=["reports", monthly_name(panel)],
         deps=[common.cleaned_key(panel.series.name)],
         group_name="reports",
-        description=f"Reported {target} per {level}, calendar month and year; a week is spread over its days.",
+        description=f"Reported {target} per {level}, month and year; a week is spread over its days.",
         owners=[common.ENGINEERS],
         kinds={"duckdb"},
         code_version=CODE_VERSION,
@@ -43,7 +43,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(
             metadata={
                 **schema,
-                "by_year": common.preview(yearly.sort_values(["year", "rank_in_year"], ascending=[False, True])),
+                "by_year": common.preview(
+                    yearly.sort_values(["year", "rank_in_year"], ascending=[False, True])
+                ),
                 "picture": common.picture(pictures.monthly(table, level, target), f"{target} by {level}"),
             }
         )

@@ -83,7 +83,9 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 def held_still(now: Mapping[str, Stamp], state: LandingState) -> list[str]:
     """Names of the files that did not change since the last look and still need one, in order."""
     return sorted(
-        name for name, stamp in now.items() if state.seen.get(name) == stamp and state.handled.get(name) != stamp
+        name
+        for name, stamp in now.items()
+        if state.seen.get(name) == stamp and state.handled.get(name) != stamp
     )
 
 
@@ -217,5 +219,3 @@ def unfinished_runs(instance: dg.DagsterInstance, job: str) -> list[str]:
     """Ids of the runs of a job that have not ended, newest first."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=5)
     return [run.run_id for run in runs]
-
-

@@ -107,7 +107,9 @@ class ModelRegistry:
     def register(self, model: TrainedModel, record: TrainingRecord) -> int:
         """Log a model as a run, register it as a new version, and return the version's number."""
         client = self._client()
-        run = client.create_run(self._experiment(client), tags=dict(record.tags), run_name=model.candidate.name)
+        run = client.create_run(
+            self._experiment(client), tags=dict(record.tags), run_name=model.candidate.name
+        )
         run_id = run.info.run_id
         try:
             self._log(client, run_id, model, record)
