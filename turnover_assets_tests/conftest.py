@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share: a clean environment, connections, the real data."""
+"""Fixtures that several test modules share: a clean environment, connections, homes, the real data."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from turnover_assets_tests.factories import memory_warehouse
+from turnover_assets_tests.factories import BASELINES_ONLY, Landed, copy_home, land_retailer, memory_warehouse
 
 REAL_DATA = "TURNOVER_TEST_DATA"
 
@@ -42,3 +42,21 @@ def shared_con() -> Iterator[duckdb.DuckDBPyConnection]:
     """A warehouse in memory for tests of many examples; each empties it first (factories.empty_raw)."""
     with memory_warehouse() as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """A home with every candidate fitted; tests read it only."""
+    return land_retailer(tmp_path_factory.mktemp("full"), training_share=0.1)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """A home with the baselines only; tests change copies of it."""
+    return land_retailer(tmp_path_factory.mktemp("plain"), BASELINES_ONLY)
+
+
+@pytest.fixture
+def copied(plain: Landed, tmp_path: Path) -> Landed:
+    """The same, in a home and a folder of one's own."""
+    return copy_home(plain, tmp_path)

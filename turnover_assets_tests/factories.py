@@ -1,5 +1,6 @@
 """Small panels, raw rows and warehouses for tests."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,11 @@ import numpy as np
 import pandas as pd
 
 from turnover_assets.core import cleaning
+from turnover_assets.core.samples import sample_files
+from turnover_assets.core.synthetic import Retailer, make_retailer
 from turnover_assets.panel import PanelSpec, default_panel, parse_panel
+from turnover_assets.runner import Outcome, bring_up_to_date
+from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage import landing
 from turnover_assets.storage.landing import FileRecord, LandedFile
 from turnover_assets.storage.reader import fingerprint
@@ -225,6 +230,61 @@ def land_frame(
     return land_text(folder, warehouse, panel, name, frame.to_csv(index=False))
 
 
+# Homes -------------------------------------------------------------------------------------------
+
+TURNOVER_HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
+BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A home with published forecasts, and what went into it."""
+
+    settings: Settings
+    folder: Path
+    outcome: Outcome
+    retailer: Retailer
+
+
+def quiet(_news: str, _text: str) -> None:
+    """Progress that nobody looks at."""
+
+
+def settings_for(home: Path, training_share: float = BASELINES_ONLY) -> Settings:
+    """Settings of a home whose runs are quick."""
+    return load_settings(home=home, training_share=training_share)
+
+
+def land_retailer(root: Path, training_share: float) -> Landed:
+    """A synthetic retailer with the defects of real feeds, brought to published forecasts."""
+    settings = settings_for(root / "var", training_share)
+    folder = root / "files"
+    folder.mkdir()
+    retailer = make_retailer(stores=8, departments=2, weeks=125, seed=3)
+    for file in sample_files(retailer, recent_weeks=4, defects=True, seed=3).files:
+        (folder / file.name).write_bytes(file.content)
+    return Landed(settings, folder, bring_up_to_date(settings, folder, quiet), retailer)
+
+
+def copy_home(landed: Landed, root: Path) -> Landed:
+    """The same, in a home and a folder of one's own."""
+    shutil.copytree(landed.settings.home, root / "var")
+    shutil.copytree(landed.folder, root / "files")
+    return Landed(settings_for(root / "var"), root / "files", landed.outcome, landed.retailer)
+
+
+def next_week(landed: Landed, amount: str = "100.0") -> str:
+    """A file for the week after the last one, for every series of the retailer."""
+    turnover = landed.retailer.turnover
+    newest = turnover["day_id"].max()
+    week = (pd.Timestamp(newest) + pd.Timedelta(days=7)).date()
+    lines = [
+        f"{week},{row.but_num_business_unit},{row.dpt_num_department},{amount}"
+        for row in turnover[turnover["day_id"] == newest].itertuples()
+    ]
+    return TURNOVER_HEADER + "\n".join(lines) + "\n"
+
+
 # Histories ---------------------------------------------------------------------------------------
 
 
@@ -304,8 +364,12 @@ def daily_history(seed: int = 3, periods: int = 800) -> dict[str, pd.DataFrame]:
 
 
 __all__ = [
+    "BASELINES_ONLY",
+    "TURNOVER_HEADER",
+    "Landed",
     "RawFile",
     "clean_all",
+    "copy_home",
     "daily",
     "daily_history",
     "default_history",
@@ -315,10 +379,14 @@ __all__ = [
     "insert_raw",
     "land_frame",
     "land_path",
+    "land_retailer",
     "land_text",
     "make_panel",
     "memory_warehouse",
+    "next_week",
     "panel_data",
+    "quiet",
+    "settings_for",
     "walmart_history",
     "walmart_like",
 ]

@@ -9,84 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 import pytest
 
-from turnover_assets.core.samples import sample_files
-from turnover_assets.core.synthetic import Retailer, make_retailer
 from turnover_assets.errors import NothingToForecastError, TurnoverError
-from turnover_assets.runner import Outcome, bring_up_to_date
-from turnover_assets.settings import Settings, load_settings
+from turnover_assets.runner import bring_up_to_date
+from turnover_assets.settings import load_settings
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.snapshots import current
-
-HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
-
-
-@dataclass(frozen=True)
-class Landed:
-    """A home with published forecasts, and what went into it."""
-
-    settings: Settings
-    folder: Path
-    outcome: Outcome
-    retailer: Retailer
-
-
-def quiet(_news: str, _text: str) -> None:
-    """Progress that nobody looks at."""
-
-
-BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
-
-
-def settings_for(home: Path, training_share: float = BASELINES_ONLY) -> Settings:
-    return load_settings(home=home, training_share=training_share)
-
-
-def land_retailer(root: Path, training_share: float) -> Landed:
-    """A synthetic retailer with the defects of real feeds, brought to published forecasts."""
-    settings = settings_for(root / "var", training_share)
-    folder = root / "files"
-    folder.mkdir()
-    retailer = make_retailer(stores=8, departments=2, weeks=125, seed=3)
-    for file in sample_files(retailer, recent_weeks=4, defects=True, seed=3).files:
-        (folder / file.name).write_bytes(file.content)
-    return Landed(settings, folder, bring_up_to_date(settings, folder, quiet), retailer)
-
-
-@pytest.fixture(scope="session")
-def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    """A home with every candidate fitted; tests read it only."""
-    return land_retailer(tmp_path_factory.mktemp("full"), training_share=0.1)
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    """A home with the baselines only; tests change copies of it."""
-    return land_retailer(tmp_path_factory.mktemp("plain"), BASELINES_ONLY)
-
-
-@pytest.fixture
-def copied(plain: Landed, tmp_path: Path) -> Landed:
-    """The same, in a home and a folder of one's own."""
-    shutil.copytree(plain.settings.home, tmp_path / "var")
-    shutil.copytree(plain.folder, tmp_path / "files")
-    return Landed(settings_for(tmp_path / "var"), tmp_path / "files", plain.outcome, plain.retailer)
-
-
-def next_week(landed: Landed, amount: str = "100.0") -> str:
-    """A file for the week after the last one, for every series of the retailer."""
-    week = pd.Timestamp(landed.retailer.turnover["day_id"].max()) + pd.Timedelta(days=7)
-    last = landed.retailer.turnover[landed.retailer.turnover["day_id"] == landed.retailer.turnover["day_id"].max()]
-    lines = [
-        f"{week.date()},{row.but_num_business_unit},{row.dpt_num_department},{amount}" for row in last.itertuples()
-    ]
-    return HEADER + "\n".join(lines) + "\n"
+from turnover_assets_tests.factories import (
+    BASELINES_ONLY,
+    TURNOVER_HEADER,
+    Landed,
+    next_week,
+    quiet,
+    settings_for,
+)
 
 
 def test_every_live_series_gets_every_horizon_inside_ordered_bounds(landed: Landed) -> None:
@@ -101,16 +42,30 @@ def test_every_live_series_gets_every_horizon_inside_ordered_bounds(landed: Land
     bounds = forecasts[["lower_95", "lower_80", "forecast", "upper_80", "upper_95"]].to_numpy()
     assert (bounds[:, 1:] >= bounds[:, :-1]).all()
     assert (bounds >= 0).all()
-    assert (pd.to_datetime(forecasts["week"]) - pd.to_datetime(forecasts["cutoff"])).dt.days.eq(
-        7 * forecasts["horizon"]
-    ).all()
+    assert (
+        (pd.to_datetime(forecasts["week"]) - pd.to_datetime(forecasts["cutoff"]))
+        .dt.days.eq(7 * forecasts["horizon"])
+        .all()
+    )
 
 
 def test_exported_forecasts_have_the_columns_of_the_contract(landed: Landed) -> None:
     forecasts = current(landed.settings.published_path).read("forecasts")
 
     assert list(forecasts.columns) == (
-        "store department cutoff week horizon forecast lower_80 upper_80 lower_95 upper_95 model_version".split()
+        [
+            "store",
+            "department",
+            "cutoff",
+            "week",
+            "horizon",
+            "forecast",
+            "lower_80",
+            "upper_80",
+            "lower_95",
+            "upper_95",
+            "model_version",
+        ]
     )
 
 
@@ -205,9 +160,17 @@ def test_a_new_week_moves_the_cutoff_and_keeps_the_old_snapshot(copied: Landed) 
 
 
 BAD_FILES = {
-    "truncated gzip": ("bad.csv.gz", gzip.compress((HEADER + "2024-06-29,1,1,5\n" * 5000).encode())[:200], "truncated"),
+    "truncated gzip": (
+        "bad.csv.gz",
+        gzip.compress((TURNOVER_HEADER + "2024-06-29,1,1,5\n" * 5000).encode())[:200],
+        "truncated",
+    ),
     "empty file": ("bad.csv", b"", "empty"),
-    "missing column": ("bad.csv", b"day_id,but_num_business_unit,turnover\n2024-06-29,1,5\n", "dpt_num_department"),
+    "missing column": (
+        "bad.csv",
+        b"day_id,but_num_business_unit,turnover\n2024-06-29,1,5\n",
+        "dpt_num_department",
+    ),
     "unknown kind": ("bad.csv", b"a,b\n1,2\n", "fits no known kind"),
 }
 
@@ -235,7 +198,9 @@ def test_a_bad_file_does_not_keep_the_good_ones_out(copied: Landed) -> None:
     rows = next_week(copied).splitlines()
     text_in_turnover = rows[1].rsplit(",", 1)[0] + ",a lot"
     bad_date = "2024-02-31" + rows[2][10:]
-    (copied.folder / "b_good.csv").write_text("\n".join([rows[0], text_in_turnover, bad_date, *rows[3:]]) + "\n")
+    (copied.folder / "b_good.csv").write_text(
+        "\n".join([rows[0], text_in_turnover, bad_date, *rows[3:]]) + "\n"
+    )
 
     outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
 
@@ -246,7 +211,9 @@ def test_a_bad_file_does_not_keep_the_good_ones_out(copied: Landed) -> None:
     assert list(zip(fresh["line"], fresh["rule"], strict=True)) == [(2, "not_a_number"), (3, "not_a_date")]
 
 
-def test_a_store_file_with_two_rows_for_one_store_counts_the_later_and_lists_the_earlier(copied: Landed) -> None:
+def test_a_store_file_with_two_rows_for_one_store_counts_the_later_and_lists_the_earlier(
+    copied: Landed,
+) -> None:
     stores = (copied.folder / "stores.csv").read_text().splitlines()
     twice = stores[1].rsplit(",", 1)[0] + ",99"
     (copied.folder / "stores_2.csv").write_text("\n".join([stores[0], stores[1], twice]) + "\n")
@@ -277,7 +244,7 @@ def test_a_panel_whose_column_no_file_has_names_the_column_and_the_files(tmp_pat
 def test_a_history_shorter_than_the_horizon_says_how_much_is_needed(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
-    (folder / "short.csv").write_text(HEADER + "2024-06-22,1,1,5\n2024-06-29,1,1,5\n")
+    (folder / "short.csv").write_text(TURNOVER_HEADER + "2024-06-22,1,1,5\n2024-06-29,1,1,5\n")
 
     with pytest.raises(TurnoverError, match="covers 2 periods, but 10 are needed"):
         bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
@@ -303,7 +270,8 @@ def test_two_runs_at_once_share_the_work_without_an_error(copied: Landed) -> Non
     spawn = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[object] = spawn.Queue()
     workers = [
-        spawn.Process(target=_run_in_process, args=(copied.settings.home, copied.folder, results)) for _ in range(2)
+        spawn.Process(target=_run_in_process, args=(copied.settings.home, copied.folder, results))
+        for _ in range(2)
     ]
 
     for worker in workers:
@@ -355,7 +323,9 @@ def tiny_disk(copied: Landed) -> Iterator[Path]:
     size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file()) + 40 * 4096
     mounted = os.geteuid() == 0 and (
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False, capture_output=True
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            check=False,
+            capture_output=True,
         ).returncode
         == 0
     )

@@ -36,8 +36,8 @@ def forecast_table(
     bounds = intervals.bounds(rows, predicted, nonnegative=panel.series.target.nonnegative)
     table = pd.concat([table, bounds], axis=1).merge(series, on="series_id", validate="many_to_one")
     labels = {t: label_of(panel, int(t)) for t in {*table["t"].unique(), *table["cutoff"].unique()}}
-    table[panel.time] = pd.to_datetime(table["t"].map(labels))
-    table["cutoff"] = pd.to_datetime(table["cutoff"].map(labels))
+    table[panel.time] = table["t"].map(labels)
+    table["cutoff"] = table["cutoff"].map(labels)
     table = table.sort_values([*panel.keys, "horizon"]).reset_index(drop=True)
     return table[[*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS]]
 

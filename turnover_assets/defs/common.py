@@ -34,10 +34,36 @@ def cleaned_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(["cleaned", table])
 
 
+COLUMN_DESCRIPTIONS = {
+    "actual": "Adjusted value at the target period; empty where not known yet.",
+    "adjustment_id": "The adjustment that applies; empty where there is none.",
+    "bias": "Sum of (forecast - actual) over sum of |actual|; above 0 where too high.",
+    "cutoff": "Last period known.",
+    "file": "Landed file the row came in.",
+    "file_no": "Number of the landed file, in the order of landing.",
+    "forecast": "Point forecast, units of the target.",
+    "horizon": "Periods after the cutoff, 1 the first.",
+    "line": "Line in the file, the header being line 1.",
+    "lower_80": "Lower bound of the 80 % interval.",
+    "lower_95": "Lower bound of the 95 % interval.",
+    "message": "What is wrong, in words.",
+    "model_version": "Version in the model registry.",
+    "reported": "Reported value at the target period, which forecasts are scored against.",
+    "rule": "The rule that the row broke.",
+    "scale": "Mean absolute value of the series over the last season, by which values are divided.",
+    "series_id": "Number of the series (features.series).",
+    "share": "Share of the year.",
+    "t": "Index of the period.",
+    "upper_80": "Upper bound of the 80 % interval.",
+    "upper_95": "Upper bound of the 95 % interval.",
+    "wape": "Sum of |actual - forecast| over sum of |actual|.",
+}
+
+
 def table_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]:
     """Row count and column schema of a table, named as schema.table."""
     columns = [
-        dg.TableColumn(name=row[0], type=str(row[1]).lower())
+        dg.TableColumn(name=row[0], type=str(row[1]).lower(), description=COLUMN_DESCRIPTIONS.get(row[0]))
         for row in con.execute(f"DESCRIBE {table}").fetchall()
     ]
     return {

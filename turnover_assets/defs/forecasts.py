@@ -106,8 +106,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
     name, target = panel.series.name, panel.target
     keys = ", ".join(panel.keys)
     return {
-        "forecasts": f"SELECT * REPLACE (CAST(cutoff AS DATE) AS cutoff, CAST({panel.time} AS DATE) AS "
-        f"{panel.time}) FROM {TABLE} ORDER BY {keys}, horizon",
+        "forecasts": f"SELECT * FROM {TABLE} ORDER BY {keys}, horizon",
         name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
         f"ORDER BY {keys}, t",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
@@ -121,7 +120,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
 
 def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
     cutoff, last, series, version = con.execute(
-        f"SELECT CAST(max(cutoff) AS DATE), CAST(max({panel.time}) AS DATE), "
+        f"SELECT max(cutoff), max({panel.time}), "
         f"count(DISTINCT ({', '.join(panel.keys)})), max(model_version) FROM {TABLE}"
     ).fetchall()[0]
     best = con.execute(f"SELECT model, wape FROM {SCORES} ORDER BY wape LIMIT 1").fetchall()[0]
@@ -155,6 +154,7 @@ def _forecast_metadata(
         [last - YEARS_SHOWN * season],
     ).df()
     ahead = table.groupby(time)["forecast"].sum().reset_index()
+    ahead[time] = pd.to_datetime(ahead[time])
     steps = range(last + 1, last + 1 + panel.horizon)
     year_ago = totals.set_index("t")[target].reindex([t - season for t in steps])
     last_year = pd.DataFrame(
@@ -163,7 +163,7 @@ def _forecast_metadata(
     image = pictures.forecast(totals, ahead, time, target, last_year)
     return {
         **common.table_metadata(con, TABLE),
-        "cutoff": str(table["cutoff"].max().date()),
+        "cutoff": str(table["cutoff"].max()),
         "series": int(table.groupby(list(panel.keys)).ngroups),
         "total_forecast": float(table["forecast"].sum()),
         "picture": common.picture(image, "history and forecast"),
