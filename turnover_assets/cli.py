@@ -4,9 +4,10 @@ What belongs here: arguments, progress and tables for people, exit codes. What d
 imported when a command needs it so that `--help` answers at once. Progress goes to stderr, data to stdout.
 """
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from turnover_assets.errors import TurnoverError
 if TYPE_CHECKING:
     from turnover_assets.runner import Outcome
     from turnover_assets.settings import Settings
+    from turnover_assets.storage.snapshots import Snapshot
 
 app = typer.Typer(
     help="Weekly turnover forecasts per store and department.",
@@ -125,15 +127,9 @@ def export(
         snapshot = current(load_settings().published_path)
         snapshot.path(name)
         if output is None:
-            snapshot.export(name, sys.stdout.buffer, file_format.value)
-            return
-        try:
-            fresh = output.with_name(f".{output.name}.partial")
-            snapshot.export(name, str(fresh), file_format.value)
-            fresh.replace(output)
-        except OSError as error:
-            raise TurnoverError(f"{output} cannot be written ({error.strerror or error}).") from error
-        err.print(f"{name} as of {snapshot.facts['cutoff']} written to {output}")
+            _to_stdout(snapshot, name, file_format)
+        else:
+            _to_file(snapshot, name, file_format, output)
 
 
 @app.command()
@@ -145,14 +141,42 @@ def ui(
     """Start Dagster's web page and daemon on loopback, with all sensors switched on."""
     from turnover_assets.settings import load_settings
     from turnover_assets.storage.home import prepare_home
-    from turnover_assets.ui import serve
+    from turnover_assets.ui import check_port, serve
 
     with _plain_errors():
         settings = load_settings()
         prepare_home(settings)
+        check_port(port)
         err.print(f"Dagster at http://127.0.0.1:{port} (Ctrl-C ends it)")
         err.print(f"Drop files into {settings.landing_path}; they are landed and forecast by themselves.")
         raise typer.Exit(serve(settings, port))
+
+
+def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:
+    """Write a table to standard output; who reads only its beginning, as `head` does, is no error."""
+    try:
+        snapshot.export(name, sys.stdout.buffer, file_format.value)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+
+
+def _to_file(snapshot: "Snapshot", name: str, file_format: ExportFormat, output: Path) -> None:
+    """Write a table to a file that is there whole or not at all."""
+    fresh = output.with_name(f".{output.name}.partial")
+    try:
+        with fresh.open("wb") as stream:
+            snapshot.export(name, stream, file_format.value)
+        fresh.replace(output)
+    except OSError as error:
+        raise TurnoverError(
+            f"{output} cannot be written ({error.strerror or error}). Name with --output a file in a folder "
+            "that exists and can be written."
+        ) from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+    err.print(f"{name} as of {snapshot.facts['cutoff']} written to {output}", soft_wrap=True)
 
 
 def _write_sample(

@@ -4,8 +4,9 @@ What belongs here: rich output. What does not: deciding anything.
 """
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -74,7 +75,7 @@ def _files(outcome: Outcome) -> str:
     return text
 
 
-def _facts(settings: Settings, facts: "dict[str, object]", outcome: Outcome) -> list[tuple[str, str]]:
+def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> list[tuple[str, str]]:
     panel, model, tables = settings.panel_spec, facts["model"], facts["tables"]
     accepted = tables[panel.series.name]["rows"]
     naive = model["wape_seasonal_naive"]
@@ -86,8 +87,8 @@ def _facts(settings: Settings, facts: "dict[str, object]", outcome: Outcome) -> 
         ("WAPE", f"{model['wape']:.1%} on the last {facts['horizon']} {_periods(settings)}{beside}"),
         (
             "Forecast",
-            f"{facts['horizon']} {_periods(settings)} to {facts['last_period']} for {facts['series']:,} series, "
-            f"as of {facts['cutoff']}{new}",
+            f"{facts['horizon']} {_periods(settings)} to {facts['last_period']} "
+            f"for {facts['series']:,} series, as of {facts['cutoff']}{new}",
         ),
     ]
 

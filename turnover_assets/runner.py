@@ -5,8 +5,6 @@ the account of what happened. What does not: the work itself (defs, storage, cor
 """
 
 import logging
-import os
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-import psutil
 
 from turnover_assets import __version__, errors
 from turnover_assets.errors import NothingToForecastError, TurnoverError
@@ -141,7 +137,6 @@ def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progres
     from turnover_assets.defs.partitions import LANDED_FILES, range_tags, ranges
 
     with _instance(settings) as instance:
-        _close_orphaned_runs(instance)
         keys = [file.partition_key for file in new]
         instance.add_dynamic_partitions(str(LANDED_FILES.name), keys)
         order = instance.get_dynamic_partitions(str(LANDED_FILES.name))
@@ -156,31 +151,19 @@ def _refresh(settings: Settings, version: str, progress: Progress) -> None:
     from turnover_assets.defs import jobs
 
     with _instance(settings) as instance:
-        _close_orphaned_runs(instance)
         _run_job(settings, instance, jobs.REFRESH, {jobs.CAUSE_TAG: version}, {}, progress)
 
 
 @contextmanager
 def _instance(settings: Settings) -> "Iterator[dg.DagsterInstance]":
-    """The home's Dagster instance."""
+    """The home's Dagster instance, rid of runs that were killed."""
     import dagster as dg
+
+    from turnover_assets.defs.runs import close_orphaned_runs
 
     with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+        close_orphaned_runs(instance)
         yield instance
-
-
-def _close_orphaned_runs(instance: "dg.DagsterInstance") -> None:
-    """Mark runs of processes that were killed as failed, and free what they held."""
-    import dagster as dg
-
-    from turnover_assets.defs.jobs import PROCESS_TAG
-
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
-        if host != socket.gethostname() or psutil.pid_exists(int(process)):
-            continue
-        instance.report_run_failed(run, "The process that ran this was ended before it could finish.")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _run_job(
@@ -197,7 +180,7 @@ def _run_job(
         TurnoverError: A step failed; its message where it is for the user, else where to look.
     """
     from turnover_assets.definitions import build_definitions
-    from turnover_assets.defs.jobs import PROCESS_TAG
+    from turnover_assets.defs.runs import process_tag
 
     job = build_definitions(settings).resolve_job_def(name)
     run_id = str(uuid4())
@@ -208,7 +191,7 @@ def _run_job(
             instance=instance,
             run_id=run_id,
             raise_on_error=False,
-            tags={**tags, PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+            tags={**tags, **process_tag()},
             run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
     if not result.success:
@@ -219,7 +202,7 @@ def _tell(entry: "dg.EventLogEntry", progress: Progress) -> None:
     """Turn an event of the run into a line of progress."""
     event = entry.dagster_event
     if event is None:
-        if entry.level <= logging.INFO and entry.level >= logging.INFO:
+        if entry.level == logging.INFO:
             progress("note", entry.user_message)
     elif event.event_type_value == "STEP_START":
         progress("start", _readable(event.step_key))
@@ -240,6 +223,7 @@ def _failure(events: "Sequence[dg.DagsterEvent]", run_id: str) -> str:
                 return error.message.partition(": ")[2].strip()
             if error.cause is None:
                 step = _readable(event.step_key)
-                return f"{step} failed: {error.message.strip()}\n`turnover ui` shows the details of run {run_id}."
+                details = f"`turnover ui` shows the details of run {run_id}."
+                return f"{step} failed: {error.message.strip()}\n{details}"
             error = error.cause
     return f"The run {run_id} failed; `turnover ui` shows why."

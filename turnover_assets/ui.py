@@ -5,11 +5,14 @@ What belongs here: starting and ending them together.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
+from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import shipped_file
 
@@ -29,15 +32,15 @@ def serve(settings: Settings, port: int) -> int:
         ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), *workspace],
         ["dagster._daemon", "run", *workspace],
     ]
+    # Sessions of their own: Ctrl-C reaches this process only, which then ends the children, once.
     children = [
-        subprocess.Popen([sys.executable, "-m", *command], env=environment)  # noqa: S603
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", *command], env=environment, start_new_session=True
+        )
         for command in commands
     ]
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     try:
         while all(child.poll() is None for child in children):
             time.sleep(0.5)
@@ -48,12 +51,38 @@ def serve(settings: Settings, port: int) -> int:
         _end(children)
 
 
+def check_port(port: int) -> None:
+    """Make sure that the web page can listen on a port of loopback.
+
+    Raises:
+        TurnoverError: It cannot.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise TurnoverError(
+                f"Port {port} cannot be used ({error.strerror}). Choose another with --port."
+            ) from None
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """End the children within the grace period, and whatever they started."""
     for child in children:
         if child.poll() is None:
             child.send_signal(signal.SIGINT)
-    for child in children:
-        try:
-            child.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+    deadline = time.monotonic() + GRACE_SECONDS
+    try:
+        for child in children:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()

@@ -9,8 +9,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from turnover_assets.storage.landing import LandedFile, list_folder
-from turnover_assets.storage.reader import fingerprint
+from turnover_assets.storage.landing import LandedFile, _digest, list_folder
 
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_files")
 
@@ -28,14 +27,15 @@ def digest_of(key: str) -> str:
 def find_files(folder: Path, keys: Sequence[str]) -> dict[str, LandedFile]:
     """The files of partition keys, where they are still there with the same content.
 
-    Only files whose name is asked for are read.
+    Only files whose name is asked for are read; one that cannot be is found too, so that it is refused
+    with its reason and keeps no other out.
     """
     wanted, names = set(keys), {name_of(key) for key in keys}
     found = {}
     for path in list_folder(folder):
         unread = LandedFile(path, path.relative_to(folder).as_posix(), "")
         if name_of(unread.partition_key) in names:
-            file = LandedFile(path, unread.name, fingerprint(path))
+            file = LandedFile(path, unread.name, _digest(path))
             if file.partition_key in wanted:
                 found[file.partition_key] = file
     return found

@@ -8,27 +8,23 @@ remembered by Dagster for ever, so each carries the number of its attempt, and a
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 
 from turnover_assets.defs import common, jobs
-from turnover_assets.defs.partitions import LANDED_FILES, digest_of, range_tags, ranges
+from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, range_tags, ranges
+from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.landing import LandedFile, list_folder
 from turnover_assets.storage.reader import fingerprint
 
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+ATTEMPT_TAG = "turnover/attempt"
+NAMES_SHOWN = 5
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
 
@@ -37,31 +33,43 @@ class LandingState:
     """What the landing sensor remembers between two looks.
 
     Attributes:
-        seen: Size and time of each file at the last look, by name.
-        handled: The same for the files that need no further look.
-        attempts: Runs asked for so far, by partition key.
+        seen: Size and time at the last look of each file that was not read yet, by name.
+        handled: Size and time of each file that was read, and the partition key of its content, by name.
+        attempts: Runs asked for so far, by key of a partition that has not landed.
+        salt: Part of every run key, so that a sensor whose cursor was reset may ask once more.
     """
 
     seen: Mapping[str, Stamp] = field(default_factory=dict)
-    handled: Mapping[str, Stamp] = field(default_factory=dict)
+    handled: Mapping[str, tuple[Stamp, str]] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
+    salt: str = field(default_factory=lambda: uuid4().hex[:8])
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "LandingState":
         """Read a cursor; an unreadable one counts as none, since landing twice does no harm."""
         try:
-            data = json.loads(cursor or "{}")
+            data = json.loads(cursor or "")
             return cls(
-                {name: (int(s[0]), int(s[1])) for name, s in data.get("seen", {}).items()},
-                {name: (int(s[0]), int(s[1])) for name, s in data.get("handled", {}).items()},
-                {key: int(n) for key, n in data.get("attempts", {}).items()},
+                {name: _stamp(stamp) for name, stamp in data["seen"].items()},
+                {name: (_stamp(stamp), str(key)) for name, (stamp, key) in data["handled"].items()},
+                {key: int(n) for key, n in data["attempts"].items()},
+                str(data["salt"]),
             )
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        except (ValueError, TypeError, AttributeError, KeyError):
             return cls()
 
     def to_cursor(self) -> str:
         """The state as a cursor."""
-        return json.dumps({"seen": self.seen, "handled": self.handled, "attempts": self.attempts})
+        return json.dumps(asdict(self))
+
+    def unchanged(self, now: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str]]:
+        """The files that were read and are still as they were."""
+        return {name: known for name, known in self.handled.items() if now.get(name) == known[0]}
+
+
+def _stamp(values: Sequence[int]) -> Stamp:
+    size, time = values
+    return int(size), int(time)
 
 
 def stamps(folder: Path) -> dict[str, Stamp]:
@@ -81,26 +89,22 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 
 
 def held_still(now: Mapping[str, Stamp], state: LandingState) -> list[str]:
-    """Names of the files that did not change since the last look and still need one, in order."""
-    return sorted(
-        name
-        for name, stamp in now.items()
-        if state.seen.get(name) == stamp and state.handled.get(name) != stamp
-    )
+    """Names of the files that did not change since the last look and were not read yet, in order."""
+    return sorted(name for name, stamp in now.items() if state.seen.get(name) == stamp)
 
 
-def contents_to_land(files: Iterable[LandedFile], partitions: Sequence[str]) -> list[LandedFile]:
-    """The files whose content has no partition yet, one for each content."""
+def contents_to_land(here: Iterable[str], partitions: Iterable[str]) -> list[str]:
+    """Partition keys of files whose content has no partition yet, one for each content."""
     known = {digest_of(key) for key in partitions}
-    new: dict[str, LandedFile] = {}
-    for file in files:
-        if digest_of(file.partition_key) not in known:
-            new.setdefault(file.digest, file)
+    new: dict[str, str] = {}
+    for key in here:
+        if digest_of(key) not in known:
+            new.setdefault(digest_of(key), key)
     return list(new.values())
 
 
 def pending_partitions(
-    partitions: Sequence[str], landed: Iterable[str], attempts: Mapping[str, int], limit: int
+    partitions: Iterable[str], landed: Iterable[str], attempts: Mapping[str, int], limit: int
 ) -> list[str]:
     """Partitions that have not landed and may be tried once more, in their order."""
     done = set(landed)
@@ -136,86 +140,107 @@ def build(settings: Settings) -> list[dg.SensorDefinition]:
 def look_for_files(
     instance: dg.DagsterInstance, cursor: str | None, settings: Settings
 ) -> dg.SensorResult | dg.SkipReason:
-    """One look at the landing folder: which files to land now, or why none."""
-    folder, state = settings.landing_path, LandingState.from_cursor(cursor)
+    """One look at the landing folder: which files to land now, or why none.
+
+    Only partitions whose file is in the folder now are asked for: `turnover run --landing` makes some of
+    files elsewhere, which no run of this sensor could find.
+    """
+    state = LandingState.from_cursor(cursor)
     try:
-        now = stamps(folder)
+        now = stamps(settings.landing_path)
     except TurnoverError as error:
         return dg.SkipReason(str(error))  # the cursor stays: a folder that cannot be read is not empty
     if running := unfinished_runs(instance, jobs.INGEST):
         return dg.SkipReason(f"An ingestion is under way (run {running[0]}); its files come first.")
-    partitions = instance.get_dynamic_partitions(LANDED_FILES.name or "")
     ready = held_still(now, state)
-    files, unread = read_files(folder, ready)
-    new = [file.partition_key for file in contents_to_land(files, partitions)]
+    handled = state.unchanged(now) | read_files(settings.landing_path, ready, now)
+    here = [key for _, key in handled.values()]
+    partitions = instance.get_dynamic_partitions(LANDED_FILES.name or "")
     landed = instance.get_materialized_partitions(common.LANDED)
-    wanted = pending_partitions([*partitions, *new], landed, state.attempts, settings.sensor_attempts)
-    attempts = {**state.attempts, **{key: state.attempts.get(key, 0) + 1 for key in wanted}}
-    handled = {name: now[name] for name in now if name in ready or state.handled.get(name) == now[name]}
-    after = LandingState(now, {n: s for n, s in handled.items() if n not in unread}, attempts)
-    requests = list(ingest_requests([*partitions, *new], wanted, attempts))
-    waiting = len(now) - len(after.handled)
+    new = contents_to_land(here, [key for key in partitions if key in landed or key in here])
+    order = [*partitions, *new]
+    open_keys = [key for key in order if key in here and key not in landed]
+    wanted = pending_partitions(open_keys, landed, state.attempts, settings.sensor_attempts)
+    attempts = {key: n for key, n in state.attempts.items() if key not in landed}
+    attempts |= {key: attempts.get(key, 0) + 1 for key in wanted}
+    seen = {name: stamp for name, stamp in now.items() if name not in handled}
+    after = LandingState(seen, handled, attempts, state.salt)
     return dg.SensorResult(
-        run_requests=requests,
-        skip_reason=None if requests else f"{len(now)} files, none new; {waiting} not holding still yet.",
+        run_requests=(requests := ingest_requests(order, wanted, after)),
+        skip_reason=None if requests else _why_none(after, ready, open_keys),
         cursor=after.to_cursor(),
         dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
     )
 
 
-def read_files(folder: Path, names: Iterable[str]) -> tuple[list[LandedFile], set[str]]:
-    """Fingerprint files by name; also the names that could not be read now."""
-    files, unread = [], set()
+def read_files(folder: Path, names: Iterable[str], now: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str]]:
+    """Stamp and partition key of files by name; those that cannot be read now are left out."""
+    read = {}
     for name in names:
         try:
-            files.append(LandedFile(folder / name, name, fingerprint(folder / name)))
-        except (OSError, TurnoverError):
-            unread.add(name)
-    return files, unread
+            file = LandedFile(folder / name, name, fingerprint(folder / name))
+        except TurnoverError:
+            continue
+        read[name] = now[name], file.partition_key
+    return read
 
 
-def ingest_requests(
-    order: Sequence[str], wanted: Sequence[str], attempts: Mapping[str, int]
-) -> Iterable[dg.RunRequest]:
+def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingState) -> list[dg.RunRequest]:
     """One run for each unbroken run of wanted partitions."""
+    requests = []
     for first, last in ranges(wanted, order):
         chosen = order[order.index(first) : order.index(last) + 1]
-        numbered = "\n".join(f"{key}#{attempts[key]}" for key in chosen)
-        yield dg.RunRequest(
-            run_key=sha256(numbered.encode()).hexdigest()[:24],
-            tags={
-                **range_tags(first, last),
-                jobs.FILES_TAG: str(len(chosen)),
-                "turnover/attempt": str(max(attempts[key] for key in chosen)),
-            },
+        numbered = "\n".join([state.salt, *(f"{key}#{state.attempts[key]}" for key in chosen)])
+        tags = {
+            **range_tags(first, last),
+            jobs.FILES_TAG: str(len(chosen)),
+            ATTEMPT_TAG: str(max(state.attempts[key] for key in chosen)),
+        }
+        requests.append(dg.RunRequest(sha256(numbered.encode()).hexdigest()[:24], tags=tags))
+    return requests
+
+
+def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]) -> str:
+    """The reason of a look that asks for no run."""
+    unreadable = [name for name in ready if name in state.seen]
+    waiting = len(state.seen) - len(unreadable)
+    reasons = [f"{len(state.seen) + len(state.handled)} files, none new"]
+    if waiting:
+        reasons.append(f"{waiting} to be looked at once more, to see whether they hold still")
+    if unreadable:
+        reasons.append(f"{len(unreadable)} that cannot be read ({', '.join(unreadable[:NAMES_SHOWN])})")
+    if given_up:
+        names = ", ".join(name_of(key) for key in given_up[:NAMES_SHOWN])
+        reasons.append(
+            f"gave up on {len(given_up)} after failed runs ({names}): mend the cause (see the newest failed "
+            "run), then start the job by hand or use `turnover run`"
         )
+    return "; ".join(reasons) + "."
 
 
 def look_for_changes(instance: dg.DagsterInstance, limit: int) -> dg.RunRequest | dg.SkipReason:
-    """Whether what landed differs from what is published; a run to mend that, or why there is none."""
-    landed = common.latest_metadata(instance, common.LANDED).get("landed_version")
+    """Whether what landed differs from what is published; a run to mend that, or why there is none.
+
+    All runs made for one cause count as attempts, whoever made them and however they ended, so that
+    nothing can ask for ever.
+    """
+    newest = common.latest_metadata(instance, common.LANDED)
+    landed = newest.get("landed_version")
     published = common.latest_metadata(instance, common.PUBLISHED).get("landed_version")
-    if landed is None:
-        return dg.SkipReason("Nothing has landed yet.")
+    if landed is None or newest.get("dagster/row_count") == 0:
+        return dg.SkipReason("Nothing to forecast has landed yet.")
     if landed == published:
         return dg.SkipReason(f"What landed (version {landed}) is published already.")
     for job in (jobs.INGEST, jobs.REFRESH):
         if running := unfinished_runs(instance, job):
             return dg.SkipReason(f"Waiting for the {job} run {running[0]} to end.")
-    filters = dg.RunsFilter(job_name=jobs.REFRESH, tags={jobs.CAUSE_TAG: str(landed)}, statuses=FAILED)
-    failures = instance.get_runs_count(filters)
-    if failures >= limit:
+    made = instance.get_runs_count(dg.RunsFilter(job_name=jobs.REFRESH, tags={jobs.CAUSE_TAG: str(landed)}))
+    if made >= limit:
         return dg.SkipReason(
-            f"Gave up on version {landed} after {failures} failed runs; mend the cause (see the newest failed "
-            "run), then start the job by hand or land another file."
+            f"Gave up on version {landed} after {made} runs that did not publish it; mend the cause (see the "
+            "newest failed run), then start the job by hand or land another file."
         )
     return dg.RunRequest(
-        run_key=f"{landed}#{failures + 1}",
-        tags={jobs.CAUSE_TAG: str(landed), "turnover/attempt": str(failures + 1)},
+        run_key=f"{landed}#{made + 1}",
+        tags={jobs.CAUSE_TAG: str(landed), ATTEMPT_TAG: str(made + 1)},
     )
-
-
-def unfinished_runs(instance: dg.DagsterInstance, job: str) -> list[str]:
-    """Ids of the runs of a job that have not ended, newest first."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=5)
-    return [run.run_id for run in runs]
