@@ -11,7 +11,6 @@ from typing import Any, Self
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from turnover_assets.runner import Outcome
 from turnover_assets.settings import Settings
@@ -56,15 +55,19 @@ def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> Non
         console.print("Nothing new: everything is up to date.")
     for record in outcome.refused:
         console.print(f"[red]refused[/] {escape(record.name)}: {escape(record.reason or '')}", soft_wrap=True)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("Files", _files(outcome))
-    if outcome.snapshot is not None:
-        for name, value in _facts(settings, outcome.snapshot.facts, outcome):
-            table.add_row(name, value)
-        table.add_row("Published", f"{outcome.snapshot.folder}")
-        table.add_row("Read it", "turnover export forecasts --output forecasts.csv")
-    console.print(table)
+    for name, value in _lines(settings, outcome):
+        console.print(f"{name:<11}{escape(value)}", soft_wrap=True)  # a folded path cannot be copied
     _print_rejected(console, outcome)
+
+
+def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:
+    """What the account says, each line with its name."""
+    lines = [("Files", _files(outcome))]
+    if outcome.snapshot is not None:
+        lines += _facts(settings, outcome.snapshot.facts, outcome)
+        lines.append(("Published", str(outcome.snapshot.folder)))
+        lines.append(("Read it", "turnover export forecasts --output forecasts.csv"))
+    return lines
 
 
 def _files(outcome: Outcome) -> str:

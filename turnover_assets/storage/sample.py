@@ -12,21 +12,22 @@ def write_files(folder: Path, files: dict[str, bytes]) -> list[Path]:
     """Write files into a folder, which is made; an existing file with other content is never replaced.
 
     Raises:
-        TurnoverError: A file of that name with other content is there, or the folder cannot be written.
+        TurnoverError: A file of that name with other content is there, and nothing was written; or the
+            folder cannot be written.
     """
+    paths = {folder / name: content for name, content in files.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, content in files.items():
-            path = folder / name
+        for path, content in paths.items():
             if path.exists() and path.read_bytes() != content:
                 raise TurnoverError(
-                    f"{path} exists with other content and is left as it is. Choose an empty folder."
+                    f"{path} exists with other content and is left as it is. Choose an empty folder (for the "
+                    "demo, another TURNOVER_HOME)."
                 )
+        for path, content in paths.items():
             path.write_bytes(content)
-            paths.append(path)
     except OSError as error:
         raise TurnoverError(
             f"The sample cannot be written to {folder} ({error.strerror}). Choose another folder."
         ) from error
-    return paths
+    return list(paths)
