@@ -45,7 +45,8 @@ def main() -> int:
     weekly = sorted((DATA / "weekly").glob("*.csv"))
     if not (DATA / "history").is_dir() or not weekly:
         print(
-            f"The case study's data are not in {DATA}. Set TURNOVER_TEST_DATA to the folder that holds decathlon/.",
+            f"The case study's data are not in {DATA}. "
+            "Set TURNOVER_TEST_DATA to the folder that holds decathlon/.",
             file=sys.stderr,
         )
         return 2

@@ -148,7 +148,8 @@ def ui(
         prepare_home(settings)
         check_port(port)
         err.print(f"Dagster at http://127.0.0.1:{port} (Ctrl-C ends it)")
-        err.print(f"Drop files into {settings.landing_path}; they are landed and forecast by themselves.")
+        watched = escape(str(settings.landing_path))
+        err.print(f"Drop files into {watched}; they are landed and forecast by themselves.", soft_wrap=True)
         raise typer.Exit(serve(settings, port))
 
 
@@ -176,7 +177,7 @@ def _to_file(snapshot: "Snapshot", name: str, file_format: ExportFormat, output:
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
-    err.print(f"{name} as of {snapshot.facts['cutoff']} written to {output}", soft_wrap=True)
+    err.print(f"{name} as of {snapshot.facts['cutoff']} written to {escape(str(output))}", soft_wrap=True)
 
 
 def _write_sample(
@@ -192,10 +193,11 @@ def _write_sample(
     except ValueError as error:
         raise TurnoverError(f"The sample cannot be made: {error}") from None
     write_files(folder, {file.name: file.content for file in made.files})
-    err.print(f"Synthetic retailer: {stores} stores, {departments} departments, {weeks} weeks in {folder}")
+    size = f"{stores} stores, {departments} departments, {weeks} weeks"
+    err.print(f"Synthetic retailer: {size} in {escape(str(folder))}", soft_wrap=True)
     for file in made.files:
         if defects and file.note:
-            err.print(f"  {file.name}: {file.note}")
+            err.print(f"  {file.name}: {escape(file.note)}", soft_wrap=True)
 
 
 def _run(settings: "Settings", folder: Path) -> None:

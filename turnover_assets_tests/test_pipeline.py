@@ -32,8 +32,8 @@ from turnover_assets_tests.factories import (
 
 def test_every_live_series_gets_every_horizon_inside_ordered_bounds(landed: Landed) -> None:
     forecasts = current(landed.settings.published_path).read("forecasts")
-    newest = landed.retailer.turnover["day_id"].max()
-    alive = landed.retailer.turnover.query("day_id == @newest")
+    turnover = landed.retailer.turnover
+    alive = turnover[turnover["day_id"] == turnover["day_id"].max()]
 
     horizons = forecasts.groupby(["store", "department"])["horizon"].apply(sorted)
 
@@ -296,8 +296,8 @@ def test_a_killed_run_is_marked_failed_and_its_work_done_by_the_next(copied: Lan
         "from turnover_assets.settings import load_settings\n"
         "def tell(news, text):\n"
         "    if 'candidates' in text: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"bring_up_to_date(load_settings(home={str(copied.settings.home)!r}, training_share={BASELINES_ONLY}), "
-        f"Path({str(copied.folder)!r}), tell)"
+        f"settings = load_settings(home={str(copied.settings.home)!r}, training_share={BASELINES_ONLY})\n"
+        f"bring_up_to_date(settings, Path({str(copied.folder)!r}), tell)"
     )
 
     killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
@@ -341,7 +341,7 @@ def test_a_full_disk_at_publishing_leaves_the_old_snapshot_current(copied: Lande
     before = current(tiny_disk).name
     (copied.folder / "new.csv").write_text(next_week(copied))
 
-    with pytest.raises(TurnoverError, match="No space left|stays current"):
+    with pytest.raises(TurnoverError, match=r"No space left|stays current"):
         bring_up_to_date(copied.settings, copied.folder, quiet)
 
     assert current(tiny_disk).name == before

@@ -1,0 +1,450 @@
+"""The `turnover` command, as people and scripts call it."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import psutil
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from turnover_assets.cli import app
+from turnover_assets.defs import common, jobs
+from turnover_assets.defs.partitions import name_of
+from turnover_assets.storage.snapshots import current
+from turnover_assets_tests.factories import BASELINES_ONLY, Landed, next_week
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+MODULE = [sys.executable, "-m", "turnover_assets.cli"]
+NOBODY = 65534
+
+Turnover = Callable[..., Result]
+
+
+@pytest.fixture
+def turnover(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turnover:
+    """Call the command in a home of its own, or in the one given."""
+
+    def call(*arguments: str | Path, home: Path = tmp_path / "var", **settings: str) -> Result:
+        for name, value in {"HOME": str(home), "TRAINING_SHARE": str(BASELINES_ONLY), **settings}.items():
+            monkeypatch.setenv(f"TURNOVER_{name}", value)
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# Help --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda words: "".join(words))
+def test_every_command_explains_itself(turnover: Turnover, command: tuple[str, ...]) -> None:
+    result = turnover(*command, "--help")
+
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert result.stderr == ""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from turnover_assets.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'dagster', 'mlflow', 'pandas', 'duckdb', 'pyarrow', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# Export ------------------------------------------------------------------------------------------
+
+
+def test_an_export_to_standard_output_is_the_csv_and_nothing_else(
+    turnover: Turnover, plain: Landed, tmp_path: Path
+) -> None:
+    home, file = plain.settings.home, tmp_path / "forecasts.csv"
+
+    shown = turnover("export", "forecasts", home=home)
+    written = turnover("export", "forecasts", "--output", file, home=home)
+
+    expected = current(plain.settings.published_path).read("forecasts")
+    assert (shown.exit_code, written.exit_code) == (0, 0)
+    assert shown.stdout_bytes == file.read_bytes()
+    assert shown.stderr == ""
+    read = pd.read_csv(io.BytesIO(shown.stdout_bytes))
+    assert list(read.columns) == list(expected.columns)
+    assert read["forecast"].to_numpy() == pytest.approx(expected["forecast"].to_numpy())
+    assert read["week"].tolist() == expected["week"].astype(str).tolist()
+
+
+def test_an_export_to_parquet_keeps_the_types(turnover: Turnover, plain: Landed, tmp_path: Path) -> None:
+    file = tmp_path / "forecasts.parquet"
+
+    result = turnover(
+        "export", "forecasts", "--format", "parquet", "--output", file, home=plain.settings.home
+    )
+
+    expected = current(plain.settings.published_path).read("forecasts")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "forecasts as of " in result.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet(file), expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["forecasts.parquet"]
+
+
+def test_an_unknown_table_is_answered_with_those_there_are(
+    turnover: Turnover, plain: Landed, tmp_path: Path
+) -> None:
+    result = turnover("export", "forecast", "--output", tmp_path / "x.csv", home=plain.settings.home)
+
+    assert result.exit_code == 1
+    assert "no published table named 'forecast'" in result.stderr
+    for name in current(plain.settings.published_path).facts["tables"]:
+        assert name in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_an_export_before_anything_was_published_says_what_to_do(turnover: Turnover, tmp_path: Path) -> None:
+    result = turnover("export", "forecasts")
+
+    assert result.exit_code == 1
+    assert "Run `turnover run` first" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
+@pytest.mark.parametrize("target", ["missing/x", "folder"])
+def test_an_output_that_cannot_be_written_is_one_message(
+    turnover: Turnover, plain: Landed, tmp_path: Path, target: str, file_format: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+
+    result = turnover(
+        "export",
+        "forecasts",
+        "--format",
+        file_format,
+        "--output",
+        tmp_path / target,
+        home=plain.settings.home,
+    )
+
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert str(tmp_path / target) in result.stderr
+    assert "cannot be written (" in result.stderr
+    assert ".partial" not in result.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_a_reader_that_stops_early_is_no_error(plain: Landed) -> None:
+    environment = {**os.environ, "TURNOVER_HOME": str(plain.settings.home)}
+    with subprocess.Popen(
+        [*MODULE, "export", "turnover"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        complaint = process.stderr.read()
+
+    assert (process.returncode, complaint) == (0, b"")
+
+
+# Settings and panel ------------------------------------------------------------------------------
+
+
+def test_wrong_settings_are_all_named(turnover: Turnover) -> None:
+    result = turnover("run", THREADS="0", SEED="x")
+
+    assert result.exit_code == 1
+    assert "TURNOVER_THREADS" in result.stderr
+    assert "TURNOVER_SEED" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_panel_file_is_answered_with_all_its_problems(turnover: Turnover, tmp_path: Path) -> None:
+    panel = tmp_path / "panel.toml"
+    panel.write_text('name = "x"\nhorizon = 0\ncolour = "red"\n[series]\nname = "sales"\n')
+
+    result = turnover("run", PANEL=str(panel))
+
+    assert result.exit_code == 1
+    assert str(panel) in result.stderr
+    for problem in ("horizon", "colour", "series.keys", "series.time", "series.target"):
+        assert f"  - {problem}" in result.stderr
+    assert not (tmp_path / "var" / "warehouse.duckdb").exists()
+
+
+# Sample ------------------------------------------------------------------------------------------
+
+SMALL = ("--stores", "3", "--departments", "2", "--weeks", "60")
+
+
+@pytest.mark.parametrize("defects", [(), ("--defects",)], ids=["clean", "defects"])
+def test_the_same_seed_gives_the_same_sample(
+    turnover: Turnover, tmp_path: Path, defects: tuple[str, ...]
+) -> None:
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    results = [
+        turnover("sample", "--output", folder, *SMALL, "--seed", seed, *defects)
+        for folder, seed in ((first, "1"), (second, "1"), (first, "1"), (other, "2"))
+    ]
+
+    assert [result.exit_code for result in results] == [0, 0, 0, 0]
+    assert contents(first) == contents(second)
+    assert contents(first) != contents(other)
+
+
+def test_a_sample_replaces_no_file_and_adds_none_beside_one_that_differs(
+    turnover: Turnover, tmp_path: Path
+) -> None:
+    turnover("sample", "--output", tmp_path / "made", *SMALL)
+    name = sorted(contents(tmp_path / "made"))[-1]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / name).write_text("mine")
+
+    result = turnover("sample", "--output", tmp_path / "own", *SMALL)
+
+    assert result.exit_code == 1
+    assert f"{name} exists with other content" in result.stderr
+    assert contents(tmp_path / "own") == {name: b"mine"}
+
+
+# Run ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_accounts_for_what_it_did_and_a_second_one_says_that_nothing_is_new(
+    turnover: Turnover, copied: Landed
+) -> None:
+    rows = next_week(copied).splitlines()
+    rows[1] = rows[1].rsplit(",", 1)[0] + ",a lot"
+    (copied.folder / "new.csv").write_text("\n".join(rows) + "\n")
+    (copied.folder / "bad.csv").write_text("a,b\n1,2\n")
+
+    first = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+    second = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+
+    facts = current(copied.settings.published_path).facts
+    assert (first.exit_code, first.stdout) == (0, "")
+    lines = first.stderr.splitlines()
+    assert any(line.startswith("refused bad.csv: ") and "fits no known kind" in line for line in lines)
+    assert f"Files      1 landed ({len(rows) - 1} rows), 1 refused, 1 with content that had" in first.stderr
+    assert (
+        f"{facts['tables']['turnover']['rows']:,} accepted, {facts['rejected_rows']} rejected" in first.stderr
+    )
+    wape, naive = facts["model"]["wape"], facts["model"]["wape_seasonal_naive"]
+    assert f"WAPE       {wape:.1%} on the last 8 weeks (seasonal naive {naive:.1%})" in first.stderr
+    assert f"Published  {copied.settings.published_path / facts['id']}" in lines
+    assert "not_a_number (row rejected), e.g. new.csv line 2: " in first.stderr
+    assert second.exit_code == 0
+    assert "Nothing new: everything is up to date." in second.stderr
+    assert "refused bad.csv" not in second.stderr
+
+
+def test_a_run_whose_new_files_were_all_refused_fails(turnover: Turnover, copied: Landed) -> None:
+    before = current(copied.settings.published_path).name
+    (copied.folder / "empty.csv").write_text("")
+    (copied.folder / "other.csv").write_text("a,b\n1,2\n")
+
+    result = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+    again = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+
+    assert (result.exit_code, again.exit_code) == (1, 0)
+    assert "refused empty.csv: " in result.stderr
+    assert "refused other.csv: " in result.stderr
+    assert "0 landed (0 rows), 2 refused" in result.stderr
+    assert current(copied.settings.published_path).name == before
+
+
+def test_an_unreadable_file_is_refused_and_keeps_no_other_out(turnover: Turnover, copied: Landed) -> None:
+    (copied.folder / "a.csv").symlink_to("/proc/self/mem")  # opens, but cannot be read at its start
+    (copied.folder / "b.csv").write_text(next_week(copied))
+
+    result = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+
+    assert result.exit_code == 0
+    assert "refused a.csv: cannot be read (" in result.stderr
+    assert "1 landed" in result.stderr
+
+
+def test_a_run_with_nothing_to_forecast_says_why(turnover: Turnover, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+
+    result = turnover("run", "--landing", tmp_path)
+
+    assert result.exit_code == 1
+    assert "bad.csv: " in result.stderr
+    assert "TURNOVER_PANEL" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_landing_folder_is_one_message(turnover: Turnover, tmp_path: Path) -> None:
+    result = turnover("run", "--landing", tmp_path / "nowhere")
+
+    assert result.exit_code == 1
+    (message,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert f"{tmp_path / 'nowhere'} cannot be listed (No such file or directory)" in message
+    assert "Traceback" not in result.stderr
+
+
+# As root, a process that gave up its rights after it loaded what it needs, which others may not read.
+AS_NOBODY = (
+    "import os, turnover_assets.cli, turnover_assets.reporting, turnover_assets.runner\n"
+    f"if os.geteuid() == 0: os.seteuid({NOBODY})\n"
+    "turnover_assets.cli.app()"
+)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike those of pytest."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["a home without write permission", "no home"])
+def test_a_home_that_cannot_be_written_is_one_message_and_left_as_it_was(
+    open_folder: Path, plain: Landed, exists: bool
+) -> None:
+    home = open_folder / "var"
+    if exists:
+        shutil.copytree(plain.settings.home, home)
+    before = contents(open_folder)
+    for path in [*open_folder.rglob("*"), open_folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, "run"],
+        env={**os.environ, "TURNOVER_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"The data home {home} cannot be used: Permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert contents(open_folder) == before
+
+
+# UI ----------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use_is_one_message(turnover: Turnover) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        result = turnover("ui", "--port", str(other.getsockname()[1]))
+
+    assert result.exit_code == 1
+    assert "cannot be used (Address already in use). Choose another with --port." in result.stderr
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
+        time.sleep(0.25)
+
+
+def answers(port: int) -> bool:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        data=json.dumps({"query": "{ version }"}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return "version" in json.load(response)["data"]
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tmp_path: Path) -> None:
+    settings, port = copied.settings, free_port()
+    before = current(settings.published_path)
+    environment = {
+        **os.environ,
+        "TURNOVER_HOME": str(settings.home),
+        "TURNOVER_TRAINING_SHARE": str(BASELINES_ONLY),
+        "TURNOVER_SENSOR_INTERVAL_SECONDS": "2",
+    }
+    log = tmp_path / "ui.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [*MODULE, "ui", "--port", str(port)], env=environment, stdout=stream, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until(lambda: answers(port), 90, f"GraphQL answers, see {log}")
+        (settings.landing_path / "new.csv").write_text(next_week(copied))
+        wait_until(lambda: current(settings.published_path) != before, 150, f"it publishes, see {log}")
+        children = psutil.Process(process.pid).children(recursive=True)
+        listening = {
+            connection.laddr.ip
+            for child in children
+            for connection in child.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    finally:
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        code = process.wait(60)
+    _, alive = psutil.wait_procs(children, timeout=max(0.0, began + 25 - time.monotonic()))
+
+    after = current(settings.published_path)
+    assert after.facts["cutoff"] > before.facts["cutoff"]
+    files = after.read("files")
+    assert files["name"].tolist().count("new.csv") == 1
+    assert len(files) == len(before.read("files")) + 1
+    assert landings_of(copied, "new.csv") == 1
+    assert listening == {"127.0.0.1"}
+    assert (code, alive) == (0, [])
+    assert time.monotonic() - began < 25
+
+
+def landings_of(home: Landed, name: str) -> int:
+    """How often a file's partition was materialised; also makes sure that each job ran once for it."""
+    with dg.DagsterInstance.from_config(str(home.settings.dagster_path)) as instance:
+        (key,) = [k for k in instance.get_materialized_partitions(common.LANDED) if name_of(k) == name]
+        made = [run.job_name for run in instance.get_runs() if "dagster/sensor_name" in run.tags]
+        assert sorted(made) == [jobs.INGEST, jobs.REFRESH]
+        records = dg.AssetRecordsFilter(asset_key=common.LANDED, asset_partitions=[key])
+        return len(instance.fetch_materializations(records, limit=10).records)
