@@ -56,7 +56,8 @@ class WarehouseBusyError(TurnoverError):
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__(
             f"The warehouse {path} was in use by another process for more than {seconds:.0f} s. "
-            "Wait for that run to end (turnover ui shows it) and try again, "
+            "Wait for that run to end (turnover ui shows it), or close the program that has the file open, "
+            "and try again, "
             "or raise TURNOVER_LOCK_TIMEOUT_SECONDS."
         )
 

@@ -55,6 +55,9 @@ def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> Non
         console.print("Nothing new: everything is up to date.")
     for record in outcome.refused:
         console.print(f"[red]refused[/] {escape(record.name)}: {escape(record.reason or '')}", soft_wrap=True)
+    for record in outcome.refused_before:
+        shown = f"{escape(record.name)}: {escape(record.reason or '')}"
+        console.print(f"[yellow]refused earlier[/] {shown}", soft_wrap=True)
     for name, value in _lines(settings, outcome):
         console.print(f"{name:<11}{escape(value)}", soft_wrap=True)  # a folded path cannot be copied
     _print_rejected(console, outcome)

@@ -5,6 +5,7 @@ the account of what happened. What does not: the work itself (defs, storage, cor
 """
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turnover_assets import __version__, errors
-from turnover_assets.errors import NothingToForecastError, TurnoverError
+from turnover_assets.errors import HomeError, NothingToForecastError, TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.landing import FileRecord, LandedFile, landed_version, manifest, scan, unseen
@@ -34,12 +35,14 @@ class Outcome:
     Attributes:
         landed: Records of the files that were new in this run, in the order they landed.
         duplicates: Names of files whose content had landed before under any name.
+        refused_before: Records of files still in the folder that an earlier run refused.
         refreshed: Whether new forecasts were published.
         snapshot: The current snapshot, None where nothing has ever been published.
     """
 
     landed: tuple[FileRecord, ...]
     duplicates: tuple[str, ...]
+    refused_before: tuple[FileRecord, ...]
     refreshed: bool
     snapshot: Snapshot | None
 
@@ -80,17 +83,17 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
         if new:
             _ingest(settings, folder, new, progress)
         records = _manifest(settings, warehouse) if new else before
-        version = landed_version(records, panel)
         refreshed = False
         if any(record.table == panel.series.name for record in records):
-            if refreshed := not _is_current(settings, version):
-                _refresh(settings, version, progress)
+            if not _is_current(settings, landed_version(records, panel)):
+                refreshed = _refresh(settings, warehouse, progress)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, records))
-        digests = {file.digest for file in new}
+        digests, here = {file.digest for file in new}, {file.digest for file in found}
         return Outcome(
             landed=tuple(record for record in records if record.digest in digests),
             duplicates=tuple(_duplicates(found, records)),
+            refused_before=tuple(r for r in before if r.status == "refused" and r.digest in here),
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
         )
@@ -147,23 +150,60 @@ def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progres
             _run_job(settings, instance, jobs.INGEST, tags, config, progress)
 
 
-def _refresh(settings: Settings, version: str, progress: Progress) -> None:
+def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress) -> bool:
+    """Bring everything after landing up to date; False where a run of the daemon's has done so meanwhile."""
     from turnover_assets.defs import jobs
 
     with _instance(settings) as instance:
+        _wait_for_others(settings, instance, progress)
+        version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
+        if _is_current(settings, version):
+            return False
         _run_job(settings, instance, jobs.REFRESH, {jobs.CAUSE_TAG: version}, {}, progress)
+        return True
+
+
+def _wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> None:
+    """Let a refresh that the daemon started end first: two at once would mix their tables."""
+    from turnover_assets.defs.jobs import REFRESH
+    from turnover_assets.defs.runs import STARTED, unfinished_runs
+
+    until, told = time.monotonic() + settings.lock_timeout_seconds, False
+    while running := unfinished_runs(instance, REFRESH, STARTED):
+        if time.monotonic() > until:
+            raise HomeError(
+                settings.home,
+                f"run {running[0]} has been refreshing it for more than {settings.lock_timeout_seconds:.0f} s",
+                "See it with `turnover ui`, or raise TURNOVER_LOCK_TIMEOUT_SECONDS.",
+            )
+        if not told:
+            progress("wait", f"run {running[0]} is refreshing; waiting for it to end")
+            told = True
+        time.sleep(1.0)
 
 
 @contextmanager
 def _instance(settings: Settings) -> "Iterator[dg.DagsterInstance]":
-    """The home's Dagster instance, rid of runs that were killed."""
+    """The home's Dagster instance, rid of runs that were killed.
+
+    Raises:
+        HomeError: Dagster cannot write its records (no space, no permission, a damaged file).
+    """
     import dagster as dg
+    from sqlalchemy.exc import DBAPIError
 
     from turnover_assets.defs.runs import close_orphaned_runs
 
-    with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
-        close_orphaned_runs(instance)
-        yield instance
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+            close_orphaned_runs(instance)
+            yield instance
+    except DBAPIError as error:
+        raise HomeError(
+            settings.home.absolute(),
+            f"Dagster's records in {settings.dagster_path} cannot be read or written ({error.orig})",
+            "What was published stays. Make room or permit writing there, then run again.",
+        ) from error
 
 
 def _run_job(

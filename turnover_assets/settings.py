@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     alive_periods: int = Field(
         4, ge=1, description="A series is alive where it reported within this many periods."
     )
-    lock_timeout_seconds: float = Field(900, gt=0, description="How long to wait for the warehouse.")
+    lock_timeout_seconds: float = Field(
+        900, gt=0, description="How long to wait for another process that uses the home."
+    )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."

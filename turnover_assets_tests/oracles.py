@@ -84,7 +84,7 @@ def broken_rule(row: RawRow, stores: set[int] | None) -> str | None:  # noqa: C9
         if texts[key] is None:
             return "key_missing"
         if whole_of(texts[key]) is None:
-            return "key_not_an_integer"
+            return "key_unreadable"
     if texts["week"] is None:
         return "date_missing"
     day = date_of(texts["week"])

@@ -188,7 +188,7 @@ def test_reported_values_are_exactly_what_the_texts_say(
         (("2017-06-10", " ", "2", "3"), "key_missing", "but_num_business_unit is missing"),
         (
             ("2017-06-10", "12.5", "2", "3"),
-            "key_not_an_integer",
+            "key_unreadable",
             "but_num_business_unit is not a whole number: 12.5",
         ),
         (("2017-06-10", "1", "NA", "3"), "key_missing", "dpt_num_department is missing"),

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -397,6 +397,16 @@ def answers(port: int) -> bool:
         return False
 
 
+def addresses(processes: list[psutil.Process]) -> set[str]:
+    """Where processes listen; one that has ended meanwhile listens nowhere."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            connections = process.net_connections("inet")
+            found |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 @pytest.mark.slow
 def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tmp_path: Path) -> None:
     settings, port = copied.settings, free_port()
@@ -417,12 +427,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
         (settings.landing_path / "new.csv").write_text(next_week(copied))
         wait_until(lambda: current(settings.published_path) != before, 150, f"it publishes, see {log}")
         children = psutil.Process(process.pid).children(recursive=True)
-        listening = {
-            connection.laddr.ip
-            for child in children
-            for connection in child.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        listening = addresses(children)
     finally:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()

@@ -190,6 +190,7 @@ def test_a_bad_file_is_refused_with_its_reason_and_nothing_else_changes(
     assert not outcome.refreshed
     assert current(copied.settings.published_path).name == before
     assert not again.changed
+    assert [record.name for record in again.refused_before] == [name]
     assert (copied.folder / name).read_bytes() == content
 
 

@@ -134,6 +134,33 @@ def test_a_writer_that_waits_too_long_is_told_so_and_can_try_again(filled: Wareh
     assert count(impatient) == 100_010
 
 
+def hold_from_outside(path: Path, holding: Event, seconds: float) -> None:
+    """Read as a notebook would, without our lock (runs in a process of its own)."""
+    with duckdb.connect(str(path), read_only=True):
+        holding.set()
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("patience", "waits"), [(DEADLINE, True), (0.3, False)], ids=["patient", "impatient"]
+)
+def test_a_program_that_has_the_file_open_is_waited_for(
+    filled: Warehouse, patience: float, waits: bool
+) -> None:
+    holding = processes.Event()
+    other = processes.Process(target=hold_from_outside, args=(filled.path, holding, 2.0))
+    other.start()
+    assert holding.wait(DEADLINE)
+    waiting = Warehouse(filled.path, lock_timeout_seconds=patience)
+
+    if waits:
+        assert count(waiting) == 10
+    else:
+        with pytest.raises(WarehouseBusyError, match="close the program that has the file open"):
+            count(waiting)
+    other.join(DEADLINE)
+
+
 def test_a_process_killed_in_the_middle_loses_only_its_transaction(filled: Warehouse) -> None:
     holding, release = processes.Event(), processes.Event()
     victim = processes.Process(target=hold, args=(filled.path, holding, release))

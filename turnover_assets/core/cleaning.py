@@ -237,7 +237,7 @@ def _key_rules(panel: PanelSpec, keys: Sequence[str]) -> list[Rule]:
         missing = _literal(f"{key.source} is missing")
         rules.append(Rule("key_missing", f"{key.name}_text IS NULL", missing))
         message = f"{_literal(f'{key.source} is not {SHOWN_TYPES[key.type]}: ')} || {key.name}_text"
-        rules.append(Rule("key_not_an_integer", f"{key.name} IS NULL", message))
+        rules.append(Rule("key_unreadable", f"{key.name} IS NULL", message))
     return rules
 
 

@@ -4,10 +4,12 @@ What belongs here: opening the file under the lock, transactions, the schema ver
 table's content; assets and core/ define those. Nothing else in the package opens the file.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -15,6 +17,8 @@ from filelock import FileLock, Timeout
 from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
 
 SCHEMA_VERSION = 1
+FOREIGN_LOCK = "Could not set lock on file"  # how DuckDB begins its error where another process has the file
+FOREIGN_LOCK_PAUSE_SECONDS = 0.2
 SCHEMAS = ("raw", "cleaned", "features", "forecasts", "reports", "meta")
 
 
@@ -73,21 +77,31 @@ class Warehouse:
 
     @contextmanager
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        config: dict[str, str | bool | int | float | list[str]] = {
+        config: dict[str, Any] = {
             "threads": self.threads,
             "memory_limit": self.memory_limit,
             "temp_directory": str(self.path.parent / "tmp"),
             "preserve_insertion_order": True,
         }
-        try:
-            con = duckdb.connect(str(self.path), config=config)
-        except duckdb.IOException as error:
-            raise self._refused(str(error)) from error
+        con = self._connect(config)
         try:
             _prepare(con, self.path)
             yield con
         finally:
             con.close()
+
+    def _connect(self, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        """Open the file; where a program that does not know our lock has it open, wait as for the lock."""
+        until = time.monotonic() + self.lock_timeout_seconds
+        while True:
+            try:
+                return duckdb.connect(str(self.path), config=config)
+            except duckdb.IOException as error:
+                if FOREIGN_LOCK not in str(error):
+                    raise self._refused(str(error)) from error
+                if time.monotonic() > until:
+                    raise WarehouseBusyError(self.path, self.lock_timeout_seconds) from error
+            time.sleep(FOREIGN_LOCK_PAUSE_SECONDS)
 
     def _refused(self, problem: str) -> HomeError:
         return HomeError(
