@@ -173,7 +173,7 @@ def _wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progres
         if time.monotonic() > until:
             raise HomeError(
                 settings.home,
-                f"run {running[0]} has been refreshing it for more than {settings.lock_timeout_seconds:.0f} s",
+                f"run {running[0]} has refreshed it for more than {settings.lock_timeout_seconds:.0f} s",
                 "See it with `turnover ui`, or raise TURNOVER_LOCK_TIMEOUT_SECONDS.",
             )
         if not told:

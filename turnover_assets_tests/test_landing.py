@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from turnover_assets.defs.raw import land_partitions
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets.storage import landing, reader
@@ -417,3 +418,24 @@ def test_a_partition_key_tells_contents_apart_and_holds_nothing_odd() -> None:
 
     assert one.partition_key == "a…b?.csv@a1a1a1a1a1a1"
     assert one.partition_key != other.partition_key
+
+
+# --- the raw asset
+
+
+def test_a_file_that_is_gone_is_named_after_all_others_have_landed(
+    folder: Path, warehouse: Warehouse
+) -> None:
+    for name, first in (("a.csv", 1), ("b.csv", 10), ("c.csv", 20)):
+        (folder / name).write_text(turnover(first_store=first))
+    found = landing.scan(folder)
+    landing.land(warehouse, PANEL, found[2], "an earlier run")
+    for name in ("b.csv", "c.csv"):
+        (folder / name).unlink()
+    keys = [file.partition_key for file in found]
+
+    with pytest.raises(TurnoverError, match=r"no longer there, or have changed since: b\.csv\."):
+        land_partitions(warehouse, PANEL, folder, keys, "run")
+
+    assert [record.name for record in manifest(warehouse)] == ["c.csv", "a.csv"]
+    assert land_partitions(warehouse, PANEL, folder, [keys[0], keys[2]], "next").keys() == {keys[0], keys[2]}

@@ -285,7 +285,11 @@ def test_without_recent_weeks_everything_is_history(retailer: Retailer) -> None:
         (60, {"recent_weeks": 60}, "recent_weeks must be 0 to 59, not 60"),
         (60, {"seed": -1}, "seed must be at least 0, not -1"),
         (60, {"recent_weeks": 0, "defects": True}, "recent_weeks must be at least 1, not 0"),
-        (55, {"defects": True}, "recent_weeks must leave at least 52 weeks of history, not 51"),
+        (
+            55,
+            {"defects": True},
+            "56 weeks are needed .recent_weeks, here 4, come on top of 52 of history., not 55",
+        ),
     ],
     ids=["negative", "all weeks", "seed", "nothing recent to spoil", "short history"],
 )

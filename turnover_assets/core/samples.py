@@ -96,8 +96,8 @@ def _check_sample(weeks: int, recent_weeks: int, defects: bool, seed: int) -> No
     require(not defects or recent_weeks >= 1, "with defects, recent_weeks must be at least 1, not 0")
     require(
         not defects or history >= MIN_HISTORY_FOR_DEFECTS,
-        f"with defects, recent_weeks must leave at least {MIN_HISTORY_FOR_DEFECTS} weeks of history,"
-        f" not {history}",
+        f"with defects, {MIN_HISTORY_FOR_DEFECTS + recent_weeks} weeks are needed (recent_weeks, here "
+        f"{recent_weeks}, come on top of {MIN_HISTORY_FOR_DEFECTS} of history), not {weeks}",
     )
 
 

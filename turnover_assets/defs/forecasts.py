@@ -81,7 +81,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "landed_version": cleaned.get("landed_version"),
                 "data_version": cleaned.get("data_version"),
                 "settings_version": settings.result_version,
-                "dagster_run_id": context.run_id,
+                "dagster_run_id": context.run.run_id,
             }
             snapshot = snapshots.publish(con, folder, queries(panel), facts)
         removed = snapshots.prune(folder, settings.keep_snapshots)

@@ -78,7 +78,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             intervals = _read_intervals(con, winner := str(scores["model"].iloc[0]))
         fitted = candidate_class(winner)().fit(training, seed=settings.seed, threads=settings.threads)
         model = TrainedModel(fitted, intervals, training.names, _versions(context.instance, panel))
-        record = _record(settings, model, scores, len(training), context.run_id)
+        record = _record(settings, model, scores, len(training), context.run.run_id)
         version = registry.open().register(model, record)
         registry.open().promote(version)
         return dg.MaterializeResult(

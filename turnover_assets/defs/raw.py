@@ -12,6 +12,7 @@ import dagster as dg
 from turnover_assets.defs import common
 from turnover_assets.defs.partitions import LANDED_FILES, digest_of, find_files, name_of
 from turnover_assets.defs.resources import WarehouseResource
+from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import landing
@@ -53,7 +54,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: LandingConfig, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         folder = Path(config.folder) if config.folder else settings.landing_path
-        records = land_partitions(warehouse.open(), panel, folder, context.partition_keys, context.run_id)
+        records = land_partitions(warehouse.open(), panel, folder, context.partition_keys, context.run.run_id)
         for key, record in records.items():
             context.add_asset_metadata(_file_metadata(record), partition_key=key)
             context.log.info("%s: %s", record.name, record.reason or f"{record.rows:,} rows")
@@ -65,23 +66,33 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 def land_partitions(
     warehouse: Warehouse, panel: PanelSpec, folder: Path, keys: list[str], run_id: str
 ) -> dict[str, FileRecord]:
-    """Land the file of each partition key, in their order, and return what became of each."""
-    files = find_files(folder, keys)
-    records = {}
+    """Land the file of each partition key, in their order, and return what became of each.
+
+    Raises:
+        TurnoverError: Some files are gone and had not landed before. All others have landed by then, and a
+            next attempt finds that they have.
+    """
+    files, records, gone = find_files(folder, keys), {}, []
     for key in keys:
         if key in files:
             records[key] = landing.land(warehouse, panel, files[key], run_id)
+        elif known := _landed_before(warehouse, panel, key):
+            records[key] = known
         else:
-            records[key] = _landed_before(warehouse, panel, folder, key)
+            gone.append(name_of(key))
+    if gone:
+        raise TurnoverError(
+            f"Files found in {folder} are no longer there, or have changed since: {', '.join(gone)}. "
+            "All others have landed. Run again; put these back if they still matter."
+        )
     return records
 
 
-def _landed_before(warehouse: Warehouse, panel: PanelSpec, folder: Path, key: str) -> FileRecord:
-    """The record of a file that is no longer in the folder: landed earlier, or gone before it could be."""
+def _landed_before(warehouse: Warehouse, panel: PanelSpec, key: str) -> FileRecord | None:
+    """The record of a content that is no longer in the folder, if it had landed."""
     with warehouse.transaction() as con:
         known = [r for r in landing.manifest(con, panel) if r.digest.startswith(digest_of(key))]
-    gone = f"it is no longer in {folder} with the content it had when it was found; land it again"
-    return known[0] if known else FileRecord(digest_of(key), name_of(key), "refused", None, 0, gone)
+    return known[0] if known else None
 
 
 def _file_metadata(record: FileRecord) -> Mapping[str, Any]:

@@ -110,13 +110,13 @@ def scan(folder: Path) -> list[LandedFile]:
     """Fingerprint every file of a landing folder, by name; a file that vanishes meanwhile is left out."""
     landed = []
     for path in list_folder(folder):
-        digest = _digest(path)
+        digest = content_digest(path)
         if path.exists():
             landed.append(LandedFile(path, path.relative_to(folder).as_posix(), digest))
     return landed
 
 
-def _digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """SHA-256 of the content; where it cannot be read, of path and problem, which stand for it."""
     try:
         return fingerprint(path)
@@ -153,7 +153,7 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
             record = FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
             _write_record(con, panel, file, record, head, run_id)
     except UnreadableFileError as error:
-        final = _digest(file.path) == file.digest
+        final = content_digest(file.path) == file.digest
         record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason if final else CHANGED)
         with warehouse.transaction() as con:
             prepare(con, panel)
