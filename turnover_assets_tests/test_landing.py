@@ -15,11 +15,11 @@ from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets.storage import landing, reader
 from turnover_assets.storage.landing import FileRecord, LandedFile
 from turnover_assets.storage.warehouse import Warehouse
+from turnover_assets_tests.factories import as_nobody
 
 HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover"
 PANEL = default_panel()
 OTHER_PANEL = PANEL.model_copy(update={"horizon": 5})
-NOBODY = 65534
 
 
 def turnover(rows: int = 3, first_store: int = 1) -> str:
@@ -108,28 +108,6 @@ def test_a_folder_that_cannot_be_listed_raises_and_is_never_empty(
 
     with pytest.raises(TurnoverError, match=rf"landing cannot be listed \({problem}\).*Check the path"):
         call(tmp_path / "landing")
-
-
-def as_nobody(work: Callable[[], object]) -> str:
-    """What work returns, as text, for a user without rights: root drops them in a process of its own."""
-    if os.geteuid() != 0:
-        return str(work())
-    inlet, outlet = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            answer = str(work())
-        except BaseException as error:  # noqa: BLE001 the child tells whatever went wrong
-            answer = f"{type(error).__name__}: {error}"
-        os.write(outlet, answer.encode())
-        os._exit(0)
-    os.close(outlet)
-    os.waitpid(child, 0)
-    with os.fdopen(inlet) as stream:
-        return stream.read()
 
 
 @pytest.fixture

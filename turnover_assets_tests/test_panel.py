@@ -7,7 +7,8 @@ import duckdb
 import pytest
 
 from turnover_assets.errors import PanelError
-from turnover_assets.panel import SQL_WORDS, PanelSpec, default_panel, load_panel, parse_panel
+from turnover_assets.panel import PanelSpec, default_panel, load_panel, parse_panel
+from turnover_assets.panel_rules import SQL_WORDS
 from turnover_assets_tests.factories import daily, make_panel, panel_data, walmart_like
 
 

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
 from turnover_assets.storage.warehouse import SCHEMA_VERSION, SCHEMAS, Warehouse, has_table, row_count
+from turnover_assets_tests.factories import as_nobody
 
 processes = multiprocessing.get_context("spawn")
 DEADLINE = 60.0
@@ -178,28 +178,6 @@ def test_a_process_killed_in_the_middle_loses_only_its_transaction(filled: Wareh
 
 
 # --- homes that cannot be used
-
-
-def as_nobody(work: Callable[[], object]) -> str:
-    """What work returns, as text, for a user without rights: root drops them in a process of its own."""
-    if os.geteuid() != 0:
-        return str(work())
-    inlet, outlet = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            answer = str(work())
-        except BaseException as error:  # noqa: BLE001 the child tells whatever went wrong
-            answer = f"{type(error).__name__}: {error}"
-        os.write(outlet, answer.encode())
-        os._exit(0)
-    os.close(outlet)
-    os.waitpid(child, 0)
-    with os.fdopen(inlet) as stream:
-        return stream.read()
 
 
 def refusal(warehouse: Warehouse) -> str:
