@@ -163,20 +163,24 @@ def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> No
 
 
 def _to_file(snapshot: "Snapshot", name: str, file_format: ExportFormat, output: Path) -> None:
-    """Write a table to a file that is there whole or not at all."""
-    fresh = output.with_name(f".{output.name}.partial")
+    """Write a table to a file that is there whole or not at all; a pipe or device is written as it is."""
+    target = output.resolve()
+    whole = target.is_file() or not target.exists()
+    fresh = target.with_name(f".{target.name}.partial") if whole else target
     try:
         with fresh.open("wb") as stream:
             snapshot.export(name, stream, file_format.value)
-        fresh.replace(output)
+        if whole:
+            fresh.replace(target)
     except OSError as error:
         raise TurnoverError(
             f"{output} cannot be written ({error.strerror or error}). Name with --output a file in a folder "
             "that exists and can be written."
         ) from error
     finally:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
+        if whole:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
     err.print(f"{name} as of {snapshot.facts['cutoff']} written to {escape(str(output))}", soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 What belongs here: rich output. What does not: deciding anything.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -84,13 +85,12 @@ def _files(outcome: Outcome) -> str:
 def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> list[tuple[str, str]]:
     panel, model, tables = settings.panel_spec, facts["model"], facts["tables"]
     accepted = tables[panel.series.name]["rows"]
-    naive = model["wape_seasonal_naive"]
-    beside = f" (seasonal naive {naive:.1%})" if naive is not None else ""
+    beside = f" (seasonal naive {_share(model['wape_seasonal_naive'])})"
     new = "" if outcome.refreshed else " (unchanged)"
     return [
         ("Rows", f"{accepted:,} accepted, {facts['rejected_rows']:,} rejected"),
         ("Model", f"{model['candidate']} version {model['version']}{new}"),
-        ("WAPE", f"{model['wape']:.1%} on the last {facts['horizon']} {_periods(settings)}{beside}"),
+        ("WAPE", f"{_share(model['wape'])} on the last {facts['horizon']} {_periods(settings)}{beside}"),
         (
             "Forecast",
             f"{facts['horizon']} {_periods(settings)} to {facts['last_period']} "
@@ -99,8 +99,14 @@ def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> li
     ]
 
 
+def _share(value: float | None) -> str:
+    """A share in per cent; there is none where all that was reported is zero."""
+    return "not known" if value is None or math.isnan(value) else f"{value:.1%}"
+
+
 def _periods(settings: Settings) -> str:
-    return f"{settings.panel_spec.frequency.every}s"
+    every = settings.panel_spec.frequency.every
+    return every if settings.panel_spec.horizon == 1 else f"{every}s"
 
 
 def _print_rejected(console: Console, outcome: Outcome) -> None:

@@ -74,11 +74,12 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
         TurnoverError: Something the user can mend; what had landed and was published is as before.
     """
     prepare_home(settings)
-    panel = settings.panel_spec
+    panel, folder = settings.panel_spec, folder.absolute()
     warehouse = _warehouse(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
         found = scan(folder)
         before = _manifest(settings, warehouse)
+        _check_panel(settings, before)
         new = unseen(found, before)
         if new:
             _ingest(settings, folder, new, progress)
@@ -108,6 +109,17 @@ def _warehouse(settings: Settings) -> Warehouse:
 def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
     with warehouse.transaction() as con:
         return manifest(con, settings.panel_spec)
+
+
+def _check_panel(settings: Settings, records: Sequence[FileRecord]) -> None:
+    """A home belongs to one panel's tables; another panel needs another home."""
+    foreign = sorted({str(r.table) for r in records if r.table} - set(settings.panel_spec.tables))
+    if foreign:
+        raise TurnoverError(
+            f"The home {settings.home} holds files of {', '.join(foreign)}, which the panel "
+            f"{settings.panel_spec.name!r} does not have. Use the panel it was built with (TURNOVER_PANEL), "
+            "or another TURNOVER_HOME for this one."
+        )
 
 
 def _duplicates(found: Sequence[LandedFile], records: Sequence[FileRecord]) -> list[str]:

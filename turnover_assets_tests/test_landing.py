@@ -383,7 +383,7 @@ def test_the_published_manifest_says_what_each_file_was(warehouse: Warehouse, fo
     land_all(warehouse, folder)
 
     with warehouse.transaction() as con:
-        found = landing.files_table(con)
+        found = con.execute(landing.FILES_QUERY).df()
 
     columns = ["file_no", "name", "status", "rows", "format", "delimiter", "extra_columns"]
     assert found.loc[0, columns].tolist() == [1, "a.csv", "accepted", 3, "csv", ";", "note, by"]

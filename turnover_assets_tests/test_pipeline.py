@@ -15,7 +15,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from turnover_assets.errors import NothingToForecastError, TurnoverError
+from turnover_assets.errors import NoSnapshotError, NothingToForecastError, TurnoverError
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import load_settings
 from turnover_assets.storage.registry import ModelRegistry
@@ -350,3 +350,115 @@ def test_a_full_disk_at_publishing_leaves_the_old_snapshot_current(copied: Lande
     assert not [path for path in tiny_disk.iterdir() if path.name.startswith(".partial")]
     (tiny_disk / "filler").unlink()
     assert bring_up_to_date(copied.settings, copied.folder, quiet).refreshed
+
+
+# What is odd but happens
+
+
+def test_a_lone_row_ahead_of_all_others_does_not_move_the_cutoff(copied: Landed) -> None:
+    before = current(copied.settings.published_path)
+    last = pd.Timestamp(before.facts["cutoff"])
+    row = next_week(copied).splitlines()[1]
+    lone = str((last + pd.Timedelta(days=9 * 7)).date()) + row[10:]
+    (copied.folder / "zz.csv").write_text(TURNOVER_HEADER + lone + "\n")
+
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    after = current(copied.settings.published_path)
+    assert outcome.refreshed
+    assert after.facts["cutoff"] == before.facts["cutoff"]
+    assert after.facts["series"] == before.facts["series"]
+    assert str(after.read("turnover")["week"].max()) == lone[:10]
+
+
+def test_after_a_closure_of_everything_models_are_compared_before_it(copied: Landed) -> None:
+    home, folder = copied.folder.parent / "other", copied.folder.parent / "gap"
+    folder.mkdir()
+    history = copied.retailer.turnover
+    weeks = sorted(history["day_id"].unique())
+    history[~history["day_id"].isin(weeks[-14:-2])].to_csv(folder / "turnover.csv", index=False)
+
+    outcome = bring_up_to_date(settings_for(home), folder, quiet)
+
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.facts["cutoff"] == weeks[-1]
+    assert outcome.snapshot.read("accuracy")["holdout_rows"].min() > 0
+
+
+def test_a_retailer_that_sold_nothing_is_forecast_without_a_wape(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    weeks = pd.date_range("2022-01-01", periods=80, freq="7D").date
+    (folder / "zeros.csv").write_text(TURNOVER_HEADER + "".join(f"{week},1,1,0\n" for week in weeks))
+
+    outcome = bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
+
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.read("forecasts")["forecast"].eq(0).all()
+
+
+def test_what_the_platform_writes_does_not_land(copied: Landed) -> None:
+    root = copied.folder.parent
+    folder = root / "outer"
+    folder.mkdir()
+    shutil.move(str(copied.settings.home), folder / "var")
+    (folder / "new.csv").write_text(next_week(copied))
+
+    outcome = bring_up_to_date(settings_for(folder / "var"), folder, quiet)
+    again = bring_up_to_date(settings_for(folder / "var"), folder, quiet)
+
+    assert [record.name for record in outcome.landed] == ["new.csv"]
+    assert not again.changed
+
+
+def test_a_home_is_not_shared_by_two_panels(copied: Landed, tmp_path: Path) -> None:
+    panel = tmp_path / "panel.toml"
+    panel.write_text(
+        'name = "other"\n[series]\nname = "sales"\nkeys = [{ name = "shop" }]\n'
+        'time = { name = "week" }\ntarget = { name = "amount" }\n'
+    )
+
+    with pytest.raises(TurnoverError, match=r"holds files of stores, turnover, which the panel 'other'"):
+        bring_up_to_date(load_settings(home=copied.settings.home, panel=panel), copied.folder, quiet)
+
+
+def test_a_snapshot_that_lost_a_file_is_published_again(copied: Landed) -> None:
+    broken = current(copied.settings.published_path)
+    broken.path("forecasts").unlink()
+
+    with pytest.raises(NoSnapshotError, match=r"forecasts\.parquet"):
+        current(copied.settings.published_path)
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    assert outcome.refreshed
+    assert current(copied.settings.published_path).name != broken.name
+
+
+def test_a_file_name_that_is_not_utf8_keeps_nothing_out(copied: Landed) -> None:
+    (Path(os.fsdecode(os.fsencode(copied.folder) + b"/caf\xe9.csv"))).write_text(next_week(copied))
+
+    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    assert [(record.name, record.status) for record in outcome.landed] == [("caf\ufffd.csv", "accepted")]
+
+
+def test_a_relative_landing_folder_is_the_same_folder(
+    copied: Landed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied.folder.parent)
+    (copied.folder / "bad.csv").symlink_to("/proc/self/mem")
+
+    outcome = bring_up_to_date(copied.settings, Path(copied.folder.name), quiet)
+
+    assert [record.name for record in outcome.refused] == ["bad.csv"]
+
+
+def test_a_correction_named_after_the_original_comes_after_it(copied: Landed) -> None:
+    rows = next_week(copied, "111.0").splitlines()
+    (copied.folder / "week.csv").write_text("\n".join(rows) + "\n")
+    (copied.folder / "week (1).csv").write_text("\n".join(rows).replace("111.0", "222.0") + "\n")
+
+    bring_up_to_date(copied.settings, copied.folder, quiet)
+
+    published = current(copied.settings.published_path).read("turnover")
+    assert published[published["week"].astype(str) == rows[1][:10]]["turnover"].eq(222.0).all()

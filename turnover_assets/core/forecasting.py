@@ -42,21 +42,22 @@ def forecast_table(
     return table[[*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS]]
 
 
-def incomplete_series(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> pd.DataFrame:
-    """Series alive at the newest period that lack a forecast for some horizon; empty where all is well.
+def incomplete_series(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, newest: int, alive: int
+) -> pd.DataFrame:
+    """Series alive at the newest reported period that lack a forecast for some horizon; empty is well.
 
     Counted from the cleaned table, independently of how the scoring rows were made.
     """
     keys = ", ".join(panel.keys)
     return con.execute(
-        f"WITH newest AS (SELECT max(t) AS t FROM cleaned.{panel.series.name}), "
-        f"live AS (SELECT DISTINCT {keys} FROM cleaned.{panel.series.name} AS p, newest "
-        "WHERE newest.t - p.t < $alive), "
+        f"WITH live AS (SELECT DISTINCT {keys} FROM cleaned.{panel.series.name} "
+        "WHERE t <= $newest AND $newest - t < $alive), "
         f"made AS (SELECT {keys}, count(DISTINCT horizon) AS horizons FROM forecasts.latest "
         "WHERE forecast IS NOT NULL GROUP BY ALL) "
         f"SELECT {keys}, coalesce(horizons, 0) AS horizons FROM live LEFT JOIN made USING ({keys}) "
         "WHERE coalesce(horizons, 0) < $horizon ORDER BY ALL",
-        {"alive": alive, "horizon": panel.horizon},
+        {"alive": alive, "horizon": panel.horizon, "newest": newest},
     ).df()
 
 

@@ -14,6 +14,9 @@ from turnover_assets.core.models import Rows
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
 
+MINIMUM_COVERAGE = 0.2  # of the usual number of series, for a period to count as reported
+USUAL_PERIODS = 8  # reported periods before one, from which its usual number of series is taken
+
 
 @dataclass(frozen=True)
 class RowLimits:
@@ -31,17 +34,24 @@ class RowLimits:
 
 
 def last_period(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
-    """Index of the newest period with a value.
+    """Index of the newest period that counts as reported; forecasts begin after it.
+
+    A period counts where at least MINIMUM_COVERAGE as many series reported it as usual (the median of the
+    reported periods before it). So a lone row with a mistyped date does not move the forecasts of all others;
+    it is used as soon as its period fills up.
 
     Raises:
         NothingToForecastError: There is no history, or too little to hold any of it out.
     """
-    first, last, periods = con.execute(
-        f"SELECT min(t), max(t), count(DISTINCT t) FROM cleaned.{panel.series.name}"
+    name = panel.series.name
+    first, last = con.execute(
+        f"SELECT min(t), max(t) FILTER (usual IS NULL OR series >= {MINIMUM_COVERAGE} * usual) FROM ("
+        f"SELECT t, series, median(series) OVER (ORDER BY t ROWS BETWEEN {USUAL_PERIODS} PRECEDING "
+        f"AND 1 PRECEDING) AS usual FROM (SELECT t, count(*) AS series FROM cleaned.{name} GROUP BY t))"
     ).fetchall()[0]
-    if not periods:
+    if last is None:
         raise NothingToForecastError(
-            f"There is no usable row of {panel.series.name} yet, so there is nothing to forecast. "
+            f"There is no usable row of {name} yet, so there is nothing to forecast. "
             "`turnover export rejected` and the landed files' reasons say why rows were turned away."
         )
     needed = panel.horizon + 2
@@ -53,19 +63,48 @@ def last_period(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
     return int(last)
 
 
+def rows_ahead(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
+    """Number of cleaned rows after the newest period that counts as reported; see last_period."""
+    last = last_period(con, panel)
+    found = con.execute(f"SELECT count(*) FROM cleaned.{panel.series.name} WHERE t > ?", [last]).fetchall()
+    return int(found[0][0])
+
+
 def fill_tables(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
     """Make features.training, features.holdout and features.scoring, all from one SQL text.
 
-    The holdout's cutoff lies one horizon before the newest period; its rows' actuals are known.
+    The holdout's cutoff lies one horizon before the newest period, or before that where no series was alive
+    then; some of its rows' actuals are known.
     """
     last = last_period(con, panel)
     features.prepare(con, panel, last)
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
     features.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
     _fill(con, panel, "training", "WHERE actual IS NOT NULL")
-    for name, cutoff in (("holdout", last - panel.horizon), ("scoring", last)):
+    for name, cutoff in (("holdout", _holdout_cutoff(con, panel, last, limits.alive)), ("scoring", last)):
         features.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
         _fill(con, panel, name, "")
+
+
+def _holdout_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int) -> int:
+    """The newest cutoff a horizon back at which a series was alive that reported again afterwards."""
+    found = con.execute(
+        "SELECT max(a.t) FROM as_of AS a JOIN grid AS g ON g.series_id = a.series_id "
+        "AND g.t BETWEEN a.t + 1 AND a.t + $horizon AND g.y IS NOT NULL "
+        "WHERE a.t - a.last_seen < $alive AND a.t <= $newest AND a.t > $newest - $season",
+        {
+            "horizon": panel.horizon,
+            "alive": alive,
+            "newest": last - panel.horizon,
+            "season": panel.frequency.season,
+        },
+    ).fetchall()[0][0]
+    if found is None:
+        raise NothingToForecastError(
+            "In the last year no series reported in two neighbouring stretches of "
+            f"{panel.horizon} periods, so models cannot be compared. Land the periods in between."
+        )
+    return int(found)
 
 
 def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, where: str) -> None:

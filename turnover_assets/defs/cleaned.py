@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 
 from turnover_assets.core import cleaning, pictures, reports
+from turnover_assets.core.rows import rows_ahead
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
@@ -129,7 +130,15 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             metadata={"rejected": rejected, "share": share, "limit": REJECTED_LIMIT},
         )
 
-    return [schema, unique_keys, complete_rows, few_rejected]
+    @dg.asset_check(asset=key, pool=common.POOL, description="No rows ahead of the newest reported period.")
+    def no_rows_ahead(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+        with warehouse.open().transaction() as con:
+            ahead = rows_ahead(con, panel)
+        return dg.AssetCheckResult(
+            passed=ahead == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"rows_ahead": ahead}
+        )
+
+    return [schema, unique_keys, complete_rows, few_rejected, no_rows_ahead]
 
 
 def _columns(panel: PanelSpec) -> list[str]:

@@ -110,8 +110,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
         f"ORDER BY {keys}, t",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
-        "files": "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, "
-        "array_to_string(extra_columns, ', ') AS extra_columns, landed_at FROM raw.files ORDER BY file_no",
+        "files": landing.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
@@ -182,7 +181,7 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     )
     def every_live_series(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         with warehouse.open().transaction() as con:
-            lacking = incomplete_series(con, panel, settings.alive_periods)
+            lacking = incomplete_series(con, panel, last_period(con, panel), settings.alive_periods)
         return dg.AssetCheckResult(
             passed=lacking.empty,
             metadata={"series_lacking_forecasts": len(lacking), "examples": common.preview(lacking)},

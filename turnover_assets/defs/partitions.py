@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from turnover_assets.storage.landing import LandedFile, content_digest, list_folder
+from turnover_assets.storage.landing import LandedFile, content_digest, list_folder, readable_name
 
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_files")
 
@@ -33,7 +33,7 @@ def find_files(folder: Path, keys: Sequence[str]) -> dict[str, LandedFile]:
     wanted, names = set(keys), {name_of(key) for key in keys}
     found = {}
     for path in list_folder(folder):
-        unread = LandedFile(path, path.relative_to(folder).as_posix(), "")
+        unread = LandedFile(path, readable_name(path, folder), "")
         if name_of(unread.partition_key) in names:
             file = LandedFile(path, unread.name, content_digest(path))
             if file.partition_key in wanted:

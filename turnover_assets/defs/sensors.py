@@ -20,8 +20,9 @@ from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, ra
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
-from turnover_assets.storage.landing import LandedFile, list_folder
+from turnover_assets.storage.landing import LandedFile, list_folder, readable_name
 from turnover_assets.storage.reader import fingerprint
+from turnover_assets.storage.snapshots import find_current
 
 ATTEMPT_TAG = "turnover/attempt"
 NAMES_SHOWN = 5
@@ -132,7 +133,8 @@ def build(settings: Settings) -> list[dg.SensorDefinition]:
         description="Cleans, trains and publishes again when the landed data has changed.",
     )
     def refresh_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return look_for_changes(context.instance, settings.sensor_attempts)
+        is_whole = find_current(settings.published_path) is not None
+        return look_for_changes(context.instance, settings.sensor_attempts, is_whole=is_whole)
 
     return [landing_sensor, refresh_sensor]
 
@@ -178,7 +180,8 @@ def read_files(folder: Path, names: Iterable[str], now: Mapping[str, Stamp]) -> 
     read = {}
     for name in names:
         try:
-            file = LandedFile(folder / name, name, fingerprint(folder / name))
+            path = folder / name
+            file = LandedFile(path, readable_name(path, folder), fingerprint(path))
         except TurnoverError:
             continue
         read[name] = now[name], file.partition_key
@@ -218,8 +221,15 @@ def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]
     return "; ".join(reasons) + "."
 
 
-def look_for_changes(instance: dg.DagsterInstance, limit: int) -> dg.RunRequest | dg.SkipReason:
+def look_for_changes(
+    instance: dg.DagsterInstance, limit: int, *, is_whole: bool = True
+) -> dg.RunRequest | dg.SkipReason:
     """Whether what landed differs from what is published; a run to mend that, or why there is none.
+
+    Args:
+        instance: The Dagster instance.
+        limit: Runs made for one cause at most.
+        is_whole: Whether the published snapshot is there; one that was deleted is made again.
 
     All runs made for one cause count as attempts, whoever made them and however they ended, so that
     nothing can ask for ever.
@@ -229,7 +239,7 @@ def look_for_changes(instance: dg.DagsterInstance, limit: int) -> dg.RunRequest 
     published = common.latest_metadata(instance, common.PUBLISHED).get("landed_version")
     if landed is None or newest.get("dagster/row_count") == 0:
         return dg.SkipReason("Nothing to forecast has landed yet.")
-    if landed == published:
+    if landed == published and is_whole:
         return dg.SkipReason(f"What landed (version {landed}) is published already.")
     for job in (jobs.INGEST, jobs.REFRESH):
         if running := unfinished_runs(instance, job):

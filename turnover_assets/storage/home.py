@@ -35,6 +35,8 @@ def prepare_home(settings: Settings) -> None:
         HomeError: Something in the home cannot be made or written.
     """
     home = settings.home.absolute()
+    if "?" in str(home) or "#" in str(home):
+        raise HomeError(home, "its path holds a ? or #, which databases read as options", "Name another one.")
     try:
         for folder in (home, settings.published_path, settings.mlflow_path, settings.dagster_path):
             folder.mkdir(parents=True, exist_ok=True)

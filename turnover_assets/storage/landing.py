@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal
 
 import duckdb
-import pandas as pd
 
 from turnover_assets.errors import TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
@@ -28,6 +27,11 @@ from turnover_assets.storage.reader import FileHead, fingerprint, read_batches, 
 from turnover_assets.storage.warehouse import Warehouse
 
 FILES = "raw.files"
+# The manifest as published: one row for each file, in the order they landed.
+FILES_QUERY = (
+    "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, delimiter, "
+    f"array_to_string(extra_columns, ', ') AS extra_columns, landed_at FROM {FILES} ORDER BY file_no"
+)
 READER_VERSION = "1"  # raise it when a file refused before may be readable now
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".swp", "~")
 CHANGED = "it changed while it was being read; it is landed again once it holds still"
@@ -88,9 +92,9 @@ def list_folder(folder: Path) -> list[Path]:
     found: list[Path] = []
     try:
         for parent, subfolders, names in os.walk(folder, onerror=_raise):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            subfolders[:] = [name for name in subfolders if not _is_left_out(Path(parent, name))]
             found += [Path(parent, name) for name in names if _is_finished(name)]
-        return sorted(path for path in found if path.is_file())
+        return sorted((path for path in found if path.is_file()), key=_landing_order)
     except OSError as error:
         raise TurnoverError(
             f"The landing folder {error.filename or folder} cannot be listed ({error.strerror}). "
@@ -100,6 +104,16 @@ def list_folder(folder: Path) -> list[Path]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _is_left_out(folder: Path) -> bool:
+    """Hidden folders, and data homes: what the platform itself writes does not land."""
+    return folder.name.startswith(".") or (folder / "dagster" / "dagster.yaml").is_file()
+
+
+def _landing_order(path: Path) -> tuple[Path, str, str]:
+    """By name without its endings first, so that `a (1).csv` and `a_restated.csv` come after `a.csv`."""
+    return path.parent, path.name.partition(".")[0], path.name
 
 
 def _is_finished(name: str) -> bool:
@@ -112,8 +126,13 @@ def scan(folder: Path) -> list[LandedFile]:
     for path in list_folder(folder):
         digest = content_digest(path)
         if path.exists():
-            landed.append(LandedFile(path, path.relative_to(folder).as_posix(), digest))
+            landed.append(LandedFile(path, readable_name(path, folder), digest))
     return landed
+
+
+def readable_name(path: Path, folder: Path) -> str:
+    """The path inside a folder as text; what is not UTF-8 in it is shown as a replacement character."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "replace")
 
 
 def content_digest(path: Path) -> str:
@@ -128,7 +147,7 @@ def unseen(landed: Iterable[LandedFile], records: Iterable[FileRecord]) -> list[
     """The files whose content is not in the manifest yet, one for each content, by name."""
     known = {record.digest for record in records}
     new: dict[str, LandedFile] = {}
-    for file in sorted(landed, key=lambda file: file.name):
+    for file in sorted(landed, key=lambda file: _landing_order(Path(file.name))):
         if file.digest not in known:
             new.setdefault(file.digest, file)
     return list(new.values())
@@ -181,14 +200,6 @@ def landed_version(records: Sequence[FileRecord], panel: PanelSpec) -> str:
     """Fingerprint of what has been accepted, in the order it landed, and of the panel."""
     accepted = "\n".join(record.digest for record in records if record.status == "accepted")
     return sha256(f"{panel.digest}\n{accepted}".encode()).hexdigest()[:16]
-
-
-def files_table(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """The manifest as published: one row for each file, in the order they landed."""
-    return con.execute(
-        "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, delimiter, "
-        f"array_to_string(extra_columns, ', ') AS extra_columns, landed_at FROM {FILES} ORDER BY file_no"
-    ).df()
 
 
 def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
@@ -267,7 +278,7 @@ def _write_record(
             number,
             record.digest,
             record.name,
-            str(file.path),
+            os.fsencode(file.path).decode("utf-8", "replace"),
             record.status,
             record.table,
             record.rows,

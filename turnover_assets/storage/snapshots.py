@@ -91,8 +91,10 @@ def current(published: Path) -> Snapshot:
             f"Nothing has been published in {published} yet. Run `turnover run` first, or point "
             "TURNOVER_HOME to another data home."
         ) from None
-    except OSError as error:
-        raise NoSnapshotError(f"{published / CURRENT} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:
+        raise NoSnapshotError(
+            f"{published / CURRENT} cannot be read ({error}). Run `turnover run` to publish a new snapshot."
+        ) from None
     return read_snapshot(published, name)
 
 
@@ -105,12 +107,19 @@ def read_snapshot(published: Path, name: str) -> Snapshot:
     folder = published / name
     try:
         facts = json.loads((folder / FACTS).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        for table, noted in facts["tables"].items():
+            _check_size(folder / f"{table}.parquet", noted["bytes"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise NoSnapshotError(
             f"The published snapshot {name!r} in {published} cannot be read ({error}). "
             "Run `turnover run` to publish a new one."
         ) from None
     return Snapshot(folder, facts)
+
+
+def _check_size(path: Path, published: int) -> None:
+    if (size := path.stat().st_size) != published:
+        raise ValueError(f"{path.name} has {size} bytes, not the {published} that were published")
 
 
 def find_current(published: Path) -> Snapshot | None:
