@@ -398,6 +398,35 @@ def test_a_partition_key_tells_contents_apart_and_holds_nothing_odd() -> None:
     assert one.partition_key != other.partition_key
 
 
+def test_a_correction_named_after_the_original_lands_after_it(folder: Path, warehouse: Warehouse) -> None:
+    names = ["week (1).csv", "week-v2.csv", "week.csv", "week_restated.csv"]
+    for store, name in enumerate(names, start=1):
+        (folder / name).write_text(turnover(first_store=10 * store))
+
+    landed = [record.name for record in land_all(warehouse, folder)]
+
+    assert landed[0] == "week.csv"
+    assert sorted(landed) == sorted(names)
+
+
+def test_a_file_name_that_is_not_utf8_lands_under_a_readable_one(folder: Path, warehouse: Warehouse) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.csv")).write_text(turnover())
+
+    (record,) = land_all(warehouse, folder)
+
+    assert (record.name, record.status, record.rows) == ("caf\ufffd.csv", "accepted", 3)
+    assert manifest(warehouse) == [record]
+
+
+def test_what_a_data_home_holds_does_not_land(folder: Path) -> None:
+    (folder / "var" / "dagster").mkdir(parents=True)
+    (folder / "var" / "dagster" / "dagster.yaml").touch()
+    for name in ("a.csv", "var/run.lock", "var/published.parquet"):
+        (folder / name).touch()
+
+    assert landing.list_folder(folder) == [folder / "a.csv"]
+
+
 # --- the raw asset
 
 

@@ -434,14 +434,6 @@ def test_a_snapshot_that_lost_a_file_is_published_again(copied: Landed) -> None:
     assert current(copied.settings.published_path).name != broken.name
 
 
-def test_a_file_name_that_is_not_utf8_keeps_nothing_out(copied: Landed) -> None:
-    (Path(os.fsdecode(os.fsencode(copied.folder) + b"/caf\xe9.csv"))).write_text(next_week(copied))
-
-    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
-
-    assert [(record.name, record.status) for record in outcome.landed] == [("caf\ufffd.csv", "accepted")]
-
-
 def test_a_relative_landing_folder_is_the_same_folder(
     copied: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,14 +443,3 @@ def test_a_relative_landing_folder_is_the_same_folder(
     outcome = bring_up_to_date(copied.settings, Path(copied.folder.name), quiet)
 
     assert [record.name for record in outcome.refused] == ["bad.csv"]
-
-
-def test_a_correction_named_after_the_original_comes_after_it(copied: Landed) -> None:
-    rows = next_week(copied, "111.0").splitlines()
-    (copied.folder / "week.csv").write_text("\n".join(rows) + "\n")
-    (copied.folder / "week (1).csv").write_text("\n".join(rows).replace("111.0", "222.0") + "\n")
-
-    bring_up_to_date(copied.settings, copied.folder, quiet)
-
-    published = current(copied.settings.published_path).read("turnover")
-    assert published[published["week"].astype(str) == rows[1][:10]]["turnover"].eq(222.0).all()

@@ -192,6 +192,11 @@ def test_a_place_that_is_no_folder_is_a_publish_error(con: duckdb.DuckDBPyConnec
             r"CURRENT cannot be read \(Is a directory\)",
             id="pointer that is a folder",
         ),
+        pytest.param(
+            lambda folder: (folder.mkdir(), (folder / "CURRENT").write_bytes(b"\xff\xfe")),
+            r"CURRENT cannot be read .*Run `turnover run`",
+            id="pointer that is no text",
+        ),
     ],
 )
 def test_without_a_readable_snapshot_the_message_says_what_to_do(

@@ -108,12 +108,15 @@ def _raise(error: OSError) -> None:
 
 def _is_left_out(folder: Path) -> bool:
     """Hidden folders, and data homes: what the platform itself writes does not land."""
-    return folder.name.startswith(".") or (folder / "dagster" / "dagster.yaml").is_file()
+    try:
+        return folder.name.startswith(".") or (folder / "dagster" / "dagster.yaml").is_file()
+    except OSError:  # the listing itself will say that it cannot be read
+        return False
 
 
-def _landing_order(path: Path) -> tuple[Path, str, str]:
+def _landing_order(path: Path) -> tuple[tuple[str, ...], str]:
     """By name without its endings first, so that `a (1).csv` and `a_restated.csv` come after `a.csv`."""
-    return path.parent, path.name.partition(".")[0], path.name
+    return (*path.parent.parts, path.name.partition(".")[0]), path.name
 
 
 def _is_finished(name: str) -> bool:

@@ -92,8 +92,9 @@ def current(published: Path) -> Snapshot:
             "TURNOVER_HOME to another data home."
         ) from None
     except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
         raise NoSnapshotError(
-            f"{published / CURRENT} cannot be read ({error}). Run `turnover run` to publish a new snapshot."
+            f"{published / CURRENT} cannot be read ({problem}). Run `turnover run` to publish a new snapshot."
         ) from None
     return read_snapshot(published, name)
 
