@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run ui test check format lock clean
+.PHONY: run ui test test-slow check format lock clean
 
 run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 	$(BIN)/turnover demo
@@ -15,9 +15,12 @@ run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 ui: $(READY)  ## Dagster's web page and daemon on loopback
 	$(BIN)/turnover ui
 
-test: $(READY)  ## every test and doctest
-	$(BIN)/pytest turnover_assets_tests
+test: $(READY)  ## every test and doctest but the slow one
+	$(BIN)/pytest -m "not slow" turnover_assets_tests
 	$(BIN)/pytest --doctest-modules turnover_assets
+
+test-slow: $(READY)  ## Dagster's page and daemon for real: a minute, mostly of waiting
+	$(BIN)/pytest -m slow turnover_assets_tests
 
 check: $(READY)  ## style, types, layers, then every test
 	$(BIN)/ruff check .
