@@ -13,7 +13,7 @@ import pandas as pd
 
 from turnover_assets.core.intervals import Intervals
 from turnover_assets.core.metrics import bias, wape
-from turnover_assets.core.models import BASELINE, Candidate, Rows
+from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
 
 MINIMUM_ROWS = 200  # below that, trees have nothing to learn from and only the baselines compete
@@ -108,6 +108,3 @@ def _check_separation(training: Rows, holdout: Rows) -> None:
     first = int(holdout.identity["cutoff"].min()) + 1
     if len(training) and int(training.identity["t"].max()) >= first:
         raise ValueError(f"training rows reach into the holdout, which begins at period {first}")
-
-
-__all__ = ["BASELINE", "Holdout", "compare"]

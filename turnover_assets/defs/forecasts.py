@@ -14,6 +14,7 @@ from turnover_assets.core import pictures
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecasting import disordered_forecasts, forecast_table, incomplete_series
+from turnover_assets.core.models import BASELINE
 from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.model import SCORES
@@ -123,7 +124,7 @@ def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
         f"count(DISTINCT ({', '.join(panel.keys)})), max(model_version) FROM {TABLE}"
     ).fetchall()[0]
     best = con.execute(f"SELECT model, wape FROM {SCORES} ORDER BY wape LIMIT 1").fetchall()[0]
-    baseline = con.execute(f"SELECT wape FROM {SCORES} WHERE model = 'seasonal_naive'").fetchall()
+    baseline = con.execute(f"SELECT wape FROM {SCORES} WHERE model = ?", [BASELINE]).fetchall()
     rejected = con.execute("SELECT count(*) FROM cleaned.rejected WHERE action = 'row rejected'").fetchall()
     return {
         "panel": panel.name,

@@ -13,9 +13,9 @@ import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import pictures
-from turnover_assets.core.holdout import BASELINE, Holdout, compare
+from turnover_assets.core.holdout import Holdout, compare
 from turnover_assets.core.intervals import Intervals
-from turnover_assets.core.models import CANDIDATES, candidate_class
+from turnover_assets.core.models import BASELINE, CANDIDATES, candidate_class
 from turnover_assets.core.rows import before, read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
