@@ -8,7 +8,7 @@ import warnings
 
 import dagster as dg
 
-from turnover_assets.defs import cleaned, features, forecasts, jobs, model, raw, reports, sensors
+from turnover_assets.defs import checks, cleaned, features, forecasts, jobs, model, raw, reports, sensors
 from turnover_assets.defs.resources import (
     RegistryResource,
     WarehouseResource,
@@ -43,7 +43,7 @@ def build_definitions(
             *forecasts.build(settings),
             *reports.build(settings),
         ],
-        asset_checks=[*cleaned.build_checks(settings), *forecasts.build_checks(settings)],
+        asset_checks=checks.build(settings),
         jobs=jobs.build(),
         sensors=sensors.build(settings),
         resources={

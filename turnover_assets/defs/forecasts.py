@@ -1,6 +1,6 @@
 """Forecasts: the next periods for every series alive, checked, and published as a snapshot.
 
-What belongs here: the forecast and publishing assets and their blocking checks.
+What belongs here: the forecast and publishing assets. What does not: their checks (checks.py).
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ import duckdb
 import pandas as pd
 
 from turnover_assets import __version__
-from turnover_assets.core import pictures
+from turnover_assets.core import pictures, quality
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.features import check_row_columns
-from turnover_assets.core.forecasting import disordered_forecasts, forecast_table, incomplete_series
+from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.models import BASELINE
 from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.defs import common
@@ -78,6 +78,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         cleaned = common.latest_metadata(context.instance, common.cleaned_key(panel.series.name))
         with warehouse.open().transaction() as con:
             landing.prepare(con, panel)
+            quality.prepare(con)
             facts = _facts(con, panel) | {
                 "landed_version": cleaned.get("landed_version"),
                 "data_version": cleaned.get("data_version"),
@@ -113,6 +114,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "files": landing.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
+        "checks": quality.HISTORY_QUERY,
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
     }
@@ -168,35 +170,3 @@ def _forecast_metadata(
         "total_forecast": float(table["forecast"].sum()),
         "picture": common.picture(image, "history and forecast"),
     }
-
-
-def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """Blocking checks of the forecasts: nothing is published where one fails."""
-    panel = settings.panel_spec
-
-    @dg.asset_check(
-        asset=common.FORECASTS,
-        blocking=True,
-        pool=common.POOL,
-        description="Every series alive has a forecast for every horizon.",
-    )
-    def every_live_series(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-        with warehouse.open().transaction() as con:
-            lacking = incomplete_series(con, panel, last_period(con, panel), settings.alive_periods)
-        return dg.AssetCheckResult(
-            passed=lacking.empty,
-            metadata={"series_lacking_forecasts": len(lacking), "examples": common.preview(lacking)},
-        )
-
-    @dg.asset_check(
-        asset=common.FORECASTS,
-        blocking=True,
-        pool=common.POOL,
-        description="Forecasts are finite, inside their bounds, and not negative where the panel says so.",
-    )
-    def ordered_bounds(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-        with warehouse.open().transaction() as con:
-            wrong = disordered_forecasts(con, nonnegative=panel.series.target.nonnegative)
-        return dg.AssetCheckResult(passed=wrong == 0, metadata={"disordered_rows": wrong})
-
-    return [every_live_series, ordered_bounds]
