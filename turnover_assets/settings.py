@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(
         900, gt=0, description="How long to wait for another process that uses the home."
     )
+    minimum_coverage: float = Field(
+        0.5, ge=0, le=1, description="Least share of the expected series in the newest period to go on."
+    )
+    minimum_kept: float = Field(
+        0.9, ge=0, le=1, description="Least number of cleaned rows to go on, as a share of those before."
+    )
+    late_after_days: float | None = Field(
+        None, gt=0, description="Days without new data until it is late; default a period and two days."
+    )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."

@@ -5,12 +5,14 @@ What belongs here: constants and helpers that two or more asset modules use.
 
 import base64
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import duckdb
 import pandas as pd
 
+from turnover_assets.settings import Settings
 from turnover_assets.storage.warehouse import row_count
 
 POOL = "warehouse"  # one step at a time writes the warehouse
@@ -18,6 +20,7 @@ ENGINEERS = "team:data-engineering"
 SCIENTISTS = "team:data-science"
 PICTURE_BYTES = 50_000
 PREVIEW_ROWS = 20
+SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 
 LANDED = dg.AssetKey(["raw", "landed_files"])
 TRAINING = dg.AssetKey(["features", "training"])
@@ -32,6 +35,15 @@ PUBLISHED = dg.AssetKey(["forecasts", "published"])
 def cleaned_key(table: str) -> dg.AssetKey:
     """Asset key of a cleaned table."""
     return dg.AssetKey(["cleaned", table])
+
+
+def freshness(settings: Settings) -> dg.FreshnessPolicy:
+    """When an asset that should change every period is late (a warning); a period later it has failed."""
+    period = settings.panel_spec.frequency.days
+    late = settings.late_after_days or period + SPARE_DAYS
+    return dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(days=late), fail_window=timedelta(days=late + period)
+    )
 
 
 COLUMN_DESCRIPTIONS = {

@@ -69,6 +69,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=[common.ENGINEERS],
         kinds={"parquet"},
         code_version=CODE_VERSION,
+        freshness_policy=common.freshness(settings),
         pool=common.POOL,
     )
     def published(

@@ -45,6 +45,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=[common.ENGINEERS],
         kinds={"duckdb", "csv", "parquet"},
         code_version=landing.READER_VERSION,
+        freshness_policy=common.freshness(settings),
         pool=common.POOL,
         check_specs=[
             dg.AssetCheckSpec(EVERY_FILE_ACCEPTED, asset=common.LANDED, description="None was refused.")
