@@ -5,6 +5,7 @@ What does not: reading files (storage/reader.py), judging values that are well f
 
 Invariants:
     - every raw row is either in the cleaned table, restated by a later one, or in cleaned.rejected;
+    - a reported value that a later file changed is in cleaned.restatements, with both values;
     - reported values are never altered; `<target>_adjusted` stands beside them;
     - the result depends on the raw rows and the order of their files only.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import duckdb
 
 from turnover_assets.core.calendar import epoch, label_offset
+from turnover_assets.core.restatements import record_restatements
 from turnover_assets.panel import Column, PanelSpec, StaticTable
 
 REJECTED = "cleaned.rejected"
@@ -149,6 +151,8 @@ def _clean(
         f"ORDER BY {', '.join(unique)}"
     )
     _list_rejected(con, panel, name, columns)
+    if name == panel.series.name:
+        record_restatements(con, panel)
     con.execute("DROP TABLE typed; DROP TABLE judged")
 
 
