@@ -30,6 +30,20 @@ class PanelError(TurnoverError):
         )
 
 
+class LedgerError(TurnoverError):
+    """A ledger of adjustments that cannot be used; see PanelError for the arguments."""
+
+    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.source, self.problems = source, tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
+        super().__init__(
+            f"The ledger {source} has {count}:\n" + "\n".join(lines) + "\n"
+            "Correct them and try again; `turnover adjustments check` lists what is left. Until then nothing "
+            "is cleaned, and what was published stays."
+        )
+
+
 class UnreadableFileError(TurnoverError):
     """A landed file whose content cannot be read or fits no known kind. The reason is for the manifest."""
 
@@ -68,6 +82,22 @@ class NoSnapshotError(TurnoverError):
 
 class PublishError(TurnoverError):
     """A snapshot could not be written; the one published before stays current."""
+
+
+class ChecksFailedError(TurnoverError):
+    """Blocking checks failed, so nothing that rests on their tables was made.
+
+    Args:
+        problems: Pairs of (asset and check, what was found and what to do), all of them.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        lines = [f"  - {where}: {what}" for where, what in problems]
+        super().__init__(
+            "Nothing was published, and what was published before stays. What holds it up:\n"
+            + "\n".join(lines)
+        )
 
 
 class UnknownNameError(TurnoverError):
