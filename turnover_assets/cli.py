@@ -6,17 +6,14 @@ imported when a command needs it so that `--help` answers at once. Progress goes
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from turnover_assets import __version__
+from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -30,27 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-err = Console(stderr=True, highlight=False)
-
-
-class ExportFormat(StrEnum):
-    """File formats of exported tables."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Print an error of ours as its message alone, and end with exit code 1."""
-    try:
-        yield
-    except TurnoverError as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        err.print("Stopped. What had landed and was published stays; run again to go on.")
-        raise typer.Exit(130) from None
 
 
 def _version(wanted: bool) -> None:
@@ -80,7 +56,7 @@ def run(
     """Bring everything up to date: land what is new, refresh what is stale, publish."""
     from turnover_assets.settings import load_settings
 
-    with _plain_errors():
+    with plain_errors():
         settings = load_settings()
         _run(settings, landing or settings.landing_path)
 
@@ -92,7 +68,7 @@ def demo(
     """Write a synthetic retailer into the home and run on it."""
     from turnover_assets.settings import load_settings
 
-    with _plain_errors():
+    with plain_errors():
         settings = load_settings()
         folder = settings.home.absolute() / "demo"
         _write_sample(folder, stores=30, departments=4, weeks=170, seed=7, defects=defects)
@@ -109,7 +85,7 @@ def sample(
     defects: Annotated[bool, typer.Option(help="Plant the defects that real feeds contain.")] = False,
 ) -> None:
     """Write a synthetic retailer's files."""
-    with _plain_errors():
+    with plain_errors():
         _write_sample(output, stores=stores, departments=departments, weeks=weeks, seed=seed, defects=defects)
 
 
@@ -123,7 +99,7 @@ def export(
     from turnover_assets.settings import load_settings
     from turnover_assets.storage.snapshots import current
 
-    with _plain_errors():
+    with plain_errors():
         snapshot = current(load_settings().published_path)
         snapshot.path(name)
         if output is None:
@@ -143,7 +119,7 @@ def ui(
     from turnover_assets.storage.home import prepare_home
     from turnover_assets.ui import check_port, serve
 
-    with _plain_errors():
+    with plain_errors():
         settings = load_settings()
         prepare_home(settings)
         check_port(port)
@@ -163,24 +139,8 @@ def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> No
 
 
 def _to_file(snapshot: "Snapshot", name: str, file_format: ExportFormat, output: Path) -> None:
-    """Write a table to a file that is there whole or not at all; a pipe or device is written as it is."""
-    target = output.resolve()
-    whole = target.is_file() or not target.exists()
-    fresh = target.with_name(f".{target.name}.partial") if whole else target
-    try:
-        with fresh.open("wb") as stream:
-            snapshot.export(name, stream, file_format.value)
-        if whole:
-            fresh.replace(target)
-    except OSError as error:
-        raise TurnoverError(
-            f"{output} cannot be written ({error.strerror or error}). Name with --output a file in a folder "
-            "that exists and can be written."
-        ) from error
-    finally:
-        if whole:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
+    """Write a table to a file and say so."""
+    write_whole(output, lambda stream: snapshot.export(name, stream, file_format.value))
     err.print(f"{name} as of {snapshot.facts['cutoff']} written to {escape(str(output))}", soft_wrap=True)
 
 
