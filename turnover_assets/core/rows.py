@@ -63,13 +63,6 @@ def last_period(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
     return int(last)
 
 
-def rows_ahead(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
-    """Number of cleaned rows after the newest period that counts as reported; see last_period."""
-    last = last_period(con, panel)
-    found = con.execute(f"SELECT count(*) FROM cleaned.{panel.series.name} WHERE t > ?", [last]).fetchall()
-    return int(found[0][0])
-
-
 def fill_tables(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
     """Make features.training, features.holdout and features.scoring, all from one SQL text.
 
