@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from turnover_assets import __version__
+from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.errors import TurnoverError
 
@@ -127,6 +128,9 @@ def ui(
         watched = escape(str(settings.landing_path))
         err.print(f"Drop files into {watched}; they are landed and forecast by themselves.", soft_wrap=True)
         raise typer.Exit(serve(settings, port))
+
+
+app.command()(compare)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:
