@@ -272,6 +272,20 @@ def test_rows_come_in_batches_of_bounded_size(
     assert [line for batch in batches for line in batch["line"].to_pylist()] == list(range(2, 12))
 
 
+@pytest.mark.parametrize("limit", ["BATCH_CELLS", "BATCH_BYTES"])
+def test_a_batch_of_wide_or_long_rows_ends_early_and_no_row_is_lost(
+    land: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(_csv, limit, 1_000)
+    monkeypatch.setattr(_csv, "BLOCK_BYTES", 100)
+    path = land(HEADER + "".join(f"\n2017-06-10,{i},88,1" for i in range(2_000)) + "\n")
+
+    batches = list(read_batches(path, PANEL, read_head(path, PANEL)))
+
+    assert 5 < len(batches) < 2_000
+    assert [row["store"] for batch in batches for row in batch.to_pylist()] == [str(i) for i in range(2_000)]
+
+
 def test_values_are_stripped_but_not_interpreted(land: Callable[[str], Path]) -> None:
     path = land(f"{HEADER}\n NA ,\t,null,NaN\n")
 
@@ -371,6 +385,14 @@ def test_the_text_of_a_malformed_row_is_cut(land: Callable[[str], Path]) -> None
             f"{HEADER}\n1,1,1,{'9' * 200_000}\n".encode(),
             r"line 2 cannot be read \(field larger",
             id="long field",
+        ),
+        pytest.param(
+            f"{HEADER}\n1,1,1,1\n".encode() + b'"\n",' * 700_000,
+            r"starts in line 3 is longer than 1048576 characters",
+            id="row over many lines",
+        ),
+        pytest.param(
+            f"{HEADER}{',x' * 10_000}\n1,1,1,1\n".encode(), r"names 10004 columns", id="too many columns"
         ),
         pytest.param(b"x" * 3_000_000, r"line 1 is longer than 1048576 bytes", id="long line"),
         pytest.param(

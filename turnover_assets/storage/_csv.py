@@ -21,6 +21,9 @@ from turnover_assets.storage._files import PROBLEM_LENGTH, Part, check_unchanged
 DELIMITERS = (",", ";")
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 20
+LONGEST_RECORD = 1 << 20  # over how many lines it may be spread, quotation marks can swallow a whole file
+MOST_COLUMNS = 10_000
+BATCH_CELLS, BATCH_BYTES = 4_000_000, 64 << 20  # a batch of wide or long rows ends early
 UTF8_BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PAR1"
 # What text in UTF-8 never starts with, and what it is instead.
@@ -37,14 +40,16 @@ class _Lines:
     """The physical lines of a UTF-8 text, with their ends: LF, CR LF or CR, also mixed.
 
     Iterating gives the lines to csv.reader. It splits and decodes about a megabyte at a time, so
-    memory is bounded by that and by the longest line.
+    memory is bounded by that, by the longest line and by the longest record.
 
     Attributes:
         record: The lines given out since the list was last cleared.
+        taken: Bytes split into lines so far.
     """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self.record: list[str] = []
+        self.taken = 0
         self._stream = stream
         self._before = 0
         start = stream.read(4)
@@ -55,6 +60,12 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         for block in self._blocks():
+            if sum(map(len, self.record)) > LONGEST_RECORD:
+                raise UnreadableFileError(
+                    f"the row that starts in line {self._before + 1 - len(self.record)} is longer than "
+                    f"{LONGEST_RECORD} characters; check its quotation marks and land the file again"
+                )
+            self.taken += len(block)
             lines = io.StringIO(self._decoded(block), newline="").readlines()
             for line in lines:
                 self.record.append(line)
@@ -115,6 +126,8 @@ def csv_head(path: Path, file_format: str, panel: PanelSpec) -> tuple[str, tuple
     if not any(headers.values()):
         raise UnreadableFileError("is empty: there is no header line; land it again once it is complete")
     chosen = _choose_delimiter(headers, panel)
+    if (count := len(headers[chosen])) > MOST_COLUMNS:
+        raise UnreadableFileError(f"names {count} columns, of at most {MOST_COLUMNS}; is this a csv file?")
     with _csv_lines(path, file_format) as lines:
         has_rows = any(True for _ in islice(_records(lines, chosen), 1, 2))
     return chosen, headers[chosen], has_rows
@@ -153,6 +166,7 @@ def _next_rows(
     The cells of all rows stand one after the other, `width` to a row: a list kept for every row would
     cost more in garbage collection than reading the file does.
     """
+    until = lines.taken + BATCH_BYTES
     numbers: list[int] = []
     cells: list[str | None] = []
     problems: list[str | None] = []
@@ -166,6 +180,8 @@ def _next_rows(
             problem = f"{len(fields)} field{'s' if len(fields) > 1 else ''} instead of {width}: {text}"
             cells += [*fields, *[None] * width][:width]
             problems.append(problem[:PROBLEM_LENGTH])
+        if len(cells) > BATCH_CELLS or lines.taken > until:
+            break
     return (numbers, cells, problems) if numbers else None
 
 
