@@ -3,16 +3,22 @@
 import gzip
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from turnover_assets.core import cleaning
+from turnover_assets.defs import forecasts
 from turnover_assets.defs.raw import land_partitions
-from turnover_assets.errors import TurnoverError
+from turnover_assets.errors import HomeError, TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec, default_panel
+from turnover_assets.storage import kept as kept_module
 from turnover_assets.storage import landing, reader
+from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.landing import FileRecord, LandedFile
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import as_nobody
@@ -310,7 +316,7 @@ def test_a_file_that_changes_before_it_is_read_is_refused_for_now_only(
     assert [record.status for record in land_all(warehouse, folder)] == ["accepted"]
 
 
-def test_a_file_that_changes_while_it_is_read_leaves_no_raw_row(
+def test_a_file_that_changes_while_it_is_read_lands_as_it_was_copied_and_then_as_it_is(
     warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "a.csv"
@@ -319,15 +325,186 @@ def test_a_file_that_changes_while_it_is_read_leaves_no_raw_row(
     original = landing.read_batches
 
     def slowly(*arguments: object) -> Iterator[pa.Table]:
-        yield from original(*arguments)
         path.write_text(turnover(rows=4))
+        yield from original(*arguments)
 
     monkeypatch.setattr(landing, "read_batches", slowly)
 
-    refused = landing.land(warehouse, PANEL, file, "run")
+    landed = landing.land(warehouse, PANEL, file, "run")
 
-    assert (refused.status, refused.reason) == ("refused", landing.CHANGED)
-    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(0,)]
+    assert (landed.status, landed.rows) == ("accepted", 3)
+    assert kept_files(warehouse.path.parent).path(file.digest).read_text() == turnover()
+    assert [record.rows for record in land_all(warehouse, folder)] == [4]
+
+
+def test_a_content_that_another_process_accepted_while_this_one_refused_it_stays_accepted(
+    warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (file,) = landing.scan(folder)
+
+    def unreadable(*_: object) -> FileRecord:
+        raise UnreadableFileError("could not be read just then")
+
+    def overtaken(path: Path) -> str:
+        monkeypatch.undo()
+        return landing.land(warehouse, PANEL, file, "other").digest
+
+    monkeypatch.setattr(landing, "_accept", unreadable)
+    monkeypatch.setattr(landing, "content_digest", overtaken)
+
+    record = landing.land(warehouse, PANEL, file, "run")
+
+    assert record.status == "accepted"
+    assert query(warehouse, "SELECT status, run_id FROM raw.files") == [("accepted", "other")]
+
+
+# --- kept files
+
+
+def test_what_is_accepted_is_kept_byte_for_byte_and_what_is_refused_is_not(
+    warehouse: Warehouse, folder: Path
+) -> None:
+    good = gzip.compress(turnover().encode())
+    (folder / "good.csv.gz").write_bytes(good)
+    (folder / "odd.csv").write_text("a,b\n1,2\n")
+
+    accepted, refused = land_all(warehouse, folder)
+
+    kept = kept_files(warehouse.path.parent)
+    assert kept.path(accepted.digest).read_bytes() == good
+    assert not kept.has(refused.digest)
+    assert [(row["file_no"], row["name"], row["status"]) for row in kept.records()] == [
+        (1, "good.csv.gz", "accepted"),
+        (2, "odd.csv", "refused"),
+    ]
+
+
+def test_the_journal_holds_every_column_of_the_manifest(warehouse: Warehouse, folder: Path) -> None:
+    (folder / "a.csv").write_text(turnover().replace("turnover\n", "turnover,note\n"))
+    land_all(warehouse, folder)
+
+    (row,) = kept_files(warehouse.path.parent).records()
+
+    with warehouse.transaction() as con:
+        con.execute("CREATE TEMP TABLE journal AS FROM raw.files LIMIT 0")
+        con.execute(
+            f"INSERT INTO journal VALUES ({', '.join('?' * len(row))})",
+            [row[column] for column in landing.FILE_COLUMNS],
+        )
+        assert con.execute("FROM journal EXCEPT FROM raw.files").fetchall() == []
+        assert con.execute("FROM raw.files EXCEPT FROM journal").fetchall() == []
+
+
+def test_a_file_already_accepted_is_not_copied_again(
+    warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (file,) = landing.scan(folder)
+    landing.land(warehouse, PANEL, file, "one")
+    monkeypatch.setattr(KeptFiles, "copied", lambda *_: pytest.fail("copied"))
+
+    assert landing.land(warehouse, PANEL, file, "two").status == "accepted"
+
+
+def test_a_change_of_the_users_file_in_place_does_not_reach_what_is_kept(
+    warehouse: Warehouse, folder: Path
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (record,) = land_all(warehouse, folder)
+    with (folder / "a.csv").open("r+") as stream:
+        stream.write("DAY")
+
+    assert kept_files(warehouse.path.parent).is_whole(record.digest)
+
+
+@pytest.mark.parametrize("again", ["land", "keep_missing"])
+def test_a_file_that_an_earlier_release_accepted_without_keeping_it_is_kept_when_it_comes_again(
+    warehouse: Warehouse, folder: Path, again: str
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (folder / "b.csv").write_text(turnover(first_store=50))
+    one, two = landing.scan(folder)
+    for file in (one, two):
+        landing.land(warehouse, PANEL, file, "run")
+    kept = kept_files(warehouse.path.parent)
+    before = kept.records()
+    shutil.rmtree(kept.folder)
+
+    if again == "land":
+        landing.land(warehouse, PANEL, two, "later")
+    else:
+        unknown = LandedFile(one.path, "unknown", "0" * 64)
+        assert landing.keep_missing(warehouse, PANEL, [two, unknown]) == ["b.csv"]
+
+    (row,) = kept.records()
+    landed_at = row.pop("landed_at"), before[1].pop("landed_at")
+    assert row == before[1]
+    assert len({datetime.fromisoformat(text) for text in landed_at}) == 1
+    assert (kept.is_whole(two.digest), kept.has(one.digest)) == (True, False)
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(6,)]
+
+
+def test_a_kept_folder_that_cannot_be_written_accepts_nothing_and_loses_nothing(
+    warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (file,) = landing.scan(folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for step in ("_copy", "replace_file", "sync"):
+        monkeypatch.setattr(kept_module, step, full)
+        with pytest.raises(HomeError, match=r"raw cannot be written \(No space left on device\).*Make room"):
+            landing.land(warehouse, PANEL, file, "run")
+        monkeypatch.undo()
+        assert manifest(warehouse) == []
+        assert not list(warehouse.path.parent.glob("raw/.partial-*"))
+
+    assert landing.land(warehouse, PANEL, file, "run").status == "accepted"
+    assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(3,)]
+
+
+def test_contents_that_do_not_contradict_each_other_give_the_same_tables_in_any_order(
+    tmp_path: Path, folder: Path
+) -> None:
+    sources = (
+        "but_num_business_unit,but_postcode,but_latitude,but_longitude,but_region_idr_region,zod_idr_zone_dgr"
+    )
+    (folder / "stores.csv").write_text(sources + "\n1,01000,46.2,5.2,7,4\n2,75011,48.8,2.3,3,10\n")
+    for week in ("2017-05-27", "2017-06-03", "2017-06-10"):
+        rows = "".join(f"\n{week},{store},88,{store}.1" for store in (1, 2, 3))
+        (folder / f"{week}.csv").write_text(f"{HEADER}{rows}\n{week},x,88,1\n")
+    found, dice, results = landing.scan(folder), random.Random(1), set()
+
+    for number in range(4):
+        warehouse = Warehouse(tmp_path / str(number) / "warehouse.duckdb")
+        for file in dice.sample(found, len(found)):
+            landing.land(warehouse, PANEL, file, "run")
+        with warehouse.transaction() as con:
+            cleaning.clean_all(con, PANEL)
+            exported = [
+                con.execute(forecasts.queries(PANEL)[name]).fetchall() for name in ("turnover", "rejected")
+            ]
+            results.add((cleaning.content_version(con, PANEL), repr(exported)))
+
+    assert len(results) == 1
+    assert results.pop()[1].count("unknown_store") == 3
+
+
+def test_of_contents_that_contradict_each_other_the_later_landed_counts(tmp_path: Path, folder: Path) -> None:
+    for name, value in (("a", "1"), ("b", "2")):
+        (folder / f"{name}.csv").write_text(f"{HEADER}\n2017-06-10,1,88,{value}\n")
+    a, b = landing.scan(folder)
+
+    for order, expected in (((a, b), 2.0), ((b, a), 1.0)):
+        warehouse = Warehouse(tmp_path / order[0].name / "warehouse.duckdb")
+        for file in order:
+            landing.land(warehouse, PANEL, file, "run")
+        with warehouse.transaction() as con:
+            cleaning.clean_all(con, PANEL)
+            assert con.execute("SELECT turnover FROM cleaned.turnover").fetchall() == [(expected,)]
 
 
 def test_a_raw_table_of_another_layout_is_refused_with_what_to_do(warehouse: Warehouse, folder: Path) -> None:

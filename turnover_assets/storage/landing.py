@@ -1,32 +1,52 @@
-"""Landing: from files in a folder to raw rows and a manifest in the warehouse.
+"""Landing: from files in a folder to kept files, raw rows and a manifest in the warehouse.
 
 What belongs here: listing a folder, fingerprints, the manifest raw.files, and the raw tables. What does
-not: the content of a file (reader.py) and judging rows (core/cleaning.py). A user's file is only ever
-read: never moved, renamed, changed or deleted.
+not: the content of a file (reader.py), where accepted bytes are kept (kept.py), and judging rows
+(core/cleaning.py). A user's file is only ever read: never moved, renamed, changed or deleted.
 
 Invariants:
     - raw rows and their manifest row are written in one transaction;
+    - what was read is what is kept: rows come from a copy, which is on disk before they are committed;
     - one content (SHA-256) is accepted once, under whatever name it comes;
     - what is refused has a manifest row with the reason;
     - a refusal is final for a content only: a file that changed under the reader is looked at again.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 
 from turnover_assets.errors import TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
+from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.reader import FileHead, fingerprint, read_batches, read_head
 from turnover_assets.storage.warehouse import Warehouse
 
 FILES = "raw.files"
+FILE_COLUMNS = {
+    "file_no": "INTEGER PRIMARY KEY",
+    "digest": "VARCHAR UNIQUE NOT NULL",
+    "name": "VARCHAR NOT NULL",
+    "path": "VARCHAR NOT NULL",
+    "status": "VARCHAR NOT NULL",
+    "table_name": "VARCHAR",
+    "row_count": "BIGINT NOT NULL",
+    "reason": "VARCHAR",
+    "format": "VARCHAR",
+    "delimiter": "VARCHAR",
+    "extra_columns": "VARCHAR[]",
+    "final": "BOOLEAN NOT NULL",
+    "panel_digest": "VARCHAR NOT NULL",
+    "reader_version": "VARCHAR NOT NULL",
+    "landed_at": "TIMESTAMPTZ NOT NULL",
+    "run_id": "VARCHAR",
+}
 # The manifest as published: one row for each file, in the order they landed.
 FILES_QUERY = (
     "SELECT file_no, name, status, table_name, row_count AS rows, reason, digest, format, delimiter, "
@@ -164,23 +184,61 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
 
     Raises:
         TurnoverError: The warehouse was built with another layout of the panel.
+        HomeError: The home cannot be written or is full; nothing was accepted.
     """
+    kept = kept_files(warehouse.path.parent)
     try:
         with warehouse.transaction() as con:
             prepare(con, panel)
-            earlier = find(con, file.digest)
-            if earlier and earlier.status == "accepted":
+            if earlier := _accepted_before(con, file.digest):
+                _keep_if_missing(con, panel, kept, file)
                 return earlier
-            head, rows = _land_rows(con, panel, file)
-            record = FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
-            _write_record(con, panel, file, record, head, run_id)
+            return _accept(con, panel, kept, file, run_id)
     except UnreadableFileError as error:
-        final = content_digest(file.path) == file.digest
+        final = error.reason != CHANGED and content_digest(file.path) == file.digest
         record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason if final else CHANGED)
-        with warehouse.transaction() as con:
-            prepare(con, panel)
-            _write_record(con, panel, file, record, None, run_id, final=final)
+    with warehouse.transaction() as con:
+        prepare(con, panel)
+        if earlier := _accepted_before(con, file.digest):  # by another process, while this one read
+            return earlier
+        row = _manifest_row(con, panel, file, record, run_id) | {"final": final}
+        kept.record(row)
+        _insert_record(con, row)
     return record
+
+
+def land_again(con: duckdb.DuckDBPyConnection, panel: PanelSpec, row: Mapping[str, Any], path: Path) -> None:
+    """Land a kept file as it landed before, under the same number, name and time.
+
+    Args:
+        con: A transaction of the warehouse to land in.
+        panel: The panel to read the file with.
+        row: Its record in the journal.
+        path: Its bytes.
+
+    Raises:
+        UnreadableFileError: It cannot be read any more.
+    """
+    if row["status"] == "refused":
+        _insert_record(con, row)
+        return
+    head, rows = _land_rows(con, panel, path, row["file_no"])
+    _insert_record(con, {**row, **_facts(head, rows)})
+
+
+def keep_missing(warehouse: Warehouse, panel: PanelSpec, files: Iterable[LandedFile]) -> list[str]:
+    """Keep files that were accepted by a release that kept none; returns their names.
+
+    Raises:
+        HomeError: The home cannot be written or is full.
+    """
+    kept = kept_files(warehouse.path.parent)
+    missing = [file for file in files if not kept.has(file.digest)]
+    if not missing:
+        return []
+    with warehouse.transaction() as con:
+        prepare(con, panel)
+        return [file.name for file in missing if _keep_if_missing(con, panel, kept, file)]
 
 
 def manifest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> list[FileRecord]:
@@ -211,13 +269,8 @@ def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     Raises:
         TurnoverError: A raw table has other columns than the panel now asks for.
     """
-    con.execute(
-        f"CREATE TABLE IF NOT EXISTS {FILES} (file_no INTEGER PRIMARY KEY, digest VARCHAR UNIQUE NOT NULL, "
-        "name VARCHAR NOT NULL, path VARCHAR NOT NULL, status VARCHAR NOT NULL, table_name VARCHAR, "
-        "row_count BIGINT NOT NULL, reason VARCHAR, format VARCHAR, delimiter VARCHAR, "
-        "extra_columns VARCHAR[], final BOOLEAN NOT NULL, panel_digest VARCHAR NOT NULL, "
-        "reader_version VARCHAR NOT NULL, landed_at TIMESTAMPTZ NOT NULL, run_id VARCHAR)"
-    )
+    definition = ", ".join(f"{name} {kind}" for name, kind in FILE_COLUMNS.items())
+    con.execute(f"CREATE TABLE IF NOT EXISTS {FILES} ({definition})")
     for name, columns in panel.tables.items():
         typed = ", ".join(f"{column} VARCHAR" for column in columns)
         con.execute(
@@ -241,58 +294,107 @@ def find(con: duckdb.DuckDBPyConnection, digest: str) -> FileRecord | None:
     return FileRecord(*rows[0]) if rows else None
 
 
+def _accepted_before(con: duckdb.DuckDBPyConnection, digest: str) -> FileRecord | None:
+    earlier = find(con, digest)
+    return earlier if earlier and earlier.status == "accepted" else None
+
+
+def _accept(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, kept: KeptFiles, file: LandedFile, run_id: str
+) -> FileRecord:
+    """Copy a file, land the copy's rows, and keep it; all of it counts once the transaction commits.
+
+    Raises:
+        UnreadableFileError: It is refused; nothing of it is kept.
+    """
+    with kept.copied(file.path) as copy:
+        if copy.digest != file.digest:
+            raise UnreadableFileError(CHANGED)
+        head, rows = _land_rows(con, panel, copy.path, _next_file_no(con))
+        record = FileRecord(file.digest, file.name, "accepted", head.table, rows, None)
+        row = _manifest_row(con, panel, file, record, run_id) | _facts(head, rows)
+        kept.keep(copy, panel)
+        kept.record(row)
+        _insert_record(con, row)
+    return record
+
+
+def _keep_if_missing(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, kept: KeptFiles, file: LandedFile
+) -> bool:
+    """Keep the bytes of a file that was accepted without; the record first, which alone is «not kept»."""
+    shown = ", ".join(name if name != "landed_at" else "CAST(landed_at AS VARCHAR)" for name in FILE_COLUMNS)
+    found = con.execute(
+        f"SELECT {shown} FROM {FILES} WHERE digest = ? AND status = 'accepted'", [file.digest]
+    ).fetchall()
+    if not found or kept.has(file.digest):
+        return False
+    try:
+        with kept.copied(file.path) as copy:
+            if copy.digest != file.digest:
+                return False
+            kept.record(dict(zip(FILE_COLUMNS, found[0], strict=True)))
+            kept.keep(copy, panel)
+    except UnreadableFileError:  # it is accepted all the same
+        return False
+    return True
+
+
 def _next_file_no(con: duckdb.DuckDBPyConnection) -> int:
     return int(con.execute(f"SELECT coalesce(max(file_no), 0) + 1 FROM {FILES}").fetchall()[0][0])
 
 
-def _land_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile) -> tuple[FileHead, int]:
+def _land_rows(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, path: Path, number: int
+) -> tuple[FileHead, int]:
     """Write a file's raw rows; gives what the file is and how many rows it has."""
-    head = read_head(file.path, panel)
+    head, rows = read_head(path, panel), 0
     columns = ", ".join(("line", *panel.tables[head.table], "malformed"))
-    number, rows = _next_file_no(con), 0
-    for batch in read_batches(file.path, panel, head):
+    for batch in read_batches(path, panel, head):
         con.register("batch", batch)
         con.execute(
             f"INSERT INTO raw.{head.table} (file_no, {columns}) SELECT ?, {columns} FROM batch", [number]
         )
         con.unregister("batch")
         rows += batch.num_rows
-    if fingerprint(file.path) != file.digest:
-        raise UnreadableFileError(CHANGED)
     return head, rows
 
 
-def _write_record(
-    con: duckdb.DuckDBPyConnection,
-    panel: PanelSpec,
-    file: LandedFile,
-    record: FileRecord,
-    head: FileHead | None,
-    run_id: str,
-    *,
-    final: bool = True,
-) -> None:
-    """Write the manifest row under the number that its raw rows carry."""
-    number = _next_file_no(con)
-    con.execute(f"DELETE FROM {FILES} WHERE digest = ? AND status = 'refused'", [record.digest])
+def _facts(head: FileHead, rows: int) -> dict[str, Any]:
+    """What reading a file tells the manifest."""
+    return {
+        "table_name": head.table,
+        "row_count": rows,
+        "format": head.format,
+        "delimiter": head.delimiter,
+        "extra_columns": list(head.extra_columns),
+    }
+
+
+def _manifest_row(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, file: LandedFile, record: FileRecord, run_id: str
+) -> dict[str, Any]:
+    """The manifest's row of a record, under the number that its raw rows carry."""
+    return dict.fromkeys(FILE_COLUMNS) | {
+        "file_no": _next_file_no(con),
+        "digest": record.digest,
+        "name": record.name,
+        "path": os.fsencode(file.path).decode("utf-8", "replace"),
+        "status": record.status,
+        "row_count": record.rows,
+        "reason": record.reason,
+        "final": True,
+        "panel_digest": panel.digest,
+        "reader_version": READER_VERSION,
+        "landed_at": datetime.now(UTC).isoformat(),
+        "run_id": run_id,
+    }
+
+
+def _insert_record(con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> None:
+    """Write a manifest row, in place of an earlier refusal of the content."""
+    con.execute(f"DELETE FROM {FILES} WHERE digest = ? AND status = 'refused'", [row["digest"]])
     con.execute(
-        f"INSERT INTO {FILES} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            number,
-            record.digest,
-            record.name,
-            os.fsencode(file.path).decode("utf-8", "replace"),
-            record.status,
-            record.table,
-            record.rows,
-            record.reason,
-            head.format if head else None,
-            head.delimiter if head else None,
-            list(head.extra_columns) if head else None,
-            final,
-            panel.digest,
-            READER_VERSION,
-            datetime.now(UTC),
-            run_id,
-        ],
+        f"INSERT INTO {FILES} VALUES ({', '.join('?' * len(FILE_COLUMNS))})",
+        [row[name] for name in FILE_COLUMNS],
     )
