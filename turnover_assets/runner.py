@@ -19,6 +19,7 @@ from turnover_assets.errors import HomeError, NothingToForecastError, TurnoverEr
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.landing import FileRecord, LandedFile, landed_version, manifest, scan, unseen
+from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -133,7 +134,9 @@ def _is_current(settings: Settings, version: str) -> bool:
     if snapshot is None:
         return False
     made_from = tuple(snapshot.facts.get(n) for n in ("landed_version", "code_version", "settings_version"))
-    return made_from == (version, __version__, settings.result_version)
+    ledger = snapshot.facts.get("ledger_version", NO_LEDGER)
+    now = (version, __version__, settings.result_version, ledger_version(settings.ledger_path))
+    return (*made_from, ledger) == now
 
 
 def _nothing_usable(settings: Settings, folder: Path, records: Sequence[FileRecord]) -> str:
@@ -171,7 +174,8 @@ def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress) -> bo
         version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
         if _is_current(settings, version):
             return False
-        _run_job(settings, instance, jobs.REFRESH, {jobs.CAUSE_TAG: version}, {}, progress)
+        tags = jobs.cause_tag(version, ledger_version(settings.ledger_path))
+        _run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
         return True
 
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     late_after_days: float | None = Field(
         None, gt=0, description="Days without new data until it is late; default a period and two days."
     )
+    adjustment_strength: float = Field(
+        5.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
+    )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
@@ -87,6 +90,11 @@ class Settings(BaseSettings):
         """DAGSTER_HOME: run history, event logs, sensor ticks."""
         return self.home.absolute() / "dagster"
 
+    @property
+    def ledger_path(self) -> Path:
+        """The steward's ledger of adjustments; it need not be there."""
+        return self.home.absolute() / "adjustments.toml"
+
     @cached_property
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
@@ -95,7 +103,14 @@ class Settings(BaseSettings):
     @property
     def result_version(self) -> str:
         """Fingerprint of the settings that change the published numbers."""
-        chosen = (self.training_share, self.max_training_rows, self.threads, self.seed, self.alive_periods)
+        chosen = (
+            self.training_share,
+            self.max_training_rows,
+            self.threads,
+            self.seed,
+            self.alive_periods,
+            self.adjustment_strength,
+        )
         return sha256(repr(chosen).encode()).hexdigest()[:12]
 
     def environment(self) -> dict[str, str]:

@@ -505,6 +505,32 @@ def test_attempts_are_numbered_and_then_given_up(instance: dg.DagsterInstance, s
     assert "Gave up on version v1 after 3 runs" in reason(instance)
 
 
+def changed_ledger(instance: dg.DagsterInstance, ledger: str) -> dg.RunRequest | dg.SkipReason:
+    return look_for_changes(instance, LIMIT, ledger=ledger)
+
+
+def test_a_changed_ledger_is_refreshed_as_a_cause_of_its_own(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+    materialise(instance, common.PUBLISHED, landed_version="v1", ledger_version="old")
+    for _ in range(LIMIT):
+        add_run(instance, jobs.REFRESH, Status.FAILURE, **{jobs.CAUSE_TAG: "v1"})
+    keys = []
+    while isinstance(request := changed_ledger(instance, "new"), dg.RunRequest):
+        keys.append(request.run_key)
+        add_run(instance, jobs.REFRESH, Status.FAILURE, **request.tags)
+
+    assert keys == ["v1+new#1", "v1+new#2", "v1+new#3"]
+    assert "Gave up on version v1+new after 3 runs" in (request.skip_message or "")
+    assert isinstance(changed_ledger(instance, "old"), dg.SkipReason)
+
+
+def test_a_ledger_taken_away_is_noticed(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+    materialise(instance, common.PUBLISHED, landed_version="v1", ledger_version="old")
+
+    assert refreshed(instance).run_key == "v1#1"
+
+
 def test_failures_of_another_version_do_not_count(instance: dg.DagsterInstance) -> None:
     for _ in range(LIMIT):
         add_run(instance, jobs.REFRESH, Status.FAILURE, **{jobs.CAUSE_TAG: "v1"})

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import dagster as dg
 import duckdb
 
-from turnover_assets.core import cleaning, pictures, reports
+from turnover_assets.core import adjustments, cleaning, pictures, reports
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import landing
+from turnover_assets.storage.ledger import read_ledger
 
 CODE_VERSION = "1"
 
@@ -28,10 +29,14 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         pool=common.POOL,
     )
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
+        ledger = read_ledger(settings.ledger_path, panel)
         with warehouse.open().transaction() as con:
             landing.prepare(con, panel)
             cleaning.clean_all(con, panel)
-            results = list(_results(con, panel))
+            decided = adjustments.decide([], ledger, settings.adjustment_strength)
+            adjustments.apply(con, panel, decided)
+            adjustments.write_adjustments(con, panel, decided)
+            results = list(_results(con, panel, ledger.version))
         yield from results
 
     return [clean]
@@ -58,7 +63,9 @@ def _spec(panel: PanelSpec, table: str) -> dg.AssetSpec:
     )
 
 
-def _results(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Iterator[dg.MaterializeResult[None]]:
+def _results(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, ledger_version: str
+) -> Iterator[dg.MaterializeResult[None]]:
     version = cleaning.content_version(con, panel)
     for table in _attribute_tables(panel):
         yield dg.MaterializeResult(
@@ -72,6 +79,7 @@ def _results(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Iterator[dg.Ma
             **common.table_metadata(con, f"cleaned.{panel.series.name}"),
             "data_version": version,
             "landed_version": landing.landed_version(landing.manifest(con, panel), panel),
+            "ledger_version": ledger_version,
             "picture": common.picture(
                 pictures.history(history, panel.time, panel.report_level, panel.target),
                 f"{panel.target} by {panel.report_level}",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import pictures, quality
+from turnover_assets.core.adjustments import ADJUSTMENTS
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecasting import forecast_table
@@ -82,6 +83,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             quality.prepare(con)
             facts = _facts(con, panel) | {
                 "landed_version": cleaned.get("landed_version"),
+                "ledger_version": cleaned.get("ledger_version"),
                 "data_version": cleaned.get("data_version"),
                 "settings_version": settings.result_version,
                 "dagster_run_id": context.run.run_id,
@@ -94,6 +96,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "snapshot": snapshot.name,
                 "folder": dg.MetadataValue.path(str(snapshot.folder)),
                 "landed_version": str(facts["landed_version"]),
+                "ledger_version": str(facts["ledger_version"]),
                 "data_version": str(facts["data_version"]),
                 "model_version": int(facts["model"]["version"]),
                 "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
@@ -112,6 +115,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "forecasts": f"SELECT * FROM {TABLE} ORDER BY {keys}, horizon",
         name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
         f"ORDER BY {keys}, t",
+        "adjustments": f"SELECT * FROM {ADJUSTMENTS} ORDER BY ALL",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "files": landing.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",

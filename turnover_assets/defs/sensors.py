@@ -21,6 +21,7 @@ from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.landing import LandedFile, list_folder, readable_name
+from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.snapshots import find_current
 
@@ -134,7 +135,11 @@ def build(settings: Settings) -> list[dg.SensorDefinition]:
     )
     def refresh_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         is_whole = find_current(settings.published_path) is not None
-        return look_for_changes(context.instance, settings.sensor_attempts, is_whole=is_whole)
+        try:
+            ledger = ledger_version(settings.ledger_path)
+        except TurnoverError as error:
+            return dg.SkipReason(str(error))
+        return look_for_changes(context.instance, settings.sensor_attempts, is_whole=is_whole, ledger=ledger)
 
     return [landing_sensor, refresh_sensor]
 
@@ -222,35 +227,39 @@ def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]
 
 
 def look_for_changes(
-    instance: dg.DagsterInstance, limit: int, *, is_whole: bool = True
+    instance: dg.DagsterInstance, limit: int, *, is_whole: bool = True, ledger: str = NO_LEDGER
 ) -> dg.RunRequest | dg.SkipReason:
-    """Whether what landed differs from what is published; a run to mend that, or why there is none.
+    """Whether what landed, or the ledger, differs from what is published; a run to mend that, or why not.
 
     Args:
         instance: The Dagster instance.
         limit: Runs made for one cause at most.
         is_whole: Whether the published snapshot is there; one that was deleted is made again.
+        ledger: Version of the steward's ledger now.
 
     All runs made for one cause count as attempts, whoever made them and however they ended, so that
     nothing can ask for ever.
     """
     newest = common.latest_metadata(instance, common.LANDED)
     landed = newest.get("landed_version")
-    published = common.latest_metadata(instance, common.PUBLISHED).get("landed_version")
+    published = common.latest_metadata(instance, common.PUBLISHED)
+    made_from = (published.get("landed_version"), published.get("ledger_version", NO_LEDGER))
     if landed is None or newest.get("dagster/row_count") == 0:
         return dg.SkipReason("Nothing to forecast has landed yet.")
-    if landed == published and is_whole:
+    if made_from == (landed, ledger) and is_whole:
         return dg.SkipReason(f"What landed (version {landed}) is published already.")
     for job in (jobs.INGEST, jobs.REFRESH):
         if running := unfinished_runs(instance, job):
             return dg.SkipReason(f"Waiting for the {job} run {running[0]} to end.")
-    made = instance.get_runs_count(dg.RunsFilter(job_name=jobs.REFRESH, tags={jobs.CAUSE_TAG: str(landed)}))
+    cause = jobs.cause_tag(str(landed), ledger)
+    made = instance.get_runs_count(dg.RunsFilter(job_name=jobs.REFRESH, tags=cause))
     if made >= limit:
         return dg.SkipReason(
-            f"Gave up on version {landed} after {made} runs that did not publish it; mend the cause (see the "
-            "newest failed run), then start the job by hand or land another file."
+            f"Gave up on version {cause[jobs.CAUSE_TAG]} after {made} runs that did not publish it; mend the "
+            "cause (see the newest failed run), then start the job by hand, land another file or correct the "
+            "ledger."
         )
     return dg.RunRequest(
-        run_key=f"{landed}#{made + 1}",
-        tags={jobs.CAUSE_TAG: str(landed), ATTEMPT_TAG: str(made + 1)},
+        run_key=f"{cause[jobs.CAUSE_TAG]}#{made + 1}",
+        tags={**cause, ATTEMPT_TAG: str(made + 1)},
     )

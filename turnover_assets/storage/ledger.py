@@ -26,6 +26,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.durable import replace_file
 
 LOCK_SECONDS = 30.0
+NO_LEDGER = sha256(b"").hexdigest()[:12]  # version of a ledger that is not there
 _HEADING = """\
 # What is known to be wrong with the reported values ([[adjustment]]), and where the detectors are mistaken
 # ([[veto]]). docs/configuration.md describes every field; `turnover adjustments check` validates this file.
