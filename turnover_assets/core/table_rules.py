@@ -6,7 +6,7 @@ What belongs here: each rule with its SQL, its bound, and its words. What does n
 A period is compared with those that lie a whole number of cycles before it (the same weekday, for days).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from turnover_assets.core.calendar import label_sql
 from turnover_assets.core.cleaning import REJECTED
@@ -19,6 +19,7 @@ USUAL_PERIODS = 8  # before the newest, from which its usual number of rows is t
 MOST_REJECTED = 0.01  # share of rows; more is a feed that changed
 MOST_NEGATIVE = 0.02  # how much the share of negative values may exceed that of a year
 MOST_ZERO = 0.1  # the same for zeros, which come and go with the season
+MOST_VANISHED = 0.005  # share of steady series; some pause in any period of a large retailer
 MOST_SUPERSEDED = 0.2  # share of rows; more is a feed that sends its history again and again
 YEARLY_RATIO = (0.5, 2.0)  # of the forecast to the same periods of last year, for the same series
 
@@ -115,8 +116,7 @@ def _coverage_rules(panel: PanelSpec, coverage: float, kept: float) -> Iterator[
         asset=asset,
         sentence=f"The series expected in the newest {panel.time} are there; the figure is their share.",
         remedy=land,
-        figure=f"SELECT count(n.t) / nullif(count(*), 0) FROM ({_expected(panel)}) AS e "
-        f"LEFT JOIN (SELECT {keys}, t FROM {table} WHERE t = $newest) AS n USING ({keys})",
+        figure=f"SELECT count(n.t) / nullif(count(*), 0) FROM ({_expected(panel)}) AS e {_newest(panel)}",
         at_least=coverage,
         blocking=True,
         examples=f"{_expected(panel)} EXCEPT SELECT {keys} FROM {table} WHERE t = $newest ORDER BY {keys}",
@@ -160,6 +160,13 @@ def _expected(panel: PanelSpec) -> str:
     )
 
 
+def _newest(panel: PanelSpec) -> str:
+    """SQL that joins the newest period's rows, as n, to keys."""
+    keys = ", ".join(panel.keys)
+    rows = f"SELECT {keys}, t FROM cleaned.{panel.series.name} WHERE t = $newest"
+    return f"LEFT JOIN ({rows}) AS n USING ({keys})"
+
+
 def _earlier(periods: str | int) -> str:
     """SQL condition for so many periods before the newest, of its phase."""
     return f"t < $newest AND t >= $newest - {periods} * $cycle AND ($newest - t) % $cycle = 0"
@@ -178,19 +185,16 @@ def _newest_period_rules(panel: PanelSpec) -> Iterator[TableRule]:
         at_most=0,
         examples=f"SELECT {columns} FROM {table} WHERE t > $newest ORDER BY t DESC, {keys}",
     )
-    vanished = (
-        f"SELECT {keys} FROM {table} WHERE {_earlier('$alive')} GROUP BY {keys} HAVING count(*) = $alive "
-        f"EXCEPT SELECT {keys} FROM {table} WHERE t = $newest"
-    )
+    steady = f"SELECT {keys} FROM {table} WHERE {_earlier('$alive')} GROUP BY {keys} HAVING count(*) = $alive"
     yield TableRule(
         name="no_series_vanished",
         asset=asset,
         sentence=f"Series that reported without a gap are there in the newest {panel.time}; the figure "
-        "counts those that are not.",
+        "is the share of those that are not.",
         remedy="Ask whether they closed, or whether their rows are still to come.",
-        figure=f"SELECT count(*) FROM ({vanished})",
-        at_most=0,
-        examples=f"{vanished} ORDER BY {keys}",
+        figure=f"SELECT 1 - count(n.t) / nullif(count(*), 0) FROM ({steady}) AS e {_newest(panel)}",
+        at_most=MOST_VANISHED,
+        examples=f"{steady} EXCEPT SELECT {keys} FROM {table} WHERE t = $newest ORDER BY {keys}",
     )
     for name, what, condition, most in (
         ("few_negative", "negative values", f"{panel.target} < 0", MOST_NEGATIVE),
@@ -346,16 +350,16 @@ def forecast_rules(panel: PanelSpec) -> list[TableRule]:
             blocking=True,
             examples=f"SELECT * {disordered} ORDER BY {keys}, horizon",
         ),
-        _yearly_rule(panel, panel.keys),
+        _yearly_rule(panel),
     ]
 
 
-def _yearly_rule(panel: PanelSpec, keys: Sequence[str]) -> TableRule:
+def _yearly_rule(panel: PanelSpec) -> TableRule:
     days = panel.frequency.season * panel.frequency.days
     both = (
         f"FROM {FORECASTS} AS f JOIN cleaned.{panel.series.name} AS c ON "
         f"c.{panel.time} = CAST(f.{panel.time} AS DATE) - {days} AND "
-        + " AND ".join(f"c.{key} = f.{key}" for key in keys)
+        + " AND ".join(f"c.{key} = f.{key}" for key in panel.keys)
     )
     ratio = f"sum(f.forecast) / nullif(sum(c.{panel.target}), 0)"
     least, most = YEARLY_RATIO
