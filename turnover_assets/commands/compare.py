@@ -83,7 +83,7 @@ def account(found: "SnapshotDifference", series: str, target: str) -> Iterator[s
         yield f"{side}  {snapshot.name}, published {snapshot.facts.get('created_at', 'at an unknown time')}"
     if found.facts:
         yield "\nFacts that differ"
-        yield from (f"  {change.what:<22} {change.a} -> {change.b}" for change in found.facts)
+        yield from (f"  {change.what:<28} {change.a} -> {change.b}" for change in found.facts)
     yield from _tables(found)
     if series in found.tables:
         yield from _series(found, found.tables[series], target)
@@ -128,7 +128,7 @@ def _more(count: int, what: str) -> Sequence[str]:
 
 
 def _amounts(change: "Change") -> str:
-    share = f" ({change.b / change.a - 1:+.1%})" if change.a and change.b is not None else ""
+    share = f" ({change.b / change.a - 1:+.2%})" if change.a and change.b is not None else ""
     return f"{change.what}: {_number(change.a)} -> {_number(change.b)}{share}"
 
 

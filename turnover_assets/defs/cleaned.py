@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 
 from turnover_assets.core import adjustments, cleaning, pictures, reports
+from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
@@ -25,7 +26,10 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.multi_asset(
         name="clean",
-        specs=[_spec(panel, table) for table in [*_attribute_tables(panel), panel.series.name, "rejected"]],
+        specs=[
+            _spec(panel, table)
+            for table in [*_attribute_tables(panel), panel.series.name, "rejected", "restatements"]
+        ],
         pool=common.POOL,
     )
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
@@ -51,6 +55,7 @@ def _spec(panel: PanelSpec, table: str) -> dg.AssetSpec:
         panel.series.name: f"Reported {panel.target} per series and {panel.time}, unique, with the adjusted "
         "value beside it.",
         "rejected": "Every rejected row, with file, line, the rule it broke and its content.",
+        "restatements": "Every reported value that a later file changed, with the old and the new one.",
     }
     return dg.AssetSpec(
         common.cleaned_key(table),
@@ -93,4 +98,7 @@ def _results(
     yield dg.MaterializeResult(
         asset_key=common.cleaned_key("rejected"),
         metadata={**common.table_metadata(con, cleaning.REJECTED), "by_rule": common.preview(counts)},
+    )
+    yield dg.MaterializeResult(
+        asset_key=common.cleaned_key("restatements"), metadata=common.table_metadata(con, RESTATEMENTS)
     )

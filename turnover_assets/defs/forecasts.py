@@ -16,6 +16,7 @@ from turnover_assets.core.calendar import label_of
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.models import BASELINE
+from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.model import SCORES
@@ -62,6 +63,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.FORECASTS,
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
+            common.cleaned_key("restatements"),
             dg.AssetKey(["reports", monthly_name(panel)]),
             dg.AssetKey(["reports", "seasonal_profile"]),
         ],
@@ -117,6 +119,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         f"ORDER BY {keys}, t",
         "adjustments": f"SELECT * FROM {ADJUSTMENTS} ORDER BY ALL",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
+        "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",
         "files": landing.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         "checks": quality.HISTORY_QUERY,

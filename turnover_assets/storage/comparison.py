@@ -21,7 +21,7 @@ from turnover_assets.storage.snapshots import FACTS, Snapshot, current, read_sna
 
 # They keep the past of every run, or say when something was made: no differences of values.
 HISTORIES = frozenset({"checks", "profile"})
-RUN_COLUMNS = frozenset({"created_at", "landed_at", "model_version", "run_id"})
+RUN_COLUMNS = frozenset({"created_at", "fit_seconds", "landed_at", "model_version", "run_id"})
 FORECAST_PLACE = frozenset({"cutoff", "horizon"})  # two forecasts of one period are compared whatever theirs
 CHANGES_SHOWN = 20
 SERIES_SHOWN = 10
