@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from turnover_assets import __version__
+from turnover_assets.commands import adjustments
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.errors import TurnoverError
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(adjustments.app, name="adjustments")
 
 
 def _version(wanted: bool) -> None:
@@ -98,10 +100,9 @@ def export(
 ) -> None:
     """Write a published table to a file or to standard output."""
     from turnover_assets.settings import load_settings
-    from turnover_assets.storage.snapshots import current
+    from turnover_assets.storage.snapshots import lease
 
-    with plain_errors():
-        snapshot = current(load_settings().published_path)
+    with plain_errors(), lease(load_settings().published_path) as snapshot:
         snapshot.path(name)
         if output is None:
             _to_stdout(snapshot, name, file_format)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameError
-from turnover_assets.storage import snapshots
+from turnover_assets.storage import durable, snapshots
 from turnover_assets.storage.snapshots import Snapshot
 
 processes = multiprocessing.get_context("spawn")
@@ -80,7 +80,7 @@ def test_the_pointer_moves_only_after_everything_is_written(
 ) -> None:
     first = publish(con, published)
     seen: list[str] = []
-    original = snapshots._sync
+    original = durable.sync
 
     def watched(*paths: Path) -> None:
         original(*paths)
@@ -88,7 +88,8 @@ def test_the_pointer_moves_only_after_everything_is_written(
         for table in snapshots.current(published).facts["tables"]:
             snapshots.current(published).read(table)
 
-    monkeypatch.setattr(snapshots, "_sync", watched)
+    for module in (durable, snapshots):
+        monkeypatch.setattr(module, "sync", watched)
 
     second = publish(con, published)
 
@@ -115,7 +116,7 @@ def test_a_failing_query_leaves_the_previous_snapshot_current_and_nothing_partia
     assert names(published) == {"CURRENT", standing.name}
 
 
-@pytest.mark.parametrize("step", ["_point", "_write_table", "_sync"])
+@pytest.mark.parametrize("step", ["replace_file", "_write_table", "sync"])
 def test_a_failing_disk_leaves_the_previous_snapshot_current_and_nothing_partial(
     con: duckdb.DuckDBPyConnection,
     published: Path,
@@ -163,7 +164,7 @@ def test_a_file_that_does_not_fit_leaves_the_previous_snapshot_current(
 def test_a_place_that_is_no_folder_is_a_publish_error(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     (tmp_path / "published").write_text("a file")
 
-    with pytest.raises(PublishError, match=r"Not a directory.*permit writing there"):
+    with pytest.raises(PublishError, match=r"File exists.*permit writing there"):
         publish(con, tmp_path / "published")
 
 
@@ -284,6 +285,106 @@ def test_where_nothing_is_published_there_is_nothing_to_prune(published: Path) -
     assert snapshots.prune(published, 3) == []
 
 
+# --- leases
+
+
+def test_a_snapshot_that_a_reader_has_open_is_left_for_a_later_pruning(
+    con: duckdb.DuckDBPyConnection, published: Path
+) -> None:
+    first = publish(con, published)
+    with snapshots.lease(published) as read:
+        made = [publish(con, published).name for _ in range(3)]
+
+        removed = snapshots.prune(published, 1)
+
+        assert removed == made[:2]
+        assert read.name == first.name
+        assert read.read("forecasts")["store"].tolist() == [0, 1, 2, 3, 4]
+    assert snapshots.prune(published, 1) == [first.name]
+    assert names(published) == {"CURRENT", made[2]}
+
+
+def test_several_readers_share_a_snapshot_also_by_its_name(
+    con: duckdb.DuckDBPyConnection, published: Path
+) -> None:
+    old, new = publish(con, published), publish(con, published)
+
+    with snapshots.lease(published, old.name) as one:
+        with snapshots.lease(published, old.name) as other:
+            assert (one, other) == (old, old)
+        assert snapshots.prune(published, 1) == []
+    assert snapshots.prune(published, 1) == [old.name]
+    with (
+        pytest.raises(NoSnapshotError, match=f"'{old.name}' in .* cannot be read"),
+        snapshots.lease(published, old.name),
+    ):
+        pass
+    assert snapshots.current(published).name == new.name
+
+
+def test_a_reader_whose_snapshot_is_removed_before_it_has_its_lease_gets_the_current_one(
+    con: duckdb.DuckDBPyConnection, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = publish(con, published)
+    original, asked = snapshots._current_name, []
+
+    def overtaken(folder: Path) -> str:
+        asked.append(original(folder))
+        if len(asked) == 1:
+            publish(con, published)
+            snapshots.prune(published, 1)
+        return asked[-1]
+
+    monkeypatch.setattr(snapshots, "_current_name", overtaken)
+
+    with snapshots.lease(published) as read:
+        assert read.name != old.name
+        assert read.read("forecasts")["store"].tolist() == [0, 1, 2, 3, 4]
+    assert asked[0] == old.name
+
+
+def test_without_a_snapshot_a_lease_says_what_to_do(published: Path) -> None:
+    with pytest.raises(NoSnapshotError, match="Nothing has been published"), snapshots.lease(published):
+        pass
+    published.mkdir()
+    (published / "CURRENT").write_text("gone")
+    with pytest.raises(NoSnapshotError, match=r"'gone' in .* cannot be read"), snapshots.lease(published):
+        pass
+
+
+# --- what killed writers left
+
+
+def test_the_next_writer_removes_what_a_dead_one_left_and_not_what_a_live_one_writes(
+    con: duckdb.DuckDBPyConnection, published: Path
+) -> None:
+    torn, fresh = published / ".partial-torn", published / ".partial-CURRENT-abc"
+    torn.mkdir(parents=True)
+    (torn / "forecasts.parquet").write_bytes(b"PAR1")
+    fresh.write_text("torn")
+
+    with durable.shared(published):  # as another writer has it
+        beside = publish(con, published)
+        assert snapshots.prune(published, 1) == []
+        assert names(published) == {"CURRENT", torn.name, fresh.name, beside.name}
+    after = publish(con, published)
+
+    assert names(published) == {"CURRENT", beside.name, after.name}
+
+
+def test_a_pruning_that_was_killed_is_ended_by_the_next(
+    con: duckdb.DuckDBPyConnection, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [publish(con, published).name for _ in range(3)]
+    monkeypatch.setattr(snapshots, "remove_partial", lambda folder: None)  # as if killed before
+
+    assert snapshots.prune(published, 1) == made[:2]
+    assert names(published) == {"CURRENT", made[2], *(f".partial-{name}" for name in made[:2])}
+    monkeypatch.undo()
+    assert snapshots.prune(published, 1) == []
+    assert names(published) == {"CURRENT", made[2]}
+
+
 # --- readers beside a writer
 
 
@@ -292,8 +393,8 @@ def read_for_ever(published: Path, started: Event, done: Event, told: object) ->
     problems, seen = [], set()
     while not done.is_set():
         try:
-            snapshot = snapshots.current(published)
-            numbers = {table: set(snapshot.read(table)["number"]) for table in snapshot.facts["tables"]}
+            with snapshots.lease(published) as snapshot:
+                numbers = {table: set(snapshot.read(table)["number"]) for table in snapshot.facts["tables"]}
             if len(numbers) != 2 or len(set.union(*numbers.values())) != 1:
                 problems.append(f"{snapshot.name}: {numbers}")
             seen.add(snapshot.name)
@@ -319,11 +420,12 @@ def test_a_reader_never_sees_a_torn_or_missing_snapshot_while_a_writer_publishes
 
     for number in range(1, 31):
         write(number)
-        snapshots.prune(published, 20)
+        snapshots.prune(published, 2)
     done.set()
     problems, seen = told.get(timeout=DEADLINE)
     reader.join(DEADLINE)
 
     assert problems == []
     assert seen > 1
-    assert len(names(published)) == 20 + 1
+    snapshots.prune(published, 2)
+    assert len(names(published)) == 2 + 1

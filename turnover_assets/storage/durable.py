@@ -74,7 +74,8 @@ def shared(path: Path) -> Iterator[int]:
 def exclusive(path: Path) -> Iterator[bool]:
     """Try to have a file or folder for oneself until the block ends; False where others share it.
 
-    Never waits. What is not there, or cannot be locked at all, counts as shared.
+    Never waits. What is not there or cannot be opened counts as shared. Where the file system has no such
+    locks, nobody else could have one, and the answer is True.
     """
     try:
         # Network file systems lock exclusively only what is open for writing, which a folder cannot be.
@@ -85,9 +86,11 @@ def exclusive(path: Path) -> Iterator[bool]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield False
             return
+        except OSError:
+            pass
         yield True
     finally:
         os.close(handle)

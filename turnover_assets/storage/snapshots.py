@@ -6,13 +6,14 @@ does not: what the tables say. Readers use this module and never open the wareho
 Invariants:
     - a snapshot folder has its final name only once every file in it is on disk;
     - CURRENT is replaced in one step, after that, and names a whole snapshot at any moment;
-    - a published snapshot is never changed.
+    - a published snapshot is never changed, and never removed while a reader has a lease on it;
+    - what a killed writer left is removed by the next one, and what a live one writes is not.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest
@@ -26,10 +27,19 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameError
+from turnover_assets.storage.durable import (
+    PARTIAL,
+    exclusive,
+    remove_partial,
+    replace_file,
+    shared,
+    sync,
+    writing_into,
+)
 
 CURRENT = "CURRENT"
 FACTS = "snapshot.json"
-PARTIAL = ".partial-"
+LEASE_ATTEMPTS = 10  # each one after the first follows a pruning of just what CURRENT had named
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,12 @@ def current(published: Path) -> Snapshot:
     Raises:
         NoSnapshotError: Nothing is published, or what CURRENT names is not there.
     """
+    return read_snapshot(published, _current_name(published))
+
+
+def _current_name(published: Path) -> str:
     try:
-        name = (published / CURRENT).read_text("utf-8").strip()
+        return (published / CURRENT).read_text("utf-8").strip()
     except FileNotFoundError:
         raise NoSnapshotError(
             f"Nothing has been published in {published} yet. Run `turnover run` first, or point "
@@ -96,7 +110,6 @@ def current(published: Path) -> Snapshot:
         raise NoSnapshotError(
             f"{published / CURRENT} cannot be read ({problem}). Run `turnover run` to publish a new snapshot."
         ) from None
-    return read_snapshot(published, name)
 
 
 def read_snapshot(published: Path, name: str) -> Snapshot:
@@ -121,6 +134,35 @@ def read_snapshot(published: Path, name: str) -> Snapshot:
 def _check_size(path: Path, published: int) -> None:
     if (size := path.stat().st_size) != published:
         raise ValueError(f"{path.name} has {size} bytes, not the {published} that were published")
+
+
+@contextmanager
+def lease(published: Path, name: str | None = None) -> Iterator[Snapshot]:
+    """A snapshot that is not removed before the block ends.
+
+    Args:
+        published: Folder of the snapshots.
+        name: Its id; the current one where left out.
+
+    Raises:
+        NoSnapshotError: It is not there, or cannot be read.
+    """
+    with ExitStack() as leaving:
+        yield _leased(published, name, leaving)
+
+
+def _leased(published: Path, name: str | None, leaving: ExitStack) -> Snapshot:
+    """Take a lease; where pruning was quicker, of what CURRENT names now."""
+    for _ in range(LEASE_ATTEMPTS):
+        wanted = name or _current_name(published)
+        with suppress(OSError):
+            leaving.enter_context(shared(published / wanted / FACTS))
+            # Only now, since until the lease was taken the folder might have been removed.
+            if (published / wanted / FACTS).is_file():
+                return read_snapshot(published, wanted)
+        if name or wanted == _current_name(published):
+            break
+    return read_snapshot(published, wanted)
 
 
 def find_current(published: Path) -> Snapshot | None:
@@ -150,27 +192,41 @@ def publish(
     """
     created = datetime.now(UTC)
     name = f"{facts['cutoff']}_{created:%Y%m%dT%H%M%S}_{uuid4().hex[:6]}"
-    partial = published / f"{PARTIAL}{name}"
+    about = {"id": name, "created_at": created.isoformat(), **facts}
     try:
-        partial.mkdir(parents=True)
-        tables = {table: _write_table(con, partial, table, query) for table, query in queries.items()}
-        whole = {"id": name, "created_at": created.isoformat(), **facts, "tables": tables}
-        (partial / FACTS).write_text(json.dumps(whole, indent=2, default=str), "utf-8")
-        _sync(partial / FACTS, partial)
-        partial.rename(published / name)
-        _sync(published)
-        _point(published, name)
+        with writing_into(published):
+            _write(con, published, name, queries, about)
     except (OSError, duckdb.IOException) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PublishError(
             f"The snapshot could not be written to {published}: {problem}. The one published before stays "
             "current and nothing was lost; make room or permit writing there, then run again."
         ) from error
-    finally:
+    return read_snapshot(published, name)
+
+
+def _write(
+    con: duckdb.DuckDBPyConnection,
+    published: Path,
+    name: str,
+    queries: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> None:
+    """Write a snapshot's folder, give it its name, and point to it; where that fails nothing of it stays."""
+    partial = published / f"{PARTIAL}{name}"
+    try:
+        partial.mkdir()
+        tables = {table: _write_table(con, partial, table, query) for table, query in queries.items()}
+        (partial / FACTS).write_text(json.dumps({**about, "tables": tables}, indent=2, default=str), "utf-8")
+        sync(partial / FACTS, partial)
+        partial.rename(published / name)
+        sync(published)
+        replace_file(published / CURRENT, f"{name}\n")
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         if not _is_current(published, name):
             shutil.rmtree(published / name, ignore_errors=True)
-    return read_snapshot(published, name)
+        raise
 
 
 def _is_current(published: Path, name: str) -> bool:
@@ -183,51 +239,46 @@ def _write_table(con: duckdb.DuckDBPyConnection, folder: Path, table: str, query
     con.execute(
         f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
     )
-    _sync(path)
+    sync(path)
     with path.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()
     return {"rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size, "sha256": digest}
 
 
-def _point(published: Path, name: str) -> None:
-    """Move CURRENT in one step."""
-    fresh = published / f"{PARTIAL}{CURRENT}-{uuid4().hex[:6]}"
-    try:
-        fresh.write_text(f"{name}\n", "utf-8")
-        _sync(fresh)
-        fresh.replace(published / CURRENT)
-        _sync(published)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _sync(*paths: Path) -> None:
-    """Make sure that what was written is on disk, for files and for folders."""
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def prune(published: Path, keep: int) -> list[str]:
-    """Remove the oldest snapshots beyond `keep`, never the current one.
+    """Remove the oldest snapshots beyond `keep`, never the current one or one that a reader has open.
+
+    What cannot be removed now is left for a later pruning; so is everything while another process publishes.
 
     Args:
         published: Folder of the snapshots.
-        keep: How many are left at most, the current one among them; at least 1.
+        keep: How many are left at most, the current one and those being read among them; at least 1.
 
     Returns:
         Names of those removed, oldest first.
     """
-    now = find_current(published)
-    whole = [path.parent for path in published.glob(f"[!.]*/{FACTS}")]
-    others = sorted((folder for folder in whole if not now or folder != now.folder), key=_age)
-    old = others[: max(0, len(whole) - max(1, keep))]
-    for folder in old:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in old]
+    with exclusive(published) as alone:
+        if not alone:
+            return []
+        now = find_current(published)
+        whole = [path.parent for path in published.glob(f"[!.]*/{FACTS}")]
+        others = sorted((folder for folder in whole if not now or folder != now.folder), key=_age)
+        old = others[: max(0, len(whole) - max(1, keep))]
+        removed = [folder.name for folder in old if _set_aside(folder)]
+        remove_partial(published)
+    return removed
+
+
+def _set_aside(folder: Path) -> bool:
+    """Take a snapshot's name from it, in one step, unless a reader has a lease on it."""
+    with exclusive(folder / FACTS) as unread:
+        if not unread:
+            return False
+        try:
+            folder.rename(folder.with_name(f"{PARTIAL}{folder.name}"))
+        except OSError:
+            return False
+    return True
 
 
 def _age(folder: Path) -> tuple[str, str]:

@@ -6,7 +6,7 @@ table's content; assets and core/ define those. Nothing else in the package open
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,17 @@ class Warehouse:
     lock_timeout_seconds: float = 900.0
 
     @contextmanager
-    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self, *, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed where the block ends, rolled back where it raises.
+
+        Args:
+            locked: Whether the caller is inside `lock()` already.
 
         Raises:
             WarehouseBusyError: Another process kept the lock for too long.
             HomeError: The folder cannot be written, or is full.
         """
-        with self._lock(), self._connection() as con:
+        with nullcontext() if locked else self.lock(), self._connection() as con:
             con.execute("BEGIN TRANSACTION")
             try:
                 yield con
@@ -61,7 +64,13 @@ class Warehouse:
                 raise
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of the file until the block ends, without opening it.
+
+        Raises:
+            WarehouseBusyError: Another process kept the lock for too long.
+            HomeError: The folder cannot be written.
+        """
         lock = FileLock(self.path.with_suffix(".lock"), timeout=self.lock_timeout_seconds)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
