@@ -60,7 +60,7 @@ def parquet_batches(path: Path, columns: tuple[str, ...], needed: Sequence[str],
 
 
 def _check_counts(metadata: pq.FileMetaData, needed: Collection[str]) -> None:
-    """Make sure that every column has a value for each row: Arrow would fill up from the next row group."""
+    """Make sure that every column has a value for each row, which iter_batches does not check."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             if column.path_in_schema in needed and column.num_values != group.num_rows:
