@@ -667,26 +667,6 @@ def test_a_truncated_parquet_file_is_refused(land_parquet: Callable[..., Path]) 
         read_head(path, PANEL)
 
 
-def test_parquet_with_a_column_shorter_than_its_row_group_is_refused(tmp_path: Path) -> None:
-    sink = io.BytesIO()
-    columns = [pa.array(range(120), pa.int32())] * 4
-    pq.write_table(
-        pa.table(columns, NAMES), sink, compression="none", use_dictionary=False, row_group_size=60
-    )
-    whole, path, reasons = sink.getvalue(), tmp_path / "landed", []
-    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-
-    for at in range(footer, len(whole) - 8):
-        if whole[at] == 2 * 60:  # a count of 60 in Thrift's notation, made 56
-            path.write_bytes(whole[:at] + bytes([2 * 56]) + whole[at + 1 :])
-            try:
-                assert len(rows_of(path)) == 120
-            except UnreadableFileError as error:
-                reasons.append(error.reason)
-
-    assert sum("has 56 values for 60 rows" in reason for reason in reasons) == 8
-
-
 def test_parquet_with_a_needed_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "landed"
     pq.write_table(pa.table([pa.array([1])] * 5, names=[*NAMES, "turnover "]), path)
