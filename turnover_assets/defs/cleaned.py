@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 
 from turnover_assets.core import adjustments, cleaning, pictures, reports
+from turnover_assets.core.ledger import Ledger
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
@@ -35,15 +36,21 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
         ledger = read_ledger(settings.ledger_path, panel)
         with warehouse.open().transaction() as con:
-            landing.prepare(con, panel)
-            cleaning.clean_all(con, panel)
-            decided = adjustments.decide([], ledger, settings.adjustment_strength)
-            adjustments.apply(con, panel, decided)
-            adjustments.write_adjustments(con, panel, decided)
+            clean_everything(con, settings, ledger)
             results = list(_results(con, panel, ledger.version))
         yield from results
 
     return [clean]
+
+
+def clean_everything(con: duckdb.DuckDBPyConnection, settings: Settings, ledger: Ledger) -> None:
+    """Rebuild every cleaned table from raw; the result depends on raw, ledger and settings only."""
+    panel = settings.panel_spec
+    landing.prepare(con, panel)
+    cleaning.clean_all(con, panel)
+    decided = adjustments.decide([], ledger, settings.adjustment_strength)
+    adjustments.apply(con, panel, decided)
+    adjustments.write_adjustments(con, panel, decided)
 
 
 def _attribute_tables(panel: PanelSpec) -> list[str]:

@@ -6,19 +6,21 @@ is kept (rebuild.py).
 
     raw/3f/3fa9…           bytes of one content, named by their SHA-256, never changed
     raw/panels/0c1d….json  the panel that files were read with, named by its digest
-    raw/journal/00000012.json   the manifest's row of file 12
+    raw/pending/00000012.json   the manifest's row of file 12, whose transaction may not have committed
+    raw/journal/00000012.json   the same, once it has
 
 Invariants:
-    - bytes, panel and record are on disk before the transaction that accepts the file commits, so what is
-      accepted is kept;
-    - bytes without a record, or a record whose transaction did not commit, do no harm: the next file to
-      land takes that number and its record the place of the other.
+    - bytes, panel and pending record are on disk before the transaction that accepts the file commits, so
+      what is accepted is kept;
+    - a record moves to the journal after the commit; where a kill came between, the next landing settles it
+      by the manifest; bytes whose landing did not commit do no harm;
+    - what is in the journal is never written again: a warehouse that would is older than the journal.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -105,16 +107,51 @@ class KeptFiles:
             copy.path.replace(kept)
             sync(kept.parent)
 
-    def record(self, row: Mapping[str, Any]) -> None:
-        """Write the journal's record of a row of the manifest, in place of one that never committed.
+    def record(self, row: Mapping[str, Any], *, committed: bool = False) -> None:
+        """Write the record of a row of the manifest.
+
+        Args:
+            row: The row, by column.
+            committed: Whether the transaction that has it is known to have committed.
+
+        Raises:
+            HomeError: It cannot be written, or another file landed under that number before.
+        """
+        path = self._record_path("journal" if committed else "pending", row["file_no"])
+        if self._record_path("journal", row["file_no"]).is_file():
+            raise HomeError(
+                self.folder.parent,
+                f"its warehouse lacks files that have landed: {self.folder / 'journal'} has a record of file "
+                f"{row['file_no']} already",
+                "The warehouse was removed, or one from an older backup was put back. Nothing was changed; "
+                "make it whole with `turnover rebuild`, then run again.",
+            )
+        with self._writing():
+            make_folder(path.parent)
+            replace_file(path, json.dumps(row, indent=2, default=str) + "\n")
+
+    def settle(self, row: Mapping[str, Any], *, committed: bool) -> None:
+        """Move a pending record to the journal, or remove it where its transaction did not commit.
 
         Raises:
             HomeError: It cannot be written.
         """
-        with self._writing():
-            path = self.folder / "journal" / f"{row['file_no']:08d}.json"
-            make_folder(path.parent)
-            replace_file(path, json.dumps(row, indent=2, default=str) + "\n")
+        pending, path = (self._record_path(folder, row["file_no"]) for folder in ("pending", "journal"))
+        with self._writing(), suppress(FileNotFoundError):  # another process was quicker
+            if committed:
+                make_folder(path.parent)
+                pending.replace(path)
+                sync(path.parent)
+            else:
+                pending.unlink()
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Records of landings that may not have committed; at most one, but for damage.
+
+        Raises:
+            HomeError: A record cannot be read.
+        """
+        return self._records("pending")
 
     def records(self) -> list[dict[str, Any]]:
         """The journal, in the order of landing.
@@ -122,8 +159,11 @@ class KeptFiles:
         Raises:
             HomeError: A record cannot be read; all that cannot are named.
         """
+        return self._records("journal")
+
+    def _records(self, folder: str) -> list[dict[str, Any]]:
         rows, unread = [], []
-        for path in sorted((self.folder / "journal").glob("[!.]*.json")):
+        for path in sorted((self.folder / folder).glob("[!.]*.json")):
             try:
                 rows.append(dict(json.loads(path.read_text("utf-8"))))
             except (OSError, ValueError, TypeError) as error:
@@ -131,7 +171,7 @@ class KeptFiles:
         if unread:
             raise HomeError(
                 self.folder.parent,
-                f"records of the journal cannot be read: {', '.join(unread)}",
+                f"records of landed files cannot be read: {', '.join(unread)}",
                 "Put them back from a backup, or move them away: their files then count as not kept.",
             )
         return rows
@@ -151,6 +191,9 @@ class KeptFiles:
                 f"the kept panel {path} cannot be read ({getattr(error, 'strerror', None) or error})",
                 "Put it back from a backup.",
             ) from None
+
+    def _record_path(self, folder: str, file_no: int) -> Path:
+        return self.folder / folder / f"{file_no:08d}.json"
 
     def _panel_path(self, digest: str) -> Path:
         return self.folder / "panels" / f"{digest}.json"

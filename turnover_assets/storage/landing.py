@@ -190,10 +190,13 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
     try:
         with warehouse.transaction() as con:
             prepare(con, panel)
+            settle_pending(con, kept)
             if earlier := _accepted_before(con, file.digest):
                 _keep_if_missing(con, panel, kept, file)
                 return earlier
-            return _accept(con, panel, kept, file, run_id)
+            record, row = _accept(con, panel, kept, file, run_id)
+        kept.settle(row, committed=True)
+        return record
     except UnreadableFileError as error:
         final = error.reason != CHANGED and content_digest(file.path) == file.digest
         record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason if final else CHANGED)
@@ -204,7 +207,21 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
         row = _manifest_row(con, panel, file, record, run_id) | {"final": final}
         kept.record(row)
         _insert_record(con, row)
+    kept.settle(row, committed=True)
     return record
+
+
+def settle_pending(con: duckdb.DuckDBPyConnection, kept: KeptFiles) -> None:
+    """Decide by the manifest what became of landings that were killed around their commit.
+
+    Raises:
+        HomeError: The kept files cannot be read or written.
+    """
+    for row in kept.pending():
+        found = con.execute(
+            f"SELECT count(*) FROM {FILES} WHERE file_no = ? AND digest = ?", [row["file_no"], row["digest"]]
+        ).fetchall()
+        kept.settle(row, committed=bool(found[0][0]))
 
 
 def land_again(con: duckdb.DuckDBPyConnection, panel: PanelSpec, row: Mapping[str, Any], path: Path) -> None:
@@ -301,7 +318,7 @@ def _accepted_before(con: duckdb.DuckDBPyConnection, digest: str) -> FileRecord 
 
 def _accept(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, kept: KeptFiles, file: LandedFile, run_id: str
-) -> FileRecord:
+) -> tuple[FileRecord, dict[str, Any]]:
     """Copy a file, land the copy's rows, and keep it; all of it counts once the transaction commits.
 
     Raises:
@@ -316,7 +333,7 @@ def _accept(
         kept.keep(copy, panel)
         kept.record(row)
         _insert_record(con, row)
-    return record
+    return record, row
 
 
 def _keep_if_missing(
@@ -333,7 +350,7 @@ def _keep_if_missing(
         with kept.copied(file.path) as copy:
             if copy.digest != file.digest:
                 return False
-            kept.record(dict(zip(FILE_COLUMNS, found[0], strict=True)))
+            kept.record(dict(zip(FILE_COLUMNS, found[0], strict=True)), committed=True)
             kept.keep(copy, panel)
     except UnreadableFileError:  # it is accepted all the same
         return False
