@@ -11,7 +11,7 @@ Invariants:
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from itertools import groupby
 from operator import methodcaller
@@ -392,12 +392,12 @@ def read_adjustments(panel: PanelSpec, table: pd.DataFrame) -> list[Adjustment]:
     """The adjustments in a table as write_adjustments made it, for example a published one."""
     adjustments = []
     for row in table.to_dict("records"):
-        values: dict[str, Any] = {
-            str(name): _plain(value) for name, value in row.items() if name != "selector"
-        }
-        values["where"] = json.loads(values.pop("members"))
-        values |= {name: _period(panel, values[name]) for name in ("since", "until")}
-        adjustments.append(Adjustment(**values))
+        values: dict[str, Any] = {str(name): _plain(value) for name, value in row.items()}
+        days = {name: _day(values[name]) for name in ("since", "until", "decided_on")}
+        periods = {name: days[name] and index_of(panel, days[name]) for name in ("since", "until")}
+        where = json.loads(values["members"])
+        values |= {"where": where, "decided_on": days["decided_on"], **periods}
+        adjustments.append(Adjustment(**{field.name: values[field.name] for field in fields(Adjustment)}))
     return adjustments
 
 
@@ -406,5 +406,5 @@ def _plain(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def _period(panel: PanelSpec, label: Any) -> int | None:
-    return None if label is None else index_of(panel, pd.Timestamp(label).date())
+def _day(value: Any) -> Any:
+    return None if value is None else pd.Timestamp(value).date()
