@@ -66,8 +66,8 @@ def _shape_rules(panel: PanelSpec) -> Iterator[TableRule]:
         name="has_rows",
         asset=asset,
         sentence="There are rows.",
-        remedy="Every row was rejected, or no file holds any. `turnover export rejected` and the landed "
-        "files' reasons say why; land files that can be used.",
+        remedy="Every row was rejected, or no file holds any. The checks few_rejected and no_file_refused "
+        "(`turnover ui`, cleaned/rejected) say why; land files that can be used.",
         figure=f"SELECT count(*) FROM {table}",
         at_least=1,
         blocking=True,
@@ -137,8 +137,9 @@ def _coverage_rules(panel: PanelSpec, coverage: float, kept: float) -> Iterator[
         asset=asset,
         sentence="Cleaning has not lost rows; the figure is their number over that of the last run that "
         "kept this rule.",
-        remedy="Look for static files that no longer list their keys, and at `turnover export rejected`. "
-        "If the loss is meant, lower TURNOVER_MINIMUM_KEPT for one run.",
+        remedy="Rows that were there are rejected now, say by a static file that lists fewer keys: the check "
+        "few_rejected (`turnover ui`, cleaned/rejected) names the rules they broke. If the loss is meant, "
+        "lower TURNOVER_MINIMUM_KEPT for one run.",
         figure=f"SELECT count(*) / (SELECT r.figure FROM {CHECKS} AS r JOIN {CHECKS} AS k "
         f"USING (run_id, asset) WHERE asset = '{asset}' AND r.check_name = 'has_rows' AND r.figure > 0 "
         f"AND k.check_name = 'kept_rows' AND k.passed ORDER BY r.evaluated_at DESC LIMIT 1) FROM {table}",
