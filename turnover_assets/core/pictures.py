@@ -1,14 +1,18 @@
 """Pictures for people: small PNGs of tables, made without a display.
 
 What belongs here: one function a picture, data in, PNG bytes out. What does not: where they are shown.
-Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart. Pictures of pages are SVG whose lines
+and letters have the colour of the text around them, so that they can be read on light and on dark.
 """
 
 import io
 from collections.abc import Sequence
+from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import BarContainer
@@ -20,6 +24,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LARGEST = 8
 SHADES = 256  # colours of a file: with a palette it has a third of the bytes and looks the same
 LONGEST_LABEL = 18
+_INK = "#010203"  # stands for the colour of the text around an SVG
+# Letters stay letters, and text is never read as a formula.
+_INKED: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "turnover",
+    "text.parse_math": False,
+    **dict.fromkeys(["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], _INK),
+}
 FEWEST_BARS = 5  # room is made for so many, so that a single one is not a wall of colour
 
 
@@ -70,14 +82,7 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], colours: Se
 
 def _amounts(axes: Axes) -> None:
     """Label the vertical axis with short amounts: 1.2M, 350k."""
-
-    def short(value: float, _: object) -> str:
-        for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= size:
-                return f"{value / size:g}{unit}"
-        return f"{value:g}"
-
-    axes.yaxis.set_major_formatter(FuncFormatter(short))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
 
 
@@ -195,3 +200,117 @@ def monthly(table: pd.DataFrame, level: str, target: str) -> bytes:
     _amounts(axes)
     _legend(figure, axes, level)
     return _png(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an SVG element to stand inside a page; see _INKED."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _short(value: float) -> str:
+    """A short amount: 1.2M, 350k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+@rc_context(_INKED)
+def totals(table: pd.DataFrame) -> str:
+    """Reported and adjusted totals by period, as SVG: columns `period`, `sum`, `sum_adjusted`."""
+    figure, axes = _figure("", height=2.6)
+    _both(axes, table, "sum", "sum_adjusted")
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+def _both(axes: Axes, table: pd.DataFrame, reported: str, adjusted: str) -> None:
+    axes.plot(table["period"], table[adjusted], color=COLOURS[0], linewidth=2.2, label="adjusted")
+    axes.plot(table["period"], table[reported], color=COLOURS[1], linewidth=1, label="reported")
+    _amounts(axes)
+
+
+@rc_context(_INKED)
+def coverage(table: pd.DataFrame) -> str:
+    """Series that reported by period, of those expected, as SVG: `period`, `rows`, `expected`."""
+    figure, axes = _figure("", height=2.2)
+    axes.fill_between(table["period"], table["expected"], color=COLOURS[1], alpha=0.7, label="missing")
+    axes.fill_between(table["period"], table["rows"], color=COLOURS[5], label="reported")
+    _amounts(axes)
+    axes.set_ylim(bottom=0)
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+@rc_context(_INKED)
+def distribution(table: pd.DataFrame, scale: float) -> str:
+    """How often each amount occurs, as SVG; it shows negative amounts, and single ones far out.
+
+    Args:
+        table: `low` (the lower edge of a bin, in asinh(amount / scale)), `width`, `reported`, `adjusted`
+            (rows in the bin).
+        scale: The amount up to which the axis is about even; beyond it, it is logarithmic.
+    """
+    figure, axes = _figure("", height=2.6)
+    axes.bar(
+        table["low"], table["reported"], table["width"], align="edge", color=COLOURS[5], label="reported"
+    )
+    edges = [*table["low"], table["low"].iloc[-1] + table["width"].iloc[-1]]
+    axes.stairs(table["adjusted"], edges, color=COLOURS[0], linewidth=1.2, label="adjusted")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
+    _amounts(axes)
+    ticks = _ticks(scale * np.sinh(edges[0]), scale * np.sinh(edges[-1]), scale)
+    axes.set_xticks(np.arcsinh(np.array(ticks) / scale), [_short(tick) for tick in ticks])
+    axes.set_ylabel("rows", fontsize=8)
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+def _ticks(least: float, most: float, scale: float) -> list[float]:
+    """Zero and powers of ten from about the scale outwards, inside the bounds."""
+    powers = 10.0 ** np.arange(np.ceil(np.log10(scale)), 16)
+    ticks = [*(-powers[::-1]), 0.0, *powers]
+    return [tick for tick in ticks if least <= tick <= most]
+
+
+@rc_context(_INKED)
+def finding(table: pd.DataFrame, since: date, until: date | None) -> str:
+    """Reported and adjusted values of a member, the time of a finding shaded, as SVG.
+
+    Args:
+        table: `period`, `reported`, `adjusted`, by period.
+        since: First period of the finding.
+        until: Last one; None where it goes on.
+    """
+    figure, axes = _figure("", height=2.2)
+    _both(axes, table, "reported", "adjusted")
+    last = table["period"].iloc[-1] if until is None else pd.Timestamp(until)
+    margin = pd.Timedelta(days=3)  # so that a single period can be seen
+    bounds: Any = (pd.Timestamp(since) - margin, last + margin)
+    axes.axvspan(*bounds, color=COLOURS[4], alpha=0.3, linewidth=0)
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+def gaps(alive: np.ndarray, reported: np.ndarray) -> bytes:
+    """A PNG with a pixel for each group of series and period: reported, missing, or not alive (clear).
+
+    Args:
+        alive: Series alive, groups by periods.
+        reported: Those of them that reported, of the same shape.
+    """
+    missing = np.where(alive > 0, 1 - reported / np.maximum(alive, 1), 0.0)[..., None]
+    there, lacking = (
+        np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in (COLOURS[5], COLOURS[1])
+    )
+    weight = np.where(missing > 0, 0.4 + 0.6 * missing, 0.0)  # so that one missing of many can be seen
+    colours = there * (1 - weight) + lacking * weight
+    opaque = np.where(alive > 0, 255, 0)[..., None]
+    packed = io.BytesIO()
+    pixels = np.concatenate([colours, opaque], axis=2).astype(np.uint8)
+    Image.fromarray(pixels, "RGBA").save(packed, "png", optimize=True)
+    return packed.getvalue()
