@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         0.9, ge=0, le=1, description="Least number of cleaned rows to go on, as a share of those before."
     )
     late_after_days: float | None = Field(
-        None, gt=0, description="Days without new data until it is late; default a period and two days."
+        None, ge=0.01, description="Days without new data until it is late; default a period and two days."
     )
     adjustment_strength: float = Field(
         5.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     def dagster_path(self) -> Path:
         """DAGSTER_HOME: run history, event logs, sensor ticks."""
         return self.home.absolute() / "dagster"
+
+    @property
+    def profile_page_path(self) -> Path:
+        """The page on what the cleaned tables hold."""
+        return self.home.absolute() / "reports" / "profile.html"
 
     @property
     def ledger_path(self) -> Path:
