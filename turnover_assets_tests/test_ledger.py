@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from turnover_assets.core.calendar import index_of
-from turnover_assets.core.ledger import Ledger, Veto, parse_ledger
+from turnover_assets.core.ledger import Ledger, Veto, _CorrectionFields, parse_ledger
 from turnover_assets.errors import HomeError, LedgerError, TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.ledger import NO_LEDGER, add_entry, ledger_version, read_ledger
@@ -91,6 +91,20 @@ def test_any_panel_has_its_own_members_and_periods(
 
 def test_all_series_are_named_in_so_many_words() -> None:
     assert parsed(adjustment=[adjustment(where=None, all=True)]).corrections[0].where == {}
+
+
+def test_the_ledger_in_the_documentation_is_valid_and_shows_every_field() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text("utf-8")
+    text = page.partition("\n## Ledger of adjustments\n")[2].partition("\n## ")[0]
+    example = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+
+    described = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+
+    ledger = parsed(**example)
+    assert (len(ledger.corrections), len(ledger.vetoes)) == (2, 1)
+    assert sorted(described) == sorted(
+        field.alias or name for name, field in _CorrectionFields.model_fields.items()
+    )
 
 
 # What is refused ---------------------------------------------------------------------------------
