@@ -8,7 +8,18 @@ import warnings
 
 import dagster as dg
 
-from turnover_assets.defs import checks, cleaned, features, forecasts, jobs, model, raw, reports, sensors
+from turnover_assets.defs import (
+    checks,
+    cleaned,
+    features,
+    forecasts,
+    jobs,
+    model,
+    profile,
+    raw,
+    reports,
+    sensors,
+)
 from turnover_assets.defs.resources import (
     RegistryResource,
     WarehouseResource,
@@ -42,6 +53,7 @@ def build_definitions(
             *model.build(settings),
             *forecasts.build(settings),
             *reports.build(settings),
+            *profile.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),

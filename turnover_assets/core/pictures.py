@@ -259,7 +259,7 @@ def distribution(table: pd.DataFrame, scale: float) -> str:
         table["low"], table["reported"], table["width"], align="edge", color=COLOURS[5], label="reported"
     )
     edges = [*table["low"], table["low"].iloc[-1] + table["width"].iloc[-1]]
-    axes.stairs(table["adjusted"], edges, color=COLOURS[0], linewidth=1.2, label="adjusted")
+    axes.stairs(table["adjusted"], edges, color=_INK, linewidth=1.2, label="adjusted")
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     _amounts(axes)

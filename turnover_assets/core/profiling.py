@@ -67,6 +67,14 @@ def keep_profile(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: Profiled
     con.execute(f"CREATE OR REPLACE TABLE {BY_PERIOD} AS {_by_period_sql(panel)}")
 
 
+def newest_run(con: duckdb.DuckDBPyConnection) -> ProfiledRun:
+    """The run that was profiled last."""
+    found = con.execute(
+        f"SELECT run_id, made_at, data_version FROM {PROFILE} ORDER BY made_at DESC LIMIT 1"
+    ).fetchall()[0]
+    return ProfiledRun(*found)
+
+
 def existing_tables(con: duckdb.DuckDBPyConnection) -> set[str]:
     """Names of all tables, as schema.table."""
     found = con.execute("SELECT table_schema || '.' || table_name FROM information_schema.tables").fetchall()

@@ -27,10 +27,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.multi_asset(
         name="clean",
-        specs=[
-            _spec(panel, table)
-            for table in [*_attribute_tables(panel), panel.series.name, "rejected", "restatements"]
-        ],
+        specs=[_spec(panel, table) for table in table_names(panel)],
         pool=common.POOL,
     )
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
@@ -51,6 +48,11 @@ def clean_everything(con: duckdb.DuckDBPyConnection, settings: Settings, ledger:
     decided = adjustments.decide([], ledger, settings.adjustment_strength)
     adjustments.apply(con, panel, decided)
     adjustments.write_adjustments(con, panel, decided)
+
+
+def table_names(panel: PanelSpec) -> list[str]:
+    """The cleaned tables that are assets."""
+    return [*_attribute_tables(panel), panel.series.name, "rejected", "restatements"]
 
 
 def _attribute_tables(panel: PanelSpec) -> list[str]:

@@ -30,6 +30,8 @@ CANDIDATES = dg.AssetKey(["model", "candidates"])
 CHAMPION = dg.AssetKey(["model", "champion"])
 FORECASTS = dg.AssetKey(["forecasts", "latest"])
 PUBLISHED = dg.AssetKey(["forecasts", "published"])
+PROFILE = dg.AssetKey(["reports", "profile"])
+PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
 
 
 def cleaned_key(table: str) -> dg.AssetKey:

@@ -16,6 +16,7 @@ from turnover_assets.core.calendar import label_of
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.models import BASELINE
+from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.rows import last_period, read_rows
 from turnover_assets.defs import common
@@ -64,6 +65,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
             common.cleaned_key("restatements"),
+            common.PROFILE,
             dg.AssetKey(["reports", monthly_name(panel)]),
             dg.AssetKey(["reports", "seasonal_profile"]),
         ],
@@ -123,6 +125,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "files": landing.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         "checks": quality.HISTORY_QUERY,
+        "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
     }

@@ -1,0 +1,31 @@
+"""Pages for people in the data home: written whole or not at all.
+
+What belongs here: the files in `<home>/reports`. What does not: what they say (core/pages.py).
+"""
+
+from pathlib import Path
+from uuid import uuid4
+
+from turnover_assets.errors import HomeError
+
+
+def write_page(path: Path, html: str) -> None:
+    """Put a page in place of the one before it, in one step.
+
+    Raises:
+        HomeError: It could not be written; the page before it is still there.
+    """
+    fresh = path.with_name(f".{path.name}.{uuid4().hex[:6]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(html, "utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise HomeError(
+            path.parent.parent,
+            f"the page {path} cannot be written ({error.strerror or error})",
+            "Nothing else was changed; make room or permit writing there, then run again.",
+        ) from error
+    finally:
+        if fresh.parent.is_dir():
+            fresh.unlink(missing_ok=True)
