@@ -16,6 +16,7 @@ from turnover_assets import __version__
 from turnover_assets.commands import adjustments
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def ui(
 
 
 app.command()(compare)
+app.command()(rebuild)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

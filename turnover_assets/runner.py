@@ -18,13 +18,23 @@ from turnover_assets import __version__, errors
 from turnover_assets.errors import HomeError, NothingToForecastError, TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
-from turnover_assets.storage.landing import FileRecord, LandedFile, landed_version, manifest, scan, unseen
+from turnover_assets.storage.landing import (
+    FileRecord,
+    LandedFile,
+    keep_missing,
+    landed_version,
+    manifest,
+    scan,
+    unseen,
+)
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from turnover_assets.storage.rebuild import Rebuilt
 
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
 
@@ -81,6 +91,8 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
         found = scan(folder)
         before = _manifest(settings, warehouse)
         _check_panel(settings, before)
+        if late := keep_missing(warehouse, panel, found):
+            progress("note", f"keeping {len(late)} file{'s' if len(late) > 1 else ''} that landed earlier")
         new = unseen(found, before)
         if new:
             _ingest(settings, folder, new, progress)
@@ -98,6 +110,34 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
             refused_before=tuple(r for r in before if r.status == "refused" and r.digest in here),
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
+        )
+
+
+def rebuild_warehouse(
+    settings: Settings, progress: Progress, *, check: bool = False, allow_missing: bool = False
+) -> "Rebuilt":
+    """Build the warehouse again from the kept files, while no run is under way; see storage.rebuild.
+
+    Raises:
+        TurnoverError: Something the user can mend; the warehouse is as before.
+    """
+    from turnover_assets.defs.cleaned import clean_everything
+    from turnover_assets.storage.ledger import read_ledger
+    from turnover_assets.storage.rebuild import rebuild
+
+    prepare_home(settings)
+    panel = settings.panel_spec
+    ledger = read_ledger(settings.ledger_path, panel)
+    with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+        with _instance(settings) as instance:
+            _wait_for_others(settings, instance, progress)
+        return rebuild(
+            _warehouse(settings),
+            panel,
+            settings.published_path,
+            lambda con: clean_everything(con, settings, ledger),
+            check=check,
+            allow_missing=allow_missing,
         )
 
 

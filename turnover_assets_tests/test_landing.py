@@ -478,7 +478,7 @@ def test_contents_that_do_not_contradict_each_other_give_the_same_tables_in_any_
         (folder / f"{week}.csv").write_text(f"{HEADER}{rows}\n{week},x,88,1\n")
     found, dice, results = landing.scan(folder), random.Random(1), set()
 
-    for number in range(4):
+    for number in range(3):
         warehouse = Warehouse(tmp_path / str(number) / "warehouse.duckdb")
         for file in dice.sample(found, len(found)):
             landing.land(warehouse, PANEL, file, "run")

@@ -195,11 +195,18 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
                 _keep_if_missing(con, panel, kept, file)
                 return earlier
             record, row = _accept(con, panel, kept, file, run_id)
-        kept.settle(row, committed=True)
-        return record
     except UnreadableFileError as error:
-        final = error.reason != CHANGED and content_digest(file.path) == file.digest
-        record = FileRecord(file.digest, file.name, "refused", None, 0, error.reason if final else CHANGED)
+        return _refuse(warehouse, panel, kept, file, run_id, error.reason)
+    kept.settle(row, committed=True)
+    return record
+
+
+def _refuse(
+    warehouse: Warehouse, panel: PanelSpec, kept: KeptFiles, file: LandedFile, run_id: str, reason: str
+) -> FileRecord:
+    """Put a refusal on record; of a file that changed meanwhile, one that is not final."""
+    final = reason != CHANGED and content_digest(file.path) == file.digest
+    record = FileRecord(file.digest, file.name, "refused", None, 0, reason if final else CHANGED)
     with warehouse.transaction() as con:
         prepare(con, panel)
         if earlier := _accepted_before(con, file.digest):  # by another process, while this one read
@@ -214,6 +221,8 @@ def land(warehouse: Warehouse, panel: PanelSpec, file: LandedFile, run_id: str) 
 def settle_pending(con: duckdb.DuckDBPyConnection, kept: KeptFiles) -> None:
     """Decide by the manifest what became of landings that were killed around their commit.
 
+    A warehouse that lacks files from before them cannot tell, and leaves them for `turnover rebuild`.
+
     Raises:
         HomeError: The kept files cannot be read or written.
     """
@@ -221,7 +230,8 @@ def settle_pending(con: duckdb.DuckDBPyConnection, kept: KeptFiles) -> None:
         found = con.execute(
             f"SELECT count(*) FROM {FILES} WHERE file_no = ? AND digest = ?", [row["file_no"], row["digest"]]
         ).fetchall()
-        kept.settle(row, committed=bool(found[0][0]))
+        if found[0][0] or row["file_no"] <= _next_file_no(con):
+            kept.settle(row, committed=bool(found[0][0]))
 
 
 def land_again(con: duckdb.DuckDBPyConnection, panel: PanelSpec, row: Mapping[str, Any], path: Path) -> None:
