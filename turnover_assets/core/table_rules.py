@@ -251,7 +251,9 @@ def _feed_rules(panel: PanelSpec) -> Iterator[TableRule]:
 
 
 def _live(panel: PanelSpec) -> str:
-    return f"FROM cleaned.{panel.series.name} WHERE t <= $newest AND t > $newest - $alive"
+    # As for the features: what an adjustment counts as missing was not reported.
+    known = f"{panel.target}_adjusted IS NOT NULL"
+    return f"FROM cleaned.{panel.series.name} WHERE t <= $newest AND t > $newest - $alive AND {known}"
 
 
 def _attributes_rule(panel: PanelSpec, table: StaticTable) -> TableRule:
