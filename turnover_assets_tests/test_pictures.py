@@ -141,3 +141,66 @@ def test_the_table_is_not_changed() -> None:
     pictures.history(table, "week", "department", "turnover")
 
     pd.testing.assert_frame_equal(table, before)
+
+
+# SVG for pages -----------------------------------------------------------------------------------
+
+
+def a_history(periods: int = 60) -> pd.DataFrame:
+    values = 1e5 * season(0, periods)
+    return pd.DataFrame({"period": WEEKS[:periods], "reported": values * 2, "adjusted": values})
+
+
+def svgs() -> dict[str, str]:
+    history = a_history()
+    totals = history.rename(columns={"reported": "sum", "adjusted": "sum_adjusted"})
+    counts = history.assign(rows=5, expected=6)
+    bins = pd.DataFrame({"low": [-1.0, 0.0, 1.0], "width": 1.0, "reported": [1, 0, 9], "adjusted": [0, 1, 9]})
+    return {
+        "totals": pictures.totals(totals),
+        "coverage": pictures.coverage(counts),
+        "distribution": pictures.distribution(bins, 100.0),
+        "finding": pictures.finding(history, WEEKS[5].date(), WEEKS[9].date()),
+    }
+
+
+def test_pictures_of_pages_take_their_colour_from_the_text_around_them() -> None:
+    for name, svg in svgs().items():
+        assert svg.startswith("<svg"), name
+        assert "currentColor" in svg, name
+        assert pictures._INK not in svg, name
+        assert "<text" in svg, name
+        assert len(svg) < 40_000, name
+
+
+def test_pictures_of_pages_are_the_same_for_the_same_table() -> None:
+    assert svgs() == svgs()
+
+
+def test_drawing_for_pages_leaves_other_pictures_as_they_are() -> None:
+    before = draw_scores(3, 0.0)
+    svgs()
+
+    assert draw_scores(3, 0.0) == before
+
+
+def test_a_finding_that_goes_on_is_shaded_to_the_end() -> None:
+    history = a_history()
+
+    ongoing, ended = (pictures.finding(history, WEEKS[5].date(), until) for until in (None, WEEKS[59].date()))
+
+    assert ongoing == ended
+    assert ongoing != pictures.finding(history, WEEKS[5].date(), WEEKS[20].date())
+
+
+def test_the_map_of_gaps_tells_reported_missing_and_not_alive_apart() -> None:
+    alive = np.array([[4.0, 4.0, 4.0, 0.0]])
+    image = opened(pictures.gaps(alive, np.array([[4.0, 3.0, 0.0, 0.0]])))
+
+    pixels = np.asarray(image, dtype=int)[0]
+    reported, one_missing, missing, not_alive = pixels
+    assert image.size == (4, 1)
+    assert reported.tolist() == [0x56, 0xB4, 0xE9, 255]
+    assert missing.tolist() == [0xD5, 0x5E, 0x00, 255]
+    assert reported[0] + 30 < one_missing[0] < missing[0]
+    assert not_alive[3] == 0
