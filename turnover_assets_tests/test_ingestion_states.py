@@ -305,7 +305,7 @@ class Ingestion(RuleBasedStateMachine):
                 self.model.land(written)
         self.changed = True
 
-    @rule(file=files, statements=st.integers(0, 40))
+    @rule(file=files, statements=st.integers(0, 26))
     def land_and_be_killed(self, file: Written, statements: int) -> None:
         died, committed = landed_until_killed(self.warehouse, file.path, statements)
 
@@ -387,10 +387,36 @@ def version_of_values(listed: Mapping[int, str | None], values: Sequence[tuple[A
 
 TestIngestion = Ingestion.TestCase
 TestIngestion.settings = settings(
-    max_examples=int(EXAMPLES or 25),
+    max_examples=int(EXAMPLES or 16),
     stateful_step_count=15,
     derandomize=EXAMPLES is None,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_a_landing_killed_at_any_of_its_statements_is_whole_or_absent_and_resumes(tmp_path: Path) -> None:
+    warehouse, model, died, statements = Warehouse(tmp_path / "home" / "warehouse.duckdb"), Model(), True, 0
+    while died:
+        rows: list[Row] = [dict(zip(FIELDS, ("2017-06-10", "1", "73", str(statements)), strict=True))] * 3
+        content = packed("turnover", "csv", rows, None)
+        file = Written(tmp_path / f"file_{statements}", content, "turnover", "csv", rows)
+        file.path.write_bytes(content)
+
+        died, committed = landed_until_killed(warehouse, file.path, statements)
+        if committed:
+            model.land(file)
+        with warehouse.transaction() as con:
+            landing.prepare(con, PANEL)
+            check_manifest(con, model)
+        land_path(warehouse, PANEL, file.path)
+        if not committed:
+            model.land(file)
+        statements += 1
+
+    with warehouse.transaction() as con:
+        check_manifest(con, model)
+        clean_all(con, PANEL)
+        check_cleaned(con, model)
+    assert 10 < len(model.files) == statements
