@@ -4,6 +4,7 @@ What belongs here: arguments, and the account in words. What does not: the compa
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -37,10 +38,13 @@ def compare(
     """Set two published snapshots side by side and list what differs."""
     from turnover_assets.settings import load_settings
     from turnover_assets.storage.comparison import compare_snapshots, comparing, find_snapshot
+    from turnover_assets.storage.snapshots import lease
 
-    with plain_errors():
+    with plain_errors(), ExitStack() as reading:
         settings = load_settings()
-        sides = [find_snapshot(settings.published_path, name) for name in (a, b)]
+        published = settings.published_path
+        names = [find_snapshot(published, name).name for name in (a, b)]
+        sides = [reading.enter_context(lease(published, name)) for name in names]
         with comparing(settings) as con:
             found = compare_snapshots(con, settings.panel_spec, *sides)
             for line in account(found, settings.panel_spec.series.name, settings.panel_spec.target):
