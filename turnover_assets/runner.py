@@ -21,7 +21,7 @@ from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.landing import (
     FileRecord,
     LandedFile,
-    keep_missing,
+    mend_kept,
     landed_version,
     manifest,
     scan,
@@ -91,7 +91,7 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
         found = scan(folder)
         before = _manifest(settings, warehouse)
         _check_panel(settings, before)
-        if late := keep_missing(warehouse, panel, found):
+        if late := mend_kept(warehouse, panel, found):
             progress("note", f"keeping {len(late)} file{'s' if len(late) > 1 else ''} that landed earlier")
         new = unseen(found, before)
         if new:

@@ -418,7 +418,7 @@ def test_a_change_of_the_users_file_in_place_does_not_reach_what_is_kept(
     assert kept_files(warehouse.path.parent).is_whole(record.digest)
 
 
-@pytest.mark.parametrize("again", ["land", "keep_missing"])
+@pytest.mark.parametrize("again", ["land", "mend_kept"])
 def test_a_file_that_an_earlier_release_accepted_without_keeping_it_is_kept_when_it_comes_again(
     warehouse: Warehouse, folder: Path, again: str
 ) -> None:
@@ -435,7 +435,7 @@ def test_a_file_that_an_earlier_release_accepted_without_keeping_it_is_kept_when
         landing.land(warehouse, PANEL, two, "later")
     else:
         unknown = LandedFile(one.path, "unknown", "0" * 64)
-        assert landing.keep_missing(warehouse, PANEL, [two, unknown]) == ["b.csv"]
+        assert landing.mend_kept(warehouse, PANEL, [two, unknown]) == ["b.csv"]
 
     (row,) = kept.records()
     landed_at = row.pop("landed_at"), before[1].pop("landed_at")

@@ -291,7 +291,7 @@ def test_a_home_of_the_previous_release_names_its_files_and_keeps_them_when_they
         home.rebuild()
     assert "odd.csv" not in str(refused.value)
     assert land_path(home.warehouse, PANEL, home.folder / "a.csv").status == "accepted"
-    landing.keep_missing(home.warehouse, PANEL, landing.scan(home.folder))
+    landing.mend_kept(home.warehouse, PANEL, landing.scan(home.folder))
 
     assert home.rebuild().differences == ()
     assert {**everything(home), "raw.files": []} == {**before, "raw.files": []}

@@ -253,18 +253,27 @@ def land_again(con: duckdb.DuckDBPyConnection, panel: PanelSpec, row: Mapping[st
     _insert_record(con, {**row, **_facts(head, rows)})
 
 
-def keep_missing(warehouse: Warehouse, panel: PanelSpec, files: Iterable[LandedFile]) -> list[str]:
-    """Keep files that were accepted by a release that kept none; returns their names.
+def mend_kept(warehouse: Warehouse, panel: PanelSpec, files: Iterable[LandedFile]) -> list[str]:
+    """Keep files that were accepted by a release that kept none, and settle what a kill left open.
+
+    Args:
+        warehouse: The warehouse.
+        panel: The panel.
+        files: Files that are there now; those not accepted, or kept already, are passed over.
+
+    Returns:
+        Names of the files kept.
 
     Raises:
         HomeError: The home cannot be written or is full.
     """
     kept = kept_files(warehouse.path.parent)
     missing = [file for file in files if not kept.has(file.digest)]
-    if not missing:
+    if not missing and not kept.pending():
         return []
     with warehouse.transaction() as con:
         prepare(con, panel)
+        settle_pending(con, kept)
         return [file.name for file in missing if _keep_if_missing(con, panel, kept, file)]
 
 
