@@ -218,6 +218,29 @@ def test_closures_knowingly_let_through_hold_up_nothing(con: duckdb.DuckDBPyConn
     assert "TURNOVER_MINIMUM_COVERAGE" in held["coverage"].message
 
 
+def test_a_refused_file_is_named_until_one_of_its_name_lands(con: duckdb.DuckDBPyConnection) -> None:
+    panel = history(con, {week: [1] for week in mondays(20)})
+
+    def land(number: int, name: str, status: str) -> None:
+        con.execute(
+            "INSERT INTO raw.files SELECT * REPLACE (? AS file_no, ? AS name, ? AS status, ? AS digest) "
+            "FROM raw.files WHERE file_no = 1",
+            [number, name, status, f"digest {number}"],
+        )
+
+    land(2, "bad.csv", "refused")
+    land(3, "worse.csv", "refused")
+    refused = judged(con, panel, run=1)["no_file_refused"]
+    land(4, "bad.csv", "accepted")
+
+    corrected = judged(con, panel, run=2)["no_file_refused"]
+
+    assert refused.examples is not None
+    assert refused.examples["name"].tolist() == ["worse.csv", "bad.csv"]
+    assert corrected.examples is not None
+    assert corrected.examples["name"].tolist() == ["worse.csv"]
+
+
 # Forecasts ---------------------------------------------------------------------------------------
 
 FORECAST_DEFECTS = {

@@ -239,14 +239,18 @@ def _feed_rules(panel: PanelSpec) -> Iterator[TableRule]:
         f"/ nullif(sum(row_count), 0) {landed}",
         at_most=MOST_SUPERSEDED,
     )
+    refused = (
+        "FROM raw.files AS b WHERE status = 'refused' AND NOT EXISTS (SELECT 1 FROM raw.files AS a "
+        "WHERE a.status = 'accepted' AND a.name = b.name AND a.file_no > b.file_no)"
+    )
     yield TableRule(
         name="no_file_refused",
         asset=asset,
-        sentence="No landed file is refused; the figure counts those on record.",
-        remedy="Correct the file and land it again; docs/operations.md says more.",
-        figure="SELECT count(*) FROM raw.files WHERE status = 'refused'",
+        sentence="No file is refused; the figure counts those for which none of their name landed later.",
+        remedy="Correct the file and land it again under its name.",
+        figure=f"SELECT count(*) {refused}",
         at_most=0,
-        examples="SELECT name, reason FROM raw.files WHERE status = 'refused' ORDER BY file_no DESC",
+        examples=f"SELECT name, reason {refused} ORDER BY file_no DESC",
     )
 
 
