@@ -108,7 +108,9 @@ def test_restatements_series_totals_and_forecasts_are_told_apart(
 def test_a_table_that_one_of_them_lacks_is_a_difference(
     publish_: Callable[..., Snapshot], tmp_path: Path
 ) -> None:
-    found = compared(tmp_path, publish_(), publish_(findings="SELECT 1 AS finding_id"))
+    new = {"findings": "SELECT 1 AS finding_id", "profile": "SELECT 1 AS rows"}
+
+    found = compared(tmp_path, publish_(), publish_(**new))
 
     assert (found.only_a, found.only_b, found.equal) == ((), ("findings",), False)
 
@@ -140,7 +142,7 @@ def test_a_name_that_fits_none_or_several_is_answered_with_those_there_are(
 ) -> None:
     first, second = publish_(), publish_()
 
-    with pytest.raises(UnknownNameError, match="one snapshot") as raised:
+    with pytest.raises(UnknownNameError, match="more than one") as raised:
         find_snapshot(tmp_path / "published", name)
 
     assert {"current", "previous", first.name, second.name} == set(raised.value.available)
@@ -200,7 +202,7 @@ def test_an_unknown_snapshot_is_one_line(
     result = turnover(tmp_path, monkeypatch, "nobody", "current")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "There is no one snapshot named 'nobody'" in result.stderr
+    assert "There is no snapshot (or more than one) named 'nobody'" in result.stderr
 
 
 # Late data, through the pipeline -----------------------------------------------------------------

@@ -208,6 +208,12 @@ def test_findings_come_strongest_first_with_a_picture_of_their_member(
     assert page.text.index("sentence 1.") < page.text.index("sentence 2.") < page.text.index("sentence 5.")
 
 
+def test_a_history_without_defects_says_so(history: duckdb.DuckDBPyConnection) -> None:
+    fill(history, "cleaned.findings", FINDING)
+
+    assert "Nothing was found that looks wrong" in page_of(history).text
+
+
 def test_adjustments_show_their_status_reason_and_end(history: duckdb.DuckDBPyConnection) -> None:
     given = {"adjustment_id": "a", "status": "vetoed", "selector": "store 2", "since": date(2016, 1, 2)}
     fill(history, "cleaned.adjustments", ADJUSTMENT_COLUMNS, given | {"reason": "A flood", "who": "Ada"})
@@ -249,6 +255,7 @@ def test_the_page_is_whole_where_there_is_nothing_yet(con: duckdb.DuckDBPyConnec
 
     assert [text for tag, text in page.texts if tag == "h2"] == SECTIONS
     assert "There are no rows." in page.text
+    assert "has not been searched" in page.text
     assert page.count("svg") == page.count("img") == 0
 
 

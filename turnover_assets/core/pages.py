@@ -55,7 +55,7 @@ def profile_page(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: Profiled
         run=run,
         release=release,
         headline=_headline(con, panel),
-        findings=_findings(con, panel) if "cleaned.findings" in there else [],
+        findings=_findings(con, panel) if "cleaned.findings" in there else None,
         adjustments=_adjustments(con) if "cleaned.adjustments" in there else [],
         totals=pictures.totals(periods) if len(periods) else None,
         coverage=pictures.coverage(periods) if len(periods) else None,

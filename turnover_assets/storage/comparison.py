@@ -101,7 +101,9 @@ def find_snapshot(published: Path, name: str) -> Snapshot:
         known for known in names if known.startswith(name)
     ]
     if len(found) != 1 or not name:
-        raise UnknownNameError("one snapshot", name, ["current", "previous", *(found or names)])
+        raise UnknownNameError(
+            "snapshot (or more than one)", name, ["current", "previous", *(found or names)]
+        )
     return read_snapshot(published, found[0])
 
 
@@ -174,8 +176,8 @@ def compare_snapshots(
             b,
             facts=_facts(a, b),
             tables={table: _compare_table(con, panel, table, a, b) for table in shared},
-            only_a=tuple(sorted(tables_a.keys() - tables_b.keys())),
-            only_b=tuple(sorted(tables_b.keys() - tables_a.keys())),
+            only_a=tuple(sorted(tables_a.keys() - tables_b.keys() - HISTORIES)),
+            only_b=tuple(sorted(tables_b.keys() - tables_a.keys() - HISTORIES)),
             **_of_the_series(con, panel, a, b),
         )
     except (duckdb.IOException, duckdb.BinderException) as error:
