@@ -163,7 +163,12 @@ def test_a_backtest_knows_only_what_was_decided_by_its_cutoff() -> None:
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_findings_and_entries_plays_no_part(random: Any) -> None:
     found = [finding(), finding(since=1311), finding(where={"store": 2}), finding(strength=9.5)]
-    entries, vetoes = [correction({"department": 88}), correction({"store": 3})], [veto({"store": 2})]
+    entries = [
+        correction({"department": 88}),
+        correction({}, when=date(2020, 1, 1)),
+        correction({"store": 3}),
+    ]
+    vetoes = [veto({"store": 2}), veto({"store": 2}, when=date(2020, 1, 1))]
     expected = decide(found, Ledger(tuple(entries), tuple(vetoes)), STRENGTH)
 
     for items in (found, entries, vetoes):
@@ -202,9 +207,10 @@ def some_adjustments(draw: st.DrawFn, panel: PanelSpec, rows: pd.DataFrame) -> l
     attributes = [column.name for table in panel.static for column in table.columns]
     first, last = int(rows["t"].min()), int(rows["t"].max())
     made = []
+    selectors = [(), (panel.keys[-1],), panel.keys, *((name,) for name in attributes)]
     for number in range(draw(st.integers(0, 6))):
-        names = draw(st.sets(st.sampled_from([*panel.keys, *attributes]), max_size=2))
-        row = rows.iloc[draw(st.integers(0, len(rows) - 1))]
+        names = draw(st.sampled_from(selectors))
+        row = rows.iloc[draw(st.sampled_from([0, 0, len(rows) // 2, len(rows) - 1]))]
         where = {
             name: member.item() if hasattr(member := row[name], "item") else member
             for name in names
@@ -213,13 +219,15 @@ def some_adjustments(draw: st.DrawFn, panel: PanelSpec, rows: pd.DataFrame) -> l
         where = {n: int(m) if isinstance(m, float) and m.is_integer() else m for n, m in where.items()}
         since = draw(st.integers(first - 2, last + 1))
         factor, value = draw(
-            st.sampled_from([(2.0, None), (0.3, None), (-1.0, None), (None, 5.0), (None, None)])
+            st.sampled_from(
+                [(2.0, None), (0.3, None), (-1.0, None), (None, 5.0), (None, 6.0), (None, 7.0), (None, None)]
+            )
         )
-        steward = draw(st.booleans())
+        steward = draw(st.integers(0, 3)) == 0
         made.append(
             Adjustment(
                 adjustment_id=f"{draw(st.integers(0, 99)):02}-{number}",
-                status=draw(st.sampled_from(["applied", "applied", "proposed", "vetoed", "overruled"])),
+                status=draw(st.sampled_from([*["applied"] * 6, "proposed", "vetoed", "overruled"])),
                 origin="steward" if steward else "detector",
                 kind="block",
                 where=where,
@@ -294,7 +302,8 @@ def test_the_scale_in_force_is_that_of_a_plain_recomputation(
 ) -> None:
     con, panel, rows = panels[kind]
     chosen = data.draw(some_adjustments(panel, rows))
-    last = data.draw(st.integers(int(rows["t"].min()), int(rows["t"].max()) + 3))
+    ends = [a.until for a in chosen if a.until is not None]
+    last = data.draw(st.sampled_from([int(rows["t"].max()), *ends]))
 
     found = in_force(con, panel, chosen, last)
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from turnover_assets.core.anomalies.findings import Finding, Member, Remedy, selector_text
 from turnover_assets.core.calendar import index_of, label_of
-from turnover_assets.core.ledger import Correction, Ledger
+from turnover_assets.core.ledger import Correction, Entry, Ledger
 from turnover_assets.panel import PanelSpec
 
 ADJUSTMENTS = "cleaned.adjustments"
@@ -155,12 +155,14 @@ def _detected(finding: Finding) -> Adjustment:
 
 def _ruled(adjustment: Adjustment, ledger: Ledger, strength: float) -> Adjustment:
     """A detector's adjustment with the status that the ledger and the evidence give it."""
-    for veto in ledger.vetoes:
-        if veto.covers(adjustment.where) and veto.overlaps(adjustment.since, adjustment.until):
-            return replace(adjustment, status="vetoed", who=veto.who, decided_on=veto.when)
-    for entry in ledger.corrections:
-        if entry.covers(adjustment.where) and _spans(entry, adjustment):
-            return replace(adjustment, status="overruled", who=entry.who, decided_on=entry.when)
+    vetoes = [veto for veto in ledger.vetoes if veto.overlaps(adjustment.since, adjustment.until)]
+    entries = [entry for entry in ledger.corrections if _spans(entry, adjustment)]
+    rulings: tuple[tuple[Status, Sequence[Entry]], ...] = (("vetoed", vetoes), ("overruled", entries))
+    for status, ruling in rulings:
+        covering = [entry for entry in ruling if entry.covers(adjustment.where)]
+        if covering:
+            first = min(covering, key=lambda entry: (entry.when, entry.who))
+            return replace(adjustment, status=status, who=first.who, decided_on=first.when)
     is_strong = adjustment.strength is not None and adjustment.strength >= strength
     return replace(adjustment, status="applied" if is_strong else "proposed", who=None, decided_on=None)
 
