@@ -1,4 +1,4 @@
-"""Ingestion against a model in plain Python: files written, landed in any order, twice, killed, resumed.
+"""Ingestion against a model in plain Python: files written, landed, killed, resumed, rebuilt.
 
 Hypothesis draws the steps. After each, the manifest, the raw rows, the cleaned values and the rejected rows
 must be those of the model, and one set of values must have one version. INGESTION_EXAMPLES sets how many
@@ -28,6 +28,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from turnover_assets.core import cleaning
 from turnover_assets.panel import default_panel
 from turnover_assets.storage import landing
+from turnover_assets.storage.rebuild import rebuild
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests import oracles
 from turnover_assets_tests.factories import RawFile, clean_all, insert_raw, land_path, memory_warehouse
@@ -236,7 +237,7 @@ class Ingestion(RuleBasedStateMachine):
         self.warehouse = Warehouse(self.root / "home" / "warehouse.duckdb", lock_timeout_seconds=5)
         self.model = Model()
         self.written: list[Written] = []
-        self.changed = False
+        self.changed = self.killed = False  # since the last check; since the last landing
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)
@@ -291,7 +292,7 @@ class Ingestion(RuleBasedStateMachine):
         assert record.status == ("refused" if file.rows is None else "accepted")
         assert record.digest == file.digest
         self.model.land(file)
-        self.changed = True
+        self.changed, self.killed = True, False
 
     @rule()
     def land_what_is_new(self) -> None:
@@ -312,6 +313,16 @@ class Ingestion(RuleBasedStateMachine):
         assert died or committed
         if committed:
             self.model.land(file)
+        self.changed = self.killed = True
+
+    @rule(lost=st.booleans())
+    def rebuild(self, lost: bool) -> None:
+        """Make the warehouse again from the kept files, perhaps after it was lost; nothing may differ."""
+        if lost and not self.killed:  # what a kill left open would count as landed
+            self.warehouse.path.unlink(missing_ok=True)
+
+        rebuild(self.warehouse, PANEL, self.root / "published", lambda con: clean_all(con, PANEL))
+
         self.changed = True
 
     @invariant()
