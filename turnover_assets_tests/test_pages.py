@@ -13,10 +13,15 @@ import pytest
 from turnover_assets.core.adjustments import COLUMNS as ADJUSTMENT_COLUMNS
 from turnover_assets.core.pages import PLOTS, number, profile_page
 from turnover_assets.core.profiling import ProfiledRun, keep_profile
+from turnover_assets.definitions import build_definitions
+from turnover_assets.defs import common
 from turnover_assets.errors import HomeError
 from turnover_assets.panel import PanelSpec, default_panel
+from turnover_assets.settings import load_settings
 from turnover_assets.storage.pages import write_page
+from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import (
+    Landed,
     RawFile,
     clean_all,
     daily,
@@ -352,3 +357,24 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(HomeError, match=r"profile\.html cannot be written"):
         write_page(tmp_path / "reports" / "profile.html", "page")
+
+
+# The asset ---------------------------------------------------------------------------------------
+
+
+def test_each_run_keeps_its_profile_and_makes_the_page(plain: Landed) -> None:
+    published = current(plain.settings.published_path)
+
+    page = Page(plain.settings.profile_page_path.read_text("utf-8"))
+
+    assert [text for tag, text in page.texts if tag == "h2"] == SECTIONS
+    assert published.facts["data_version"] in page.text
+    assert set(published.read("profile")["run_id"]) == {published.facts["dagster_run_id"]}
+    assert f"{published.facts['tables']['turnover']['rows']:,}" in page.text
+
+
+def test_nothing_waits_for_the_page() -> None:
+    graph = build_definitions(load_settings()).resolve_asset_graph()
+
+    assert graph.get(common.PROFILE_PAGE).child_keys == set()
+    assert common.PROFILE in graph.get(common.PUBLISHED).parent_keys
