@@ -21,9 +21,9 @@ from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.landing import (
     FileRecord,
     LandedFile,
-    mend_kept,
     landed_version,
     manifest,
+    mend_kept,
     scan,
     unseen,
 )
