@@ -64,6 +64,7 @@ def judge(damaged: Mutant, outcome: Outcome) -> None:
     """A refusal says why in a line; what was accepted has every row that the libraries find, in order."""
     if outcome.rows is None:
         assert 0 < len(outcome.reason) < 1000, damaged
+        assert outcome.reason.isprintable(), damaged
         return
     lines = outcome.rows["line"].to_pylist()
     assert lines, damaged

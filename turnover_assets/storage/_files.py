@@ -68,5 +68,6 @@ def listed(names: Iterable[str]) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """The text, cut to a length where it is longer."""
+    """The text in one line, cut to a length where it is longer; what cannot be shown is a question mark."""
+    text = "".join(c if c.isprintable() else "?" for c in text[: length + 1])
     return text if len(text) <= length else text[: length - 1] + "…"
