@@ -9,6 +9,7 @@ by SQL, with the manifest and the kept files that landing would have left.
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -31,7 +32,7 @@ from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import Warehouse
 
 PANEL = default_panel()
-SERIES, WEEKS, DEPARTMENTS, ROWS = 1_269, 233, 4, 257_422  # the case study's
+SERIES, DEPARTMENTS = 1_269, 4  # the case study's; not every series has every week
 SIZES = {
     1: (1_105, 233),
     10: (3_494, 737),
@@ -88,7 +89,7 @@ def in_child(work: Callable[[], dict[str, float]]) -> dict[str, Cost]:
     child = os.fork()
     if child == 0:
         try:
-            os.write(outlet, repr(work()).encode())
+            os.write(outlet, json.dumps(work()).encode())
             os._exit(0)
         except BaseException as error:  # noqa: BLE001 the parent stops at it
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -100,7 +101,7 @@ def in_child(work: Callable[[], dict[str, float]]) -> dict[str, Cost]:
     if status:
         sys.exit("a step failed")
     megabytes = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
-    return {name: Cost(seconds, megabytes) for name, seconds in eval(answer).items()}
+    return {name: Cost(seconds, megabytes) for name, seconds in json.loads(answer).items()}
 
 
 # Histories ---------------------------------------------------------------------------------------
