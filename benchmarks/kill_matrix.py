@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from turnover_assets.runner import bring_up_to_date
@@ -35,6 +36,7 @@ from turnover_assets_tests.factories import (
 )
 from turnover_assets_tests.kills import Bench, Figures
 
+AT_ONCE = 2
 RUN_EVENTS = 30  # more than a run tells of
 
 
@@ -62,13 +64,20 @@ def main() -> int:
 
 def kill_storage(root: Path, figures: Figures, dice: random.Random, each: int, at_random: int) -> None:
     bench = Bench.made(root / "bench")
-    for step in kills.STEPS:
-        for _ in range(each):
-            kills.play(bench, root / "round", figures, dice, step)
-        print(f"{figures.kills} kills: {step}", file=sys.stderr)
-    until = figures.kills + at_random
-    while figures.kills < until:
-        kills.play(bench, root / "round", figures, dice, None)
+    steps = [step for step in kills.STEPS for _ in range(each)] + [None] * at_random
+
+    def one(number: int, step: str | None, seed: int) -> Figures:
+        found, own = Figures(), random.Random(seed)
+        while not found.kills:
+            kills.play(bench, root / str(number), found, own, step)
+        shutil.rmtree(root / str(number))
+        return found
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seeds = [dice.randrange(1 << 32) for _ in steps]
+        for found in pool.map(one, range(len(steps)), steps, seeds):
+            figures.add(found)
+    print(f"{figures.kills} kills through storage", file=sys.stderr)
 
 
 def kill_runs(root: Path, figures: Figures, dice: random.Random, rounds: int) -> None:

@@ -67,6 +67,11 @@ class Figures:
     def harm(self) -> int:
         return self.lost + self.doubled + self.torn + self.unhealed
 
+    def add(self, other: "Figures") -> None:
+        """Add the figures of other kills."""
+        for name in ("kills", "lost", "doubled", "torn", "unhealed", "moments", "told"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 # The work that is killed ---------------------------------------------------------------------------
 

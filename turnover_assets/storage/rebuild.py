@@ -181,6 +181,7 @@ def _open(
             landing.settle_pending(con, kept)
             contents = read_contents(con, panel)
             accepted = {r.digest: r.name for r in landing.manifest(con, panel) if r.status == "accepted"}
+        present = Present(contents, _clean_for_now(warehouse, panel, clean), accepted)
     except (HomeError, duckdb.Error) as error:
         first = str(error).splitlines()[0]
         return None, f"{warehouse.path} cannot be opened to compare with ({first})"
@@ -190,7 +191,7 @@ def _open(
             f"{warehouse.path} is no measure: it lacks files that have landed ({', '.join(lacking)}), so it "
             "was made anew or put back from an older backup"
         )
-    return Present(contents, _clean_for_now(warehouse, panel, clean), accepted), None
+    return present, None
 
 
 def _clean_for_now(warehouse: Warehouse, panel: PanelSpec, clean: Clean) -> Contents:
