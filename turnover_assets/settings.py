@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         None, ge=0.01, description="Days without new data until it is late; default a period and two days."
     )
     adjustment_strength: float = Field(
-        5.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
+        4.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
     )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(

@@ -1,15 +1,19 @@
 """A finding: one thing that is wrong with the history, with the evidence for it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Literal
 
+import duckdb
 import pandas as pd
 
 from turnover_assets.core.calendar import label_of
 from turnover_assets.panel import PanelSpec
 
+FINDINGS = "cleaned.findings"
+UNCONFIRMED = 3.0  # strength that a finding stays below where no other series bears it out
 FindingKind = Literal["point", "block", "zeros", "missing", "stopped"]
 Remedy = Literal["divide", "replace", "empty", "none"]
 Member = int | float | str | bool
@@ -60,9 +64,33 @@ class Finding:
         return sha256(f"{self.kind}|{place}|{self.since}".encode()).hexdigest()[:12]
 
 
-FINDING_COLUMNS = (
-    "finding_id kind selector since until ongoing factor effect error strength remedy value rows sentence"
-).split()
+# The columns of cleaned.findings, with their types.
+COLUMNS = {
+    "finding_id": "VARCHAR",
+    "kind": "VARCHAR",
+    "selector": "VARCHAR",
+    "members": "VARCHAR",
+    "since": "DATE",
+    "until": "DATE",
+    "ongoing": "BOOLEAN",
+    "factor": "DOUBLE",
+    "effect": "DOUBLE",
+    "error": "DOUBLE",
+    "strength": "DOUBLE",
+    "remedy": "VARCHAR",
+    "value": "DOUBLE",
+    "rows": "BIGINT",
+    "sentence": "VARCHAR",
+}
+
+
+def unconfirmed(strength: float) -> float:
+    """Strength of a finding that no other series bears out: in order, but always below UNCONFIRMED.
+
+    What happens to one series alone may be real, however clear it is: works, a move, another assortment. So
+    it is proposed and not applied by itself.
+    """
+    return UNCONFIRMED * strength / (UNCONFIRMED + strength)
 
 
 def selector_text(where: Mapping[str, Member]) -> str:
@@ -76,18 +104,31 @@ def selector_text(where: Mapping[str, Member]) -> str:
 
 
 def findings_table(panel: PanelSpec, findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table, the strongest first: FINDING_COLUMNS, `since` and `until` as dates."""
-    rows = []
-    for finding in sorted(findings, key=lambda f: (-f.strength, f.finding_id)):
-        rows.append(
-            asdict(finding)
-            | {
-                "finding_id": finding.finding_id,
-                "selector": selector_text(finding.where),
-                "since": label_of(panel, finding.since),
-                "until": label_of(panel, finding.until),
-            }
-        )
-    table = pd.DataFrame(rows, columns=FINDING_COLUMNS)
-    kinds = {"factor": float, "effect": float, "error": float, "strength": float, "value": float}
-    return table.astype(kinds | {"rows": int, "ongoing": bool})
+    """Findings as a table, the strongest first: COLUMNS, `since` and `until` as dates, `members` as JSON."""
+    ordered = sorted(findings, key=lambda finding: (-finding.strength, finding.finding_id))
+    rows = [
+        asdict(finding)
+        | {
+            "finding_id": finding.finding_id,
+            "selector": selector_text(finding.where),
+            "members": json.dumps(dict(finding.where)),
+            "since": label_of(panel, finding.since),
+            "until": label_of(panel, finding.until),
+        }
+        for finding in ordered
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype({name: float for name, kind in COLUMNS.items() if kind == "DOUBLE"})
+
+
+def write_findings(con: duckdb.DuckDBPyConnection, panel: PanelSpec, findings: Sequence[Finding]) -> None:
+    """Write cleaned.findings anew, the strongest first."""
+    con.register("found", findings_table(panel, findings))
+    typed = ", ".join(
+        f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}"
+        if kind == "DOUBLE"
+        else f"CAST({name} AS {kind}) AS {name}"
+        for name, kind in COLUMNS.items()
+    )
+    con.execute(f"CREATE OR REPLACE TABLE {FINDINGS} AS SELECT {typed} FROM found")
+    con.unregister("found")

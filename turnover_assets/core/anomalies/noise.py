@@ -1,0 +1,151 @@
+"""How much groups of series move by themselves: a noise model estimated from the history, robustly.
+
+What belongs here: the covariance of a group's log ratio over time. What does not: looking for shifts.
+
+The model is a Gaussian process: a level that wanders (random walk), a season that repeats and slowly
+changes, disturbances that last some periods (first-order autoregression), and white noise. Its variances
+are taken from the semivariogram (Cressie & Hawkins 1980, here by median absolute deviations, so that the
+shifts to be found do not count as noise), with the season taken out by differences of a year.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from turnover_assets.core.anomalies.matrix import Floats
+
+PERSISTENCE = 0.8  # of a disturbance, from one period to the next
+LAGS = (1, 8, 26)
+FEW_GROUPS = 30  # groups so few that each has a noise of its own
+FEWEST = 20  # differences for a scale of its own
+SEASON_WIDTH = 2.0  # periods over which a season is alike
+SEASON_YEARS = 6.0  # years over which it changes
+ANY_LEVEL = 25.0  # variance of the unknown level of a logarithm
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variances of the components, in squared logarithms.
+
+    Attributes:
+        white: Of one period.
+        lasting: Of disturbances that last.
+        wandering: Of the change of level from one period to the next.
+        seasonal: Of the season.
+        season: Periods of a year.
+        has_season: Whether the history is long enough to know the season.
+        scale: Standard deviation of this group relative to that of all.
+    """
+
+    white: float
+    lasting: float
+    wandering: float
+    seasonal: float
+    season: int
+    has_season: bool
+    scale: float = 1.0
+
+    def covariance(self, periods: int, *, free_season: bool = False) -> Floats:
+        """Covariance of a log ratio, but for `scale`: shape (periods, periods).
+
+        Args:
+            periods: Number of periods.
+            free_season: Take any season as likely, for groups that have one unlike all others.
+        """
+        at = np.arange(periods)
+        apart = np.abs(np.subtract.outer(at, at)).astype(float)
+        found = self.white * np.eye(periods) + self.lasting * PERSISTENCE**apart + ANY_LEVEL
+        found += 2.0 * self.wandering * np.minimum.outer(at, at)
+        if not self.has_season:
+            return found
+        phase = 2.0 * np.pi / self.season
+        alike = np.exp(-((np.sin(np.pi * apart / self.season) / (phase * SEASON_WIDTH / 2.0)) ** 2))
+        alike = alike + 0.25 * (apart % self.season == 0)
+        found += self.seasonal * alike * np.exp(-apart / (SEASON_YEARS * self.season))
+        if free_season:
+            found += alike
+        return found
+
+    def of_jump(self, periods: int) -> float:
+        """Standard deviation of the difference of the means of so many periods after and before a moment."""
+        lasting = self.lasting * (1.0 - PERSISTENCE**periods)
+        return float(self.scale * np.sqrt(2.0 * (self.white / periods + lasting)))
+
+
+def estimate(ratios: Floats, season: int) -> list[Noise]:
+    """The noise of each group: that of all groups of the level together, or its own where they are few.
+
+    Args:
+        ratios: Log ratios, shape (groups, periods), NaN where not known.
+        season: Periods of a year.
+    """
+    has_season = ratios.shape[1] > season + season // 2
+    pooled = _components(_semivariances(ratios, season, has_season), season, has_season)
+    if len(ratios) > FEW_GROUPS:
+        return [_scaled(pooled, scale) for scale in _scales(ratios, season if has_season else 0)]
+    common, found = _semivariances(ratios, season, has_season), []
+    for own in ratios:
+        known = int(np.isfinite(own).sum())
+        weight = known / (known + season)
+        mixed = weight * np.nan_to_num(_semivariances(own[None, :], season, has_season), nan=0.0)
+        found.append(_components(mixed + (1.0 - weight) * common, season, has_season))
+    return found
+
+
+def _semivariances(ratios: Floats, season: int, has_season: bool) -> Floats:
+    """At LAGS, the season taken out; and how much more there is with it, at a quarter and half a year."""
+    found = [_semivariance(ratios, lag, season if has_season else 0) for lag in LAGS]
+    more = 0.0
+    if has_season:
+        parts = [
+            _semivariance(ratios, k, 0) - _semivariance(ratios, k, season) for k in (season // 4, season // 2)
+        ]
+        known = [part for part in parts if np.isfinite(part)]
+        more = sum(known) / len(known) if known else 0.0
+    return np.array([*found, more])
+
+
+def _components(semivariances: Floats, season: int, has_season: bool) -> Noise:
+    """The variances whose semivariogram has these values."""
+    short, middle, long, more = (float(value) for value in semivariances)
+    at_short, at_middle = 1.0 - PERSISTENCE ** LAGS[0], 1.0 - PERSISTENCE ** LAGS[1]
+    lasting = max(0.0, (middle - short) / (at_middle - at_short))
+    white = max(short - lasting * at_short, 0.25 * short, 1e-6)
+    wandering = max(0.0, (long - middle) / (LAGS[2] - LAGS[1])) if np.isfinite(long) else lasting / season
+    seasonal = max(0.0, more) if np.isfinite(more) else 0.0
+    return Noise(white, lasting, wandering, seasonal, season, has_season)
+
+
+def _scaled(noise: Noise, scale: float) -> Noise:
+    return replace(noise, scale=scale)
+
+
+def _scales(ratios: Floats, season: int) -> Floats:
+    """Noise of each group relative to that of all, as a standard deviation: shape (groups,)."""
+    pooled = _semivariance(ratios, 1, season)
+    found = np.ones(len(ratios))
+    for i, own in enumerate(ratios):
+        steps = np.diff(own[season:] - own[: len(own) - season] if season else own)
+        count = int(np.isfinite(steps).sum())
+        if count > FEWEST and pooled > 0:
+            variance = robust_variance(steps) * (0.25 if season else 0.5)
+            found[i] = np.sqrt((count * variance / pooled + FEWEST) / (count + FEWEST))
+    return found
+
+
+def _semivariance(ratios: Floats, lag: int, season: int) -> float:
+    """Half the variance of differences over `lag` periods, of the series or of its yearly differences."""
+    if season:
+        ratios = ratios[:, season:] - ratios[:, :-season]
+    if ratios.shape[1] <= lag:
+        return float("nan")
+    variance = robust_variance((ratios[:, lag:] - ratios[:, :-lag]).ravel())
+    return variance * (0.25 if season else 0.5)
+
+
+def robust_variance(values: Floats) -> float:
+    """Variance from the median absolute deviation, ignoring NaN; NaN where too few are known."""
+    known = values[np.isfinite(values)]
+    if len(known) <= FEWEST:
+        return float("nan")
+    return float((1.4826 * np.median(np.abs(known - np.median(known)))) ** 2)
