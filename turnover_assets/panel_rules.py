@@ -36,10 +36,25 @@ RESERVED = frozenset(_RESERVED.split())
 SQL_WORDS = frozenset(_SQL_WORDS.split())
 # What the platform's own SQL calls its tables, and tables of its own.
 TAKEN_TABLES = frozenset(
-    (
-        "adjustments calendar checks files findings forecasts g k l m p profile r rejected restatements s "
-        "w"
-    ).split()
+    [
+        "adjustments",
+        "calendar",
+        "checks",
+        "files",
+        "findings",
+        "forecasts",
+        "g",
+        "k",
+        "l",
+        "m",
+        "p",
+        "profile",
+        "r",
+        "rejected",
+        "restatements",
+        "s",
+        "w",
+    ]
 )
 
 

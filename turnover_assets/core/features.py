@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
+import pandas as pd
 
 from turnover_assets.core.calendar import calendar_table
 from turnover_assets.panel import Column, CovariateTable, Frequency, PanelSpec
 
-IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "actual", "reported")
+IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
 SAMPLE_BUCKETS = 1000
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
@@ -53,17 +54,32 @@ WINDOWS = {
 }
 
 
-def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> None:
+def prepare(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    last: int,
+    *,
+    adjusted: str = "",
+    in_force: pd.DataFrame | None = None,
+    known: int | None = None,
+) -> None:
     """Make the temporary relations from which rows_sql puts rows together.
 
     Args:
         con: Connection with the cleaned tables.
         panel: The panel.
-        last: Index of the last period known; everything after it is ignored.
+        last: Index of the last period known; no feature reads anything after it.
+        adjusted: Table with the series keys, `t` and `<target>_adjusted`; the cleaned series table where left
+            out. For a past cutoff it holds what was adjusted then.
+        in_force: Series keys and `factor_in_force`, the scale in which a series is reported at `last`; 1
+            where a series is not in it.
+        known: Last period whose reported value may stand as the outcome of a row; `last` where left out.
     """
     con.execute(f"CREATE OR REPLACE TEMP TABLE series AS {_series_sql(panel)}", [last])
+    _add_scale_in_force(con, panel, in_force)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE grid AS {_grid_sql(panel)}", {"last": last, "h": panel.horizon}
+        f"CREATE OR REPLACE TEMP TABLE grid AS {_grid_sql(panel, adjusted)}",
+        {"last": last, "h": panel.horizon, "known": last if known is None else known},
     )
     con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
     for level in panel.level_names:
@@ -75,6 +91,22 @@ def prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> None
     con.register("calendar_frame", calendar_table(panel, first, end))
     con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
     con.unregister("calendar_frame")
+
+
+def _add_scale_in_force(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, in_force: pd.DataFrame | None
+) -> None:
+    con.execute("ALTER TABLE series ADD COLUMN in_force DOUBLE DEFAULT 1.0")
+    if in_force is None:
+        return
+    con.register("scale_in_force", in_force)
+    on = " AND ".join(f"series.{key} = f.{key}" for key in panel.keys)
+    # A turned sign is mended in the past; nobody wants forecasts of the opposite sign.
+    con.execute(
+        f"UPDATE series SET in_force = f.factor_in_force FROM scale_in_force AS f "
+        f"WHERE {on} AND f.factor_in_force > 0"
+    )
+    con.unregister("scale_in_force")
 
 
 def choose_training_pairs(
@@ -145,7 +177,9 @@ def rows_sql(panel: PanelSpec) -> str:
     """The one text that makes rows: one for each of the chosen `pairs` of cutoff and horizon.
 
     Columns: `series_id`, `cutoff` and `t` (period indices), `horizon` (1..H), `scale` (units of the
-    target), `actual` (adjusted value at t) and `reported` (NULL where not known yet), then the features.
+    target), `in_force` (reported over adjusted values at the last period known), `actual` (adjusted value at
+    t; after the last period known the reported one in the scale of adjusted ones) and `reported` (both NULL
+    where not known yet), then the features.
     """
     selected = ",\n  ".join(f"CAST({f.sql} AS REAL) AS {f.name}" for f in features(panel))
     levels = "\n".join(
@@ -155,7 +189,7 @@ def rows_sql(panel: PanelSpec) -> str:
     )
     covariates = "\n".join(_covariate_join(table) for table in panel.covariates)
     return f"""
-SELECT p.series_id, p.cutoff, p.horizon, p.t, k.scale, r.y AS actual, r.reported,
+SELECT p.series_id, p.cutoff, p.horizon, p.t, k.scale, s.in_force, r.actual, r.reported,
   {selected}
 FROM pairs AS p
 JOIN as_of AS k ON k.place = p.place_cutoff
@@ -205,15 +239,18 @@ def _level_code(panel: PanelSpec, level: str) -> str:
     return f"{code} % {CODES}" if column.type == "integer" else code
 
 
-def _grid_sql(panel: PanelSpec) -> str:
+def _grid_sql(panel: PanelSpec, adjusted: str) -> str:
     """Every period of every series from its first to the last one to forecast; gaps are NULL."""
-    on = " AND ".join(f"p.{key} = g.{key}" for key in panel.keys)
-    keys = ", ".join(panel.keys)
+    name, keys = panel.series.name, ", ".join(panel.keys)
+    source = adjusted or f"cleaned.{name}"
+    on = {alias: " AND ".join(f"{alias}.{key} = g.{key}" for key in panel.keys) for alias in ("p", "a")}
     return (
-        f"SELECT g.series_id, g.t, g.first_t, p.{panel.target}_adjusted AS y, p.{panel.target} AS reported "
-        f"FROM (SELECT series_id, {keys}, first_t, unnest(range(first_t, $last + $h + 1)) AS t "
-        "FROM series) AS g "
-        f"LEFT JOIN cleaned.{panel.series.name} AS p ON {on} AND p.t = g.t AND p.t <= $last "
+        f"SELECT g.series_id, g.t, g.first_t, a.{panel.target}_adjusted AS y, p.{panel.target} AS reported, "
+        f"CASE WHEN g.t <= $last THEN a.{panel.target}_adjusted ELSE p.{panel.target} / g.in_force END "
+        f"AS actual FROM (SELECT series_id, {keys}, first_t, in_force, "
+        "unnest(range(first_t, $last + $h + 1)) AS t FROM series) AS g "
+        f"LEFT JOIN {source} AS a ON {on['a']} AND a.t = g.t AND a.t <= $last "
+        f"LEFT JOIN cleaned.{name} AS p ON {on['p']} AND p.t = g.t AND p.t <= $known "
         "ORDER BY g.series_id, g.t"
     )
 
@@ -274,7 +311,7 @@ def _around_sql(panel: PanelSpec) -> str:
         columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
     listed = ",\n  ".join(columns)
     return (
-        f"SELECT series_id, t, {_place('t')} AS place, y, reported,\n  {listed}\nFROM grid "
+        f"SELECT series_id, t, {_place('t')} AS place, y, actual, reported,\n  {listed}\nFROM grid "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
 

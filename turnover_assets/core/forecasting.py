@@ -25,14 +25,15 @@ def forecast_table(
 
     Returns:
         A row for each scoring row: the series keys, `cutoff`, the time column, `horizon`, `forecast` and
-        the bounds (units of the target), ordered by keys and horizon.
+        the bounds (units of the target, in the scale in force at the cutoff), ordered by keys and horizon.
     """
     predicted = candidate.predict(rows)
     if panel.series.target.nonnegative:
         predicted = predicted.clip(min=0.0)
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
-    table["forecast"] = predicted
+    table["forecast"] = predicted * rows.in_force
     bounds = intervals.bounds(rows, predicted, nonnegative=panel.series.target.nonnegative)
+    bounds = bounds.mul(rows.in_force, axis=0)
     table = pd.concat([table, bounds], axis=1).merge(series, on="series_id", validate="many_to_one")
     labels = {t: label_of(panel, int(t)) for t in {*table["t"].unique(), *table["cutoff"].unique()}}
     table[panel.time] = table["t"].map(labels)

@@ -26,7 +26,8 @@ class Holdout:
     Attributes:
         scores: A row a candidate, best first: `model`, `wape`, `bias` (shares), `training_rows`,
             `holdout_rows`, `fit_seconds`, `chosen`.
-        forecasts: Forecasts on the holdout rows by candidate name, units of the target, shape (n,) each.
+        forecasts: Forecasts on the holdout rows by candidate name, in the scale of adjusted values, units of
+            the target, shape (n,) each.
         rows: The n holdout rows.
     """
 
@@ -84,11 +85,12 @@ def compare(
         predicted = candidate().fit(training, seed=seed, threads=threads).predict(holdout)
         seconds = time.perf_counter() - began
         forecasts[candidate.name] = np.maximum(predicted, 0.0) if nonnegative else predicted
+        as_reported = forecasts[candidate.name] * holdout.in_force
         scores.append(
             {
                 "model": candidate.name,
-                "wape": wape(reported, forecasts[candidate.name]),
-                "bias": bias(reported, forecasts[candidate.name]),
+                "wape": wape(reported, as_reported),
+                "bias": bias(reported, as_reported),
                 "training_rows": len(training),
                 "holdout_rows": int((~np.isnan(reported)).sum()),
                 "fit_seconds": seconds,

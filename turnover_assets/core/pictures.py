@@ -143,6 +143,29 @@ def forecast(
     return _png(figure)
 
 
+def before_and_after(table: pd.DataFrame, time: str, target: str) -> bytes:
+    """Reported and adjusted totals of what each adjustment concerns, one below the other.
+
+    Args:
+        table: Columns `selector`, time, `reported`, `adjusted`.
+        time: Name of the time column.
+        target: Name of the target column.
+    """
+    selectors = list(table["selector"].unique())
+    figure = Figure(figsize=(7.2, 0.6 + 1.5 * len(selectors)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, selector in zip(figure.subplots(len(selectors), squeeze=False)[:, 0], selectors, strict=True):
+        own = table[table["selector"] == selector]
+        axes.plot(own[time], own["reported"], color=COLOURS[1], linewidth=1.2, label=f"{target} reported")
+        axes.plot(own[time], own["adjusted"], color=COLOURS[0], linewidth=1.2, label=f"{target} adjusted")
+        axes.set_title(selector, loc="left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        _amounts(axes)
+    _legend(figure, axes)
+    return _png(figure)
+
+
 def importance(shares: pd.Series, count: int = 15) -> bytes:
     """The most important features, as shares of the whole."""
     top = shares.head(count)

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from turnover_assets.core.rows import last_period
+from turnover_assets.core.cutoffs import last_period
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
 
@@ -122,7 +122,7 @@ def facts(
     """The values that rules may bind.
 
     Returns:
-        `$newest` (index of the newest counted period, see rows.last_period; None without a usable history),
+        `$newest` (the newest counted period, see cutoffs.last_period; None without a usable history),
         `$alive`, `$horizon`, `$season`, `$cycle` (periods), `$run_id` and `$now`.
     """
     prepare(con)

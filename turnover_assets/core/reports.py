@@ -107,3 +107,26 @@ def level_history(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFr
         f"SELECT {panel.time}, {panel.report_level}, sum({panel.target}) AS {panel.target} "
         f"FROM {_level_source(panel)} GROUP BY ALL ORDER BY ALL"
     ).df()
+
+
+def adjusted_history(con: duckdb.DuckDBPyConnection, panel: PanelSpec, count: int) -> pd.DataFrame:
+    """What the widest applied adjustments do, for the `count` with the most rows.
+
+    Returns:
+        `selector`, time, and the totals `reported` and `adjusted` of the series that each concerns.
+    """
+    keys, name, target = ", ".join(panel.keys), panel.series.name, panel.target
+    return con.execute(
+        f"""
+        WITH widest AS (
+          SELECT adjustment_id, selector, rows FROM cleaned.adjustments WHERE status = 'applied' AND rows > 0
+          ORDER BY rows DESC, adjustment_id LIMIT $count),
+        concerned AS (
+          SELECT DISTINCT {keys}, unnest(string_split(adjustment_id, '+')) AS adjustment_id
+          FROM cleaned.{name} WHERE adjustment_id IS NOT NULL)
+        SELECT w.selector, CAST(p.{panel.time} AS TIMESTAMP) AS {panel.time}, sum(p.{target}) AS reported,
+          sum(p.{target}_adjusted) AS adjusted
+        FROM widest AS w JOIN concerned USING (adjustment_id) JOIN cleaned.{name} AS p USING ({keys})
+        GROUP BY w.selector, w.rows, p.{panel.time} ORDER BY w.rows DESC, w.selector, p.{panel.time}""",
+        {"count": count},
+    ).df()

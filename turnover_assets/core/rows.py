@@ -1,7 +1,7 @@
 """Feature rows as arrays: from the tables that core/features.py fills to what the models are given.
 
-What belongs here: filling and reading features.training, features.holdout and features.scoring. What does
-not: the features themselves (features.py).
+What belongs here: filling and reading the tables of schema features. What does not: the features themselves
+(features.py), and what is repaired (repairs.py).
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,14 @@ import duckdb
 import numpy as np
 
 from turnover_assets.core import features
+from turnover_assets.core.adjustments import ADJUSTMENTS, adjust, in_force, read_adjustments
+from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.models import Rows
+from turnover_assets.core.repairs import Repairs
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
 
-MINIMUM_COVERAGE = 0.2  # of the usual number of series, for a period to count as reported
-USUAL_PERIODS = 8  # reported periods before one, from which its usual number of series is taken
+TABLES = ("training", "scoring", "holdout_training", "holdout")
 
 
 @dataclass(frozen=True)
@@ -33,50 +35,41 @@ class RowLimits:
     alive: int
 
 
-def last_period(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
-    """Index of the newest period that counts as reported; forecasts begin after it.
-
-    A period counts where at least MINIMUM_COVERAGE as many series reported it as usual (the median of the
-    reported periods before it). So a lone row with a mistyped date does not move the forecasts of all others;
-    it is used as soon as its period fills up.
-
-    Raises:
-        NothingToForecastError: There is no history, or too little to hold any of it out.
-    """
-    name = panel.series.name
-    first, last = con.execute(
-        f"SELECT min(t), max(t) FILTER (usual IS NULL OR series >= {MINIMUM_COVERAGE} * usual) FROM ("
-        f"SELECT t, series, median(series) OVER (ORDER BY t ROWS BETWEEN {USUAL_PERIODS} PRECEDING "
-        f"AND 1 PRECEDING) AS usual FROM (SELECT t, count(*) AS series FROM cleaned.{name} GROUP BY t))"
-    ).fetchall()[0]
-    if last is None:
-        raise NothingToForecastError(
-            f"There is no usable row of {name} yet, so there is nothing to forecast. "
-            "`turnover export rejected` and the landed files' reasons say why rows were turned away."
-        )
-    needed = panel.horizon + 2
-    if last - first + 1 < needed:
-        raise NothingToForecastError(
-            f"The history covers {last - first + 1} periods, but {needed} are needed (the horizon of "
-            f"{panel.horizon} to compare models on, and two more). Land older files too."
-        )
-    return int(last)
-
-
-def fill_tables(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
-    """Make features.training, features.holdout and features.scoring, all from one SQL text.
+def fill_tables(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits, repairs: Repairs
+) -> None:
+    """Make the tables of TABLES in schema features, all from one SQL text.
 
     The holdout's cutoff lies one horizon before the newest period, or before that where no series was alive
-    then; some of its rows' actuals are known.
+    then; some of its rows' actuals are known. It and the rows to train on for it are made from what could be
+    known at that cutoff: no later value, no adjustment that needs one.
     """
     last = last_period(con, panel)
-    features.prepare(con, panel, last)
+    decided = read_adjustments(panel, con.execute(f"SELECT * FROM {ADJUSTMENTS}").df())
+    features.prepare(con, panel, last, in_force=in_force(con, panel, decided, last))
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
+    _fill_training(con, panel, limits, "training")
+    features.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
+    _fill(con, panel, "scoring", "")
+    cutoff = _holdout_cutoff(con, panel, last, limits.alive)
+    then = repairs.as_of(con, panel, cutoff)
+    adjust(con, panel, then, cutoff)
+    features.prepare(
+        con,
+        panel,
+        cutoff,
+        adjusted="adjusted",
+        in_force=in_force(con, panel, then, cutoff),
+        known=last,
+    )
+    _fill_training(con, panel, limits, "holdout_training")
+    features.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
+    _fill(con, panel, "holdout", "")
+
+
+def _fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits, name: str) -> None:
     features.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
-    _fill(con, panel, "training", "WHERE actual IS NOT NULL")
-    for name, cutoff in (("holdout", _holdout_cutoff(con, panel, last, limits.alive)), ("scoring", last)):
-        features.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
-        _fill(con, panel, name, "")
+    _fill(con, panel, name, "WHERE actual IS NOT NULL")
 
 
 def _holdout_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int) -> int:
@@ -115,8 +108,3 @@ def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Ro
     for i, column in enumerate(names):
         x[:, i] = table[column].to_numpy()
     return Rows(table.select(list(features.IDENTITY)).to_pandas(), x, tuple(names))
-
-
-def before(rows: Rows, period: int) -> Rows:
-    """The rows whose target period lies before `period`."""
-    return rows.where(rows.identity["t"].to_numpy() < period)

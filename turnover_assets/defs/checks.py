@@ -20,20 +20,15 @@ from turnover_assets.settings import Settings
 SHOWN = 10  # past figures shown with a check
 
 
-def build(settings: Settings, *, findings: bool = False) -> list[dg.AssetChecksDefinition]:
-    """All checks: one operation for each group of tables that are made together.
-
-    Args:
-        settings: The settings, with the panel they name.
-        findings: Whether there is an asset of findings to check.
-    """
+def build(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """All checks: one operation for each group of tables that are made together."""
     panel = settings.panel_spec
     groups = {
         "check_cleaned": table_rules.cleaned_rules(panel, settings.minimum_coverage, settings.minimum_kept),
-        "check_findings": table_rules.findings_rules() if findings else [],
+        "check_findings": table_rules.findings_rules(),
         "check_forecasts": table_rules.forecast_rules(panel),
     }
-    return [build_checks(settings, name, rules) for name, rules in groups.items() if rules]
+    return [build_checks(settings, name, rules) for name, rules in groups.items()]
 
 
 def build_checks(settings: Settings, name: str, rules: Sequence[TableRule]) -> dg.AssetChecksDefinition:

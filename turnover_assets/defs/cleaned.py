@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import dagster as dg
 import duckdb
 
-from turnover_assets.core import adjustments, cleaning, pictures, reports
+from turnover_assets.core import cleaning, pictures, reports
+from turnover_assets.core.adjustments import ADJUSTMENTS
+from turnover_assets.core.anomalies.findings import FINDINGS
 from turnover_assets.core.ledger import Ledger
+from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
@@ -18,7 +21,8 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage import landing
 from turnover_assets.storage.ledger import read_ledger
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+ADJUSTMENTS_SHOWN = 4
 
 
 def build(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -45,14 +49,19 @@ def clean_everything(con: duckdb.DuckDBPyConnection, settings: Settings, ledger:
     panel = settings.panel_spec
     landing.prepare(con, panel)
     cleaning.clean_all(con, panel)
-    decided = adjustments.decide([], ledger, settings.adjustment_strength)
-    adjustments.apply(con, panel, decided)
-    adjustments.write_adjustments(con, panel, decided)
+    Repairs(ledger, settings.adjustment_strength, settings.alive_periods).write(con, panel)
 
 
 def table_names(panel: PanelSpec) -> list[str]:
     """The cleaned tables that are assets."""
-    return [*_attribute_tables(panel), panel.series.name, "rejected", "restatements"]
+    return [
+        *_attribute_tables(panel),
+        panel.series.name,
+        "rejected",
+        "restatements",
+        "findings",
+        "adjustments",
+    ]
 
 
 def _attribute_tables(panel: PanelSpec) -> list[str]:
@@ -64,6 +73,8 @@ def _spec(panel: PanelSpec, table: str) -> dg.AssetSpec:
         panel.series.name: f"Reported {panel.target} per series and {panel.time}, unique, with the adjusted "
         "value beside it.",
         "rejected": "Every rejected row, with file, line, the rule it broke and its content.",
+        "findings": "What is wrong with the history: since when, until when, by how much, how sure.",
+        "adjustments": "What is done about it: by detectors and by the ledger, applied or proposed.",
         "restatements": "Every reported value that a later file changed, with the old and the new one.",
     }
     return dg.AssetSpec(
@@ -110,4 +121,38 @@ def _results(
     )
     yield dg.MaterializeResult(
         asset_key=common.cleaned_key("restatements"), metadata=common.table_metadata(con, RESTATEMENTS)
+    )
+    yield from _repairs(con, panel)
+
+
+def _repairs(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Iterator[dg.MaterializeResult[None]]:
+    """Findings and adjustments, each with the strongest as a table, and a picture of before and after."""
+    found = con.execute(f"SELECT * FROM {FINDINGS} ORDER BY strength DESC, finding_id").df()
+    kinds = found.groupby("kind").size().rename("findings").reset_index()
+    yield dg.MaterializeResult(
+        asset_key=common.cleaned_key("findings"),
+        metadata={
+            **common.table_metadata(con, FINDINGS),
+            "by_kind": common.preview(kinds),
+            "strongest": common.preview(found[["kind", "strength", "sentence"]]),
+        },
+    )
+    decided = con.execute(
+        f"SELECT status, origin, kind, selector, since, until, factor, value, strength, rows, who, reason "
+        f"FROM {ADJUSTMENTS} ORDER BY status, strength DESC NULLS FIRST, adjustment_id"
+    ).df()
+    pictures_shown = {}
+    if (decided["status"] == "applied").any():
+        image = pictures.before_and_after(
+            reports.adjusted_history(con, panel, ADJUSTMENTS_SHOWN), panel.time, panel.target
+        )
+        pictures_shown["picture"] = common.picture(image, "reported and adjusted")
+    yield dg.MaterializeResult(
+        asset_key=common.cleaned_key("adjustments"),
+        metadata={
+            **common.table_metadata(con, ADJUSTMENTS),
+            "by_status": common.preview(decided.groupby("status").size().rename("adjustments").reset_index()),
+            "adjustments": common.preview(decided),
+            **pictures_shown,
+        },
     )

@@ -12,7 +12,9 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
+from turnover_assets.core.repairs import Repairs
 from turnover_assets.settings import Settings
+from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.warehouse import row_count
 
 POOL = "warehouse"  # one step at a time writes the warehouse
@@ -25,6 +27,7 @@ SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 LANDED = dg.AssetKey(["raw", "landed_files"])
 TRAINING = dg.AssetKey(["features", "training"])
 HOLDOUT = dg.AssetKey(["features", "holdout"])
+HOLDOUT_TRAINING = dg.AssetKey(["features", "holdout_training"])
 SCORING = dg.AssetKey(["features", "scoring"])
 CANDIDATES = dg.AssetKey(["model", "candidates"])
 CHAMPION = dg.AssetKey(["model", "champion"])
@@ -58,6 +61,7 @@ COLUMN_DESCRIPTIONS = {
     "forecast": "Point forecast, units of the target.",
     "horizon": "Periods after the cutoff, 1 the first.",
     "landed_at": "When the file landed.",
+    "in_force": "Reported over adjusted values at the newest period known; forecasts are multiplied by it.",
     "line": "Line in the file, the header being line 1.",
     "lower_80": "Lower bound of the 80 % interval.",
     "lower_95": "Lower bound of the 95 % interval.",
@@ -128,3 +132,13 @@ def latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[s
     if event is None or event.asset_materialization is None:
         return {}
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def repairs(settings: Settings) -> Repairs:
+    """How the history is repaired, with the ledger as it is now.
+
+    Raises:
+        LedgerError: The ledger has errors; the message lists them all.
+    """
+    ledger = read_ledger(settings.ledger_path, settings.panel_spec)
+    return Repairs(ledger, settings.adjustment_strength, settings.alive_periods)

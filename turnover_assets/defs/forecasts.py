@@ -12,13 +12,15 @@ import pandas as pd
 from turnover_assets import __version__
 from turnover_assets.core import pictures, quality
 from turnover_assets.core.adjustments import ADJUSTMENTS
+from turnover_assets.core.anomalies.findings import FINDINGS
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.models import BASELINE
 from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
-from turnover_assets.core.rows import last_period, read_rows
+from turnover_assets.core.rows import read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.model import SCORES
 from turnover_assets.defs.reports import monthly_name
@@ -65,6 +67,8 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
             common.cleaned_key("restatements"),
+            common.cleaned_key("findings"),
+            common.cleaned_key("adjustments"),
             common.PROFILE,
             dg.AssetKey(["reports", monthly_name(panel)]),
             dg.AssetKey(["reports", "seasonal_profile"]),
@@ -119,6 +123,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "forecasts": f"SELECT * FROM {TABLE} ORDER BY {keys}, horizon",
         name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
         f"ORDER BY {keys}, t",
+        "findings": f"SELECT * FROM {FINDINGS} ORDER BY strength DESC, finding_id",
         "adjustments": f"SELECT * FROM {ADJUSTMENTS} ORDER BY ALL",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",

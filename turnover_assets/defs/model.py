@@ -16,7 +16,7 @@ from turnover_assets.core import pictures
 from turnover_assets.core.holdout import Holdout, compare
 from turnover_assets.core.intervals import Intervals
 from turnover_assets.core.models import BASELINE, CANDIDATES, candidate_class
-from turnover_assets.core.rows import before, read_rows
+from turnover_assets.core.rows import read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.panel import PanelSpec
@@ -34,7 +34,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         key=common.CANDIDATES,
-        deps=[common.TRAINING, common.HOLDOUT],
+        deps=[common.HOLDOUT_TRAINING, common.HOLDOUT],
         group_name="model",
         description="Every candidate, fitted on what was known before the holdout and scored on it.",
         owners=[common.SCIENTISTS],
@@ -46,10 +46,11 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[None]:
         with warehouse.open().transaction() as con:
-            training, holdout = read_rows(con, panel, "training"), read_rows(con, panel, "holdout")
+            training = read_rows(con, panel, "holdout_training")
+            holdout = read_rows(con, panel, "holdout")
         found = compare(
             CANDIDATES,
-            before(training, int(holdout.identity["cutoff"].min()) + 1),
+            training,
             holdout,
             seed=settings.seed,
             threads=settings.threads,

@@ -214,3 +214,11 @@ def log_ratio(observed: Floats, expected: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.log(observed / expected)
     return np.where(np.isfinite(ratio), ratio, np.nan)
+
+
+def row_medians(values: Floats) -> Floats:
+    """Medians along the last axis ignoring NaN, NaN where there is nothing else: shape `values.shape[:-1]`."""
+    ordered = np.sort(values, axis=-1)  # NaN come last
+    known = np.sum(~np.isnan(values), axis=-1, keepdims=True)
+    middle = [np.take_along_axis(ordered, np.maximum(known - 1 - k, 0) // 2 + k * 0, -1) for k in (0, 1)]
+    return np.asarray(middle[0])

@@ -21,8 +21,9 @@ class Rows:
     """A block of n feature rows.
 
     Attributes:
-        identity: Shape (n, 7): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `actual`, `reported`, the
-            last three in units of the target; `actual` and `reported` are NaN where not known.
+        identity: Shape (n, 8): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `in_force`, `actual`,
+            `reported`; `in_force` is a ratio, `scale` and the last two are in units of the target, NaN where
+            not known.
         x: Shape (n, f), float32: the features; NaN where missing.
         names: Names of the f features.
     """
@@ -46,6 +47,11 @@ class Rows:
     def scale(self) -> Floats:
         """Scale of each row's series, units of the target, shape (n,)."""
         return self.identity["scale"].to_numpy(np.float64)
+
+    @property
+    def in_force(self) -> Floats:
+        """Reported over adjusted values at the newest period known: forecasts times it are as reported."""
+        return self.identity["in_force"].to_numpy(np.float64)
 
     @property
     def actual(self) -> Floats:

@@ -1,0 +1,164 @@
+"""Shifts in one group's log ratio: their size, their evidence, and how they begin, last and end.
+
+What belongs here: one group in one view under its noise model. What does not: views of all groups
+(views.py), and what has to come together to make a shift a finding (blocks.py).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from turnover_assets.core.anomalies import noise
+from turnover_assets.core.anomalies.matrix import Floats, Grouping, Integers, log_ratio, row_medians
+from turnover_assets.core.anomalies.views import Seen
+
+SHORTEST = 4  # periods; shorter ones are promotions and strikes, or single outliers
+FULL_LENGTH = 8  # periods from which length alone no longer lowers the strength
+WEAKEST = 3.5  # z value; below it, so many intervals being compared, noise alone makes some
+CONSTANT = 0.5  # of the shift, at most, may it change from the beginning of a block to its end
+JUMP = 0.5  # of the shift, at least, from a few periods before an edge to a few after it
+JUMP_SPREADS = 1.5  # times what is usual at that time of other years
+BESIDE = 3  # periods on either side of an edge
+NEARLY = 0.7  # of a z value below the highest, an interval is nearly as likely
+LIKELY = 24  # such intervals looked at
+ATTEMPTS = 3  # intervals looked at closely in one group and round
+LEARNING_YEARS = 0.5  # of a group's life pass before a block may begin
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A shift of the logarithm and its standard error."""
+
+    shift: float
+    error: float
+
+    @property
+    def z(self) -> float:
+        """Shift over its error."""
+        return self.shift / self.error
+
+
+def _jumps(ratio: Floats) -> Floats:
+    """Difference of the means after and before each position; NaN at the ends."""
+    sums = np.concatenate([[0.0], np.cumsum(ratio)])
+    found = np.full(len(ratio), np.nan)
+    at = np.arange(BESIDE, len(ratio) - 1)
+    after = np.minimum(at + BESIDE, len(ratio))
+    found[at] = (sums[after] - sums[at]) / (after - at) - (sums[at] - sums[at - BESIDE]) / BESIDE
+    return found
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One group in one view, ready for estimates of shifts over any of its known periods."""
+
+    seen: Seen
+    group: int
+    known: Integers
+    precision: Floats
+
+    @classmethod
+    def of(cls, seen: Seen, group: int, known: Integers, *, free_season: bool = False) -> "Scan":
+        return cls(seen, group, known, seen.precision(group, known, free_season=free_season))
+
+    @property
+    def noise(self) -> noise.Noise:
+        return self.seen.noises[self.group]
+
+    def in_any_season(self) -> "Scan":
+        return Scan.of(self.seen, self.group, self.known, free_season=True)
+
+    @property
+    def ratio(self) -> Floats:
+        own = self.seen.ratios[self.group, self.known]
+        return np.asarray(own - np.median(own))
+
+    def estimate(self, inside: Floats) -> Estimate:
+        """Generalised least squares of the shift along a course."""
+        weights = self.precision @ inside
+        information = float(inside @ weights)
+        return Estimate(float(weights @ self.ratio) / information, information**-0.5)
+
+    def peaks(self) -> Iterator[tuple[float, list[tuple[int, int]]]]:
+        """The highest z value of each stretch, and the intervals nearly as likely, the likeliest first."""
+        size = len(self.known)
+        along = np.concatenate([[0.0], np.cumsum(self.precision @ self.ratio)])
+        area = np.zeros((size + 1, size + 1))
+        area[1:, 1:] = self.precision.cumsum(axis=0).cumsum(axis=1)
+        corner = np.diag(area)
+        information = corner[None, :] - area - area.T + corner[:, None]
+        start, end = np.ogrid[: size + 1, : size + 1]
+        earliest = min(int(LEARNING_YEARS * self.noise.season), size // 4)
+        allowed = (
+            (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= max(FULL_LENGTH, earliest))
+        )
+        z = np.zeros_like(area)
+        np.divide(
+            along[None, :] - along[:, None], np.sqrt(np.maximum(information, 1e-12)), out=z, where=allowed
+        )
+        for _ in range(ATTEMPTS):
+            first, last = np.unravel_index(int(np.argmax(np.abs(z))), z.shape)
+            if abs(z[first, last]) < WEAKEST:
+                return
+            highest = abs(float(z[first, last]))
+            longer = np.maximum(np.maximum(end - start, last - first), 1)
+            common = (np.minimum(end, last) - np.maximum(start, first)) / longer
+            near = np.argwhere((np.abs(z) >= highest - NEARLY) & (common > 0.5))
+            near = near[np.argsort(-np.abs(z[near[:, 0], near[:, 1]]), kind="stable")][:LIKELY]
+            yield highest, [(int(a), int(b)) for a, b in near]
+            z[common > 0.3] = 0.0
+
+    def has_edges(self, start: int, end: int, shift: float) -> bool:
+        """Whether the values jump where the block begins and ends, unlike at the same time of other years."""
+        first, after = int(self.known[start]), int(self.known[end - 1]) + 1
+        edges = {first: shift} if end == len(self.known) else {first: shift, after: -shift}
+        jumps = _jumps(self.filled)
+        return all(self._stands_out(jumps * np.sign(by), edge, abs(by), edges) for edge, by in edges.items())
+
+    def _stands_out(self, jumps: Floats, edge: int, size: float, edges: Iterable[int]) -> bool:
+        season = self.noise.season
+        years = range(-(len(jumps) // season) - 1, len(jumps) // season + 2)
+        same_time = {edge + k * season + d for k in years if k for d in (-1, 0, 1)}
+        same_time -= {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)}
+        others = np.array(
+            [jumps[t] for t in sorted(same_time) if 0 <= t < len(jumps) and np.isfinite(jumps[t])]
+        )
+        usual = float(np.median(others)) if len(others) else 0.0
+        spread = float(np.sqrt(np.mean((others - usual) ** 2))) if len(others) else 0.0
+        enough = max(JUMP * size - self.noise.of_jump(BESIDE), JUMP_SPREADS * spread)
+        return bool(jumps[edge] - usual >= enough)
+
+    @property
+    def filled(self) -> Floats:
+        """The log ratio at every period, gaps bridged."""
+        return np.interp(np.arange(self.seen.ratios.shape[1]), self.known, self.ratio)
+
+    def is_constant(self, inside: Floats, shift: float) -> bool:
+        """Whether the shift is as large at the end of the block as at its beginning.
+
+        A feed's factor stays what it is; what shops and customers do comes and goes.
+        """
+        at = np.flatnonzero(inside)
+        slope = np.zeros(len(inside))
+        slope[at] = np.linspace(-0.5, 0.5, len(at))
+        both = np.stack([inside, slope], axis=1)
+        information = both.T @ self.precision @ both
+        _, change = np.linalg.solve(information, both.T @ self.precision @ self.ratio)
+        error = np.sqrt(np.linalg.inv(information)[1, 1])
+        return bool(abs(change) - 2.0 * error < CONSTANT * abs(shift))
+
+    def moved_alike(self, values: Floats, grouping: Grouping, inside: Floats, shift: float) -> float:
+        """Share of the group's expected amount whose series moved at least half as far, the same way."""
+        rows = np.flatnonzero(grouping.group == self.group)
+        if len(rows) == 1:
+            return 1.0
+        weights = self.precision @ inside
+        weights = weights / (inside @ weights)
+        expected = self.seen.expected[np.ix_(rows, self.known)]
+        own = log_ratio(values[np.ix_(rows, self.known)], expected)
+        own = own - np.nanmedian(own, axis=1, keepdims=True)
+        shifts = np.where(np.isfinite(own), own, self.ratio[None, :]) @ weights
+        amounts = np.where(np.isfinite(own), expected, 0.0)[:, inside > 0].sum(axis=1)
+        alike = (shifts * shift > 0) & (np.abs(shifts) >= 0.5 * abs(shift))
+        return float(amounts[alike].sum() / amounts.sum()) if amounts.sum() > 0 else 0.0
