@@ -4,14 +4,21 @@ What belongs here: finding them, and putting those that belong together into one
 before a series' first value, and series that are often without one: for them a gap is no news.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from turnover_assets.core.anomalies.matrix import Floats, Grouping, History, Integers, compare_with_peers
+from turnover_assets.core.anomalies.matrix import (
+    Floats,
+    Grouping,
+    History,
+    Integers,
+    add_up,
+    compare_with_peers,
+)
 
 Cells = npt.NDArray[np.bool_]
 
@@ -22,7 +29,7 @@ FEWEST_SERIES = 2  # for a gap of a whole group
 MOST_OF_IT = 0.8  # of a group's series must be without a value to say it of the group
 USUAL_AMOUNT = 0.25  # of its mean a series must be expected to have, for a zero to be out of place
 ZERO_LOOKOUT = 8  # periods with values on either side of a run of zeros
-SELLING = 0.75  # of the periods on either side must have a value that is about usual
+SELLING = 0.75  # of the periods on either side must have a value that is not far below the expected
 CLEAR = 3.0  # improbability (as a logarithm) above which zeros are told
 LONGEST_ZEROS = 13  # a longer run is a closure
 
@@ -63,14 +70,13 @@ def find_gaps(history: History, groupings: Sequence[Grouping], alive: int) -> li
     zeros, chance = _false_zeros(values, groupings[-1])
     found = _grouped("stopped", stopped, groupings, MOST_OF_IT)
     found += _grouped("missing", lacking, groupings, MOST_OF_IT)
+    compared = np.log(max(2, np.isfinite(values).sum()))
+    surprise = np.where(zeros, -np.log(np.maximum(chance, 1e-12)), 0.0)
     for gap in _grouped("zeros", zeros, groupings, 1.0):  # what is emptied must all be zero
         rows = gap.grouping.group == gap.group
-        inside = np.zeros(zeros.shape, dtype=bool)
-        inside[rows, gap.start : gap.end] = True
-        compared = np.log(max(2, np.isfinite(values).sum()))
-        improbability = float(-np.log(np.maximum(chance[inside & zeros], 1e-12)).sum() - compared)
-        found.append(Gap(gap.kind, gap.grouping, gap.group, gap.start, gap.end, gap.rows, improbability))
-    return found
+        improbability = float(surprise[rows, gap.start : gap.end].sum() - compared)
+        found.append(replace(gap, improbability=improbability))
+    return [gap for gap in found if gap.kind != "zeros" or gap.improbability >= CLEAR]
 
 
 def _lacking(values: Floats, alive: int) -> tuple[Cells, Cells]:
@@ -90,21 +96,16 @@ def _false_zeros(values: Floats, grouping: Grouping) -> tuple[Cells, Floats]:
     """Zeros where the series sells before and after and should then, and the chance of a true one."""
     expected = compare_with_peers(values, grouping).expected
     usual = np.nanmean(np.abs(values), axis=1, keepdims=True)
-    out_of_place = (values == 0) & (expected >= USUAL_AMOUNT * usual)
     chance = _chance_of_zero(values, expected)
-    found = np.zeros(values.shape, dtype=bool)
-    for series in np.flatnonzero(out_of_place.any(axis=1)):
-        for start, end in _runs(values[series] == 0):
-            beside = np.concatenate(
-                [
-                    values[series, max(0, start - ZERO_LOOKOUT) : start],
-                    values[series, end : end + ZERO_LOOKOUT],
-                ]
-            )
-            both_sides = start > 0 and end < values.shape[1]
-            if both_sides and end - start <= LONGEST_ZEROS and (beside > 0).sum() >= ZERO_LOOKOUT:
-                found[series, start:end] = out_of_place[series, start:end]
-    return found, chance
+    out_of_place = (values == 0) & (expected >= USUAL_AMOUNT * usual)
+    sells = values >= USUAL_AMOUNT * np.nan_to_num(expected, nan=np.inf)
+    sums = np.pad(np.cumsum(sells, axis=1), ((0, 0), (1, 0)))
+    series, start, end = _runs(values == 0)
+    before, after = np.maximum(start - ZERO_LOOKOUT, 0), np.minimum(end + ZERO_LOOKOUT, values.shape[1])
+    around = np.minimum(sums[series, start] - sums[series, before], sums[series, after] - sums[series, end])
+    told = (around >= SELLING * ZERO_LOOKOUT) & (end - start <= LONGEST_ZEROS)
+    found = _cells_of_runs(values.shape, series[told], start[told], end[told])
+    return found & out_of_place, chance
 
 
 def _chance_of_zero(values: Floats, expected: Floats) -> Floats:
@@ -118,10 +119,18 @@ def _chance_of_zero(values: Floats, expected: Floats) -> Floats:
     return found
 
 
-def _runs(cells: Cells) -> Iterator[tuple[int, int]]:
-    """Start and end of each unbroken run."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], cells.astype(np.int8), [0]])))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+def _runs(cells: Cells) -> tuple[Integers, Integers, Integers]:
+    """Row, start and end of each unbroken run, row by row."""
+    edges = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    return rows, starts, np.nonzero(edges == -1)[1]
+
+
+def _cells_of_runs(shape: tuple[int, ...], rows: Integers, starts: Integers, ends: Integers) -> Cells:
+    edges = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
+    np.add.at(edges, (rows, starts), 1)
+    np.add.at(edges, (rows, ends), -1)
+    return np.asarray(np.cumsum(edges, axis=1)[:, :-1] > 0)
 
 
 def _grouped(
@@ -131,16 +140,15 @@ def _grouped(
     left, found = cells.copy(), []
     for grouping in groupings:
         alone = grouping.level == "series"
-        for group in range(grouping.count):
-            rows = np.flatnonzero(grouping.group == group)
-            together = left[rows].sum(axis=0)
-            if not together.any() or (not alone and len(rows) < FEWEST_SERIES):
-                continue
-            whole = together >= max(1.0, share * len(rows))
-            for start, end in _runs(whole):
-                if not alone or end - start >= SHORTEST_ALONE:
-                    found.append(Gap(kind, grouping, group, start, end, int(together[start:end].sum())))
-                left[rows, start:end] = False
+        sizes = np.bincount(grouping.group, minlength=grouping.count)
+        together = add_up(left.astype(float), grouping.group, grouping.count)
+        whole = together >= np.maximum(1.0, share * sizes)[:, None]
+        whole &= np.full(sizes.shape, alone)[:, None] | (sizes >= FEWEST_SERIES)[:, None]
+        for group, start, end in np.stack(_runs(whole), axis=1).tolist():
+            if not alone or end - start >= SHORTEST_ALONE:
+                rows = int(together[group, start:end].sum())
+                found.append(Gap(kind, grouping, group, start, end, rows))
+        left &= ~whole[grouping.group]
     return found
 
 

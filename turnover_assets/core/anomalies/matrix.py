@@ -220,5 +220,7 @@ def row_medians(values: Floats) -> Floats:
     """Medians along the last axis ignoring NaN, NaN where there is nothing else: shape `values.shape[:-1]`."""
     ordered = np.sort(values, axis=-1)  # NaN come last
     known = np.sum(~np.isnan(values), axis=-1, keepdims=True)
-    middle = [np.take_along_axis(ordered, np.maximum(known - 1 - k, 0) // 2 + k * 0, -1) for k in (0, 1)]
-    return np.asarray(middle[0])
+    low = np.take_along_axis(ordered, np.maximum(known - 1, 0) // 2, axis=-1)
+    high = np.take_along_axis(ordered, np.minimum(known // 2, values.shape[-1] - 1), axis=-1)
+    medians: Floats = np.where(known > 0, (low + high) / 2.0, np.nan)[..., 0]
+    return medians

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from turnover_assets.core.anomalies.matrix import Floats
+from turnover_assets.core.anomalies.matrix import Floats, row_medians
 
 PERSISTENCE = 0.8  # of a disturbance, from one period to the next
 LAGS = (1, 8, 26)
@@ -82,7 +82,8 @@ def estimate(ratios: Floats, season: int) -> list[Noise]:
     has_season = ratios.shape[1] > season + season // 2
     pooled = _components(_semivariances(ratios, season, has_season), season, has_season)
     if len(ratios) > FEW_GROUPS:
-        return [_scaled(pooled, scale) for scale in _scales(ratios, season if has_season else 0)]
+        scales = _scales(ratios, season if has_season else 0)
+        return [replace(pooled, scale=float(scale)) for scale in scales]
     common, found = _semivariances(ratios, season, has_season), []
     for own in ratios:
         known = int(np.isfinite(own).sum())
@@ -116,21 +117,18 @@ def _components(semivariances: Floats, season: int, has_season: bool) -> Noise:
     return Noise(white, lasting, wandering, seasonal, season, has_season)
 
 
-def _scaled(noise: Noise, scale: float) -> Noise:
-    return replace(noise, scale=scale)
-
-
 def _scales(ratios: Floats, season: int) -> Floats:
     """Noise of each group relative to that of all, as a standard deviation: shape (groups,)."""
     pooled = _semivariance(ratios, 1, season)
-    found = np.ones(len(ratios))
-    for i, own in enumerate(ratios):
-        steps = np.diff(own[season:] - own[: len(own) - season] if season else own)
-        count = int(np.isfinite(steps).sum())
-        if count > FEWEST and pooled > 0:
-            variance = robust_variance(steps) * (0.25 if season else 0.5)
-            found[i] = np.sqrt((count * variance / pooled + FEWEST) / (count + FEWEST))
-    return found
+    steps = np.diff(ratios[:, season:] - ratios[:, : ratios.shape[1] - season] if season else ratios, axis=1)
+    count = np.isfinite(steps).sum(axis=1)
+    spread = 1.4826 * row_medians(np.abs(steps - row_medians(steps)[:, None]))
+    variance = spread**2 * (0.25 if season else 0.5)
+    enough = (count > FEWEST) & (pooled > 0)
+    relative = (count * np.where(enough, variance, 0.0) / (pooled if pooled > 0 else 1.0) + FEWEST) / (
+        count + FEWEST
+    )
+    return np.where(enough, np.sqrt(relative), 1.0)
 
 
 def _semivariance(ratios: Floats, lag: int, season: int) -> float:
