@@ -24,10 +24,10 @@ from pathlib import Path
 from turnover_assets import runner
 from turnover_assets.panel import default_panel
 from turnover_assets.settings import Settings, load_settings
-from turnover_assets.storage import landing
+from turnover_assets.storage import landing, landing_folder, manifest
 from turnover_assets.storage.home import prepare_home
 from turnover_assets.storage.kept import kept_files
-from turnover_assets.storage.landing import LandedFile
+from turnover_assets.storage.landing_folder import LandedFile
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -131,7 +131,7 @@ def build(home: Path, series: int, weeks: int) -> dict[str, float]:
     settings = settings_of(home)
     prepare_home(settings)
     settings.landing_path.mkdir(parents=True, exist_ok=True)
-    kept, manifest = kept_files(home), []
+    kept, landed = kept_files(home), []
     template = weekly_file(date.max, series, 0)
     for number in range(weeks):
         day = first + timedelta(weeks=number)
@@ -141,16 +141,16 @@ def build(home: Path, series: int, weeks: int) -> dict[str, float]:
         digest = sha256(content).hexdigest()
         kept.path(digest).parent.mkdir(parents=True, exist_ok=True)
         kept.path(digest).hardlink_to(path)
-        manifest.append((number + 1, digest, path.name, str(path), series))
+        landed.append((number + 1, digest, path.name, str(path), series))
     with warehouse_of(home).transaction() as con:
-        landing.prepare(con, PANEL)
+        manifest.prepare(con, PANEL)
         given = {"departments": DEPARTMENTS, "first": first, "weeks": weeks, "series": series}
         con.execute(HISTORY, given)
         con.executemany(
             "INSERT INTO raw.files (file_no, digest, name, path, row_count, status, table_name, format, "
             "delimiter, final, panel_digest, reader_version, landed_at) "
             "VALUES (?, ?, ?, ?, ?, 'accepted', 'turnover', 'csv', ',', true, ?, ?, ?)",
-            [[*row, PANEL.digest, landing.READER_VERSION, datetime.now(UTC)] for row in manifest],
+            [[*row, PANEL.digest, manifest.READER_VERSION, datetime.now(UTC)] for row in landed],
         )
     return {"made": time.perf_counter() - began}
 
@@ -174,11 +174,11 @@ def by_storage(home: Path, number: int) -> dict[str, float]:
     file, warehouse = new_file(home, 2 * number + 1), warehouse_of(home)
     seconds = {}
     began = time.perf_counter()
-    found = landing.scan(file.path.parent)
+    found = landing_folder.scan(file.path.parent)
     seconds["find: read the landing folder"] = time.perf_counter() - began
     began = time.perf_counter()
     with warehouse.transaction() as con:
-        new = landing.unseen(found, landing.manifest(con, PANEL))
+        new = landing.unseen(found, manifest.records(con, PANEL))
     seconds["find: compare with the manifest"] = time.perf_counter() - began
     assert [one.digest for one in new] == [file.digest]
     began = time.perf_counter()
@@ -195,7 +195,7 @@ def by_job(home: Path, number: int) -> dict[str, float]:
     runner._ingest(settings, settings.landing_path, [file], lambda _news, _text: None)
     seconds = time.perf_counter() - began
     with warehouse_of(home).transaction() as con:
-        record = landing.find(con, file.digest)
+        record = manifest.find(con, file.digest)
     assert record is not None
     assert record.rows == SERIES
     return {"land: Dagster's job": seconds}

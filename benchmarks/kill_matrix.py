@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from turnover_assets.runner import bring_up_to_date
-from turnover_assets.storage.landing import content_digest, manifest
+from turnover_assets.storage import manifest
+from turnover_assets.storage.landing_folder import content_digest
 from turnover_assets.storage.snapshots import find_current
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests import kills
@@ -107,7 +108,7 @@ def kill_run(root: Path, landed: Landed, before: int, figures: Figures, event: i
     code = run_apart(home, landed.folder, told, None)
     kills.look(home, told.read_text().split(), figures, f"run, news {event}, healed")
     with Warehouse(home / "warehouse.duckdb").transaction() as con:
-        records = manifest(con, landed.settings.panel_spec)
+        records = manifest.records(con, landed.settings.panel_spec)
     accepted = [record for record in records if record.status == "accepted"]
     snapshot, old = find_current(home / "published"), landed.outcome.snapshot
     published = snapshot is not None and old is not None and snapshot.facts["cutoff"] > old.facts["cutoff"]

@@ -17,17 +17,12 @@ from uuid import uuid4
 from turnover_assets import __version__, errors
 from turnover_assets.errors import HomeError, NothingToForecastError, TurnoverError
 from turnover_assets.settings import Settings
+from turnover_assets.storage import manifest
 from turnover_assets.storage.home import prepare_home, run_lock
-from turnover_assets.storage.landing import (
-    FileRecord,
-    LandedFile,
-    landed_version,
-    manifest,
-    mend_kept,
-    scan,
-    unseen,
-)
+from turnover_assets.storage.landing import mend_kept, unseen
+from turnover_assets.storage.landing_folder import LandedFile, scan
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
+from turnover_assets.storage.manifest import FileRecord, landed_version
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -149,7 +144,7 @@ def _warehouse(settings: Settings) -> Warehouse:
 
 def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
     with warehouse.transaction() as con:
-        return manifest(con, settings.panel_spec)
+        return manifest.records(con, settings.panel_spec)
 
 
 def _check_panel(settings: Settings, records: Sequence[FileRecord]) -> None:

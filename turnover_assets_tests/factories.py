@@ -20,8 +20,9 @@ from turnover_assets.core.synthetic import Retailer, make_retailer
 from turnover_assets.panel import PanelSpec, default_panel, parse_panel
 from turnover_assets.runner import Outcome, bring_up_to_date
 from turnover_assets.settings import Settings, load_settings
-from turnover_assets.storage import landing
-from turnover_assets.storage.landing import FileRecord, LandedFile
+from turnover_assets.storage import landing, manifest
+from turnover_assets.storage.landing_folder import LandedFile
+from turnover_assets.storage.manifest import FileRecord
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import SCHEMAS, Warehouse
 
@@ -140,7 +141,7 @@ class RawFile:
 
 def insert_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec, files: Sequence[RawFile]) -> None:
     """Put files into the raw tables as landing would, numbered from 1 and named `file_<n>`."""
-    landing.prepare(con, panel)
+    manifest.prepare(con, panel)
     for number, file in enumerate(files, start=1):
         known: dict[str, Any] = {
             "file_no": number,
@@ -176,14 +177,14 @@ def insert_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec, files: Sequence
 
 def empty_raw(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     """Forget every landed file, so that a connection can serve many examples."""
-    landing.prepare(con, panel)
+    manifest.prepare(con, panel)
     for table in ("files", *panel.tables):
         con.execute(f"DELETE FROM raw.{table}")
 
 
 def clean_all(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     """Clean every table of the panel from what is in raw."""
-    landing.prepare(con, panel)
+    manifest.prepare(con, panel)
     cleaning.clean_all(con, panel)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from turnover_assets.core import cleaning
 from turnover_assets.panel import default_panel
-from turnover_assets.storage import landing, snapshots
+from turnover_assets.storage import landing, landing_folder, manifest, snapshots
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -38,7 +38,7 @@ STEPS: Mapping[str, tuple[Any, str, str]] = {
     "in the transaction, file copied": (landing, "_land_rows", "before"),
     "in the transaction, rows written": (landing, "_land_rows", "after"),
     "bytes kept, no record": (KeptFiles, "keep", "after"),
-    "bytes kept and recorded, before the commit": (landing, "_insert_record", "after"),
+    "bytes kept and recorded, before the commit": (landing, "insert_record", "after"),
     "after the commit, record pending": (KeptFiles, "settle", "before"),
     "after the commit": (KeptFiles, "settle", "after"),
     "while cleaning": (cleaning, "clean_static", "after"),
@@ -93,18 +93,18 @@ def work(home: Path, folder: Path, acknowledge: Callable[[str], object]) -> None
     """Land what is new, clean, publish and prune, as a run does; tells each content once it has landed."""
     warehouse = Warehouse(home / "warehouse.duckdb", threads=1, lock_timeout_seconds=DEADLINE)
     with warehouse.transaction() as con:
-        known = landing.manifest(con, PANEL)
-    found = landing.scan(folder)
+        known = manifest.records(con, PANEL)
+    found = landing_folder.scan(folder)
     landing.mend_kept(warehouse, PANEL, found)
     for file in landing.unseen(found, known):
         if landing.land(warehouse, PANEL, file, "run").status == "accepted":
             acknowledge(file.digest)
     with warehouse.transaction() as con:
-        landing.prepare(con, PANEL)
+        manifest.prepare(con, PANEL)
         cleaning.clean_all(con, PANEL)
     with warehouse.transaction() as con:
         version = cleaning.content_version(con, PANEL)
-        queries = {"turnover": SERIES, "files": landing.FILES_QUERY}
+        queries = {"turnover": SERIES, "files": manifest.FILES_QUERY}
         snapshots.publish(con, home / "published", queries, {"cutoff": "2017-06-24", "data_version": version})
     snapshots.prune(home / "published", KEEP)
 
@@ -180,7 +180,7 @@ def look(home: Path, acknowledged: Iterable[str], figures: Figures, at: str) -> 
         figures.told.append(f"{at}: CURRENT is torn")
     kept = kept_files(home)
     with Warehouse(home / "warehouse.duckdb").transaction() as con:
-        landing.prepare(con, PANEL)
+        manifest.prepare(con, PANEL)
         con.execute(
             "CREATE TEMP VIEW landed AS "
             "SELECT file_no FROM raw.turnover UNION ALL SELECT file_no FROM raw.stores"
@@ -220,7 +220,7 @@ def healed(home: Path, files: int) -> str | None:
     """What a healing run has left undone, if anything."""
     kept = kept_files(home)
     with Warehouse(home / "warehouse.duckdb").transaction() as con:
-        accepted = [r.digest for r in landing.manifest(con, PANEL) if r.status == "accepted"]
+        accepted = [r.digest for r in manifest.records(con, PANEL) if r.status == "accepted"]
         version = cleaning.content_version(con, PANEL)
         repeated = con.execute(
             "SELECT count(*) - count(DISTINCT (store, department, t)) FROM cleaned.turnover"

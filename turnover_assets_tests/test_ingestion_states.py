@@ -27,7 +27,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from turnover_assets.core import cleaning
 from turnover_assets.panel import default_panel
-from turnover_assets.storage import landing
+from turnover_assets.storage import landing, landing_folder, manifest
 from turnover_assets.storage.rebuild import rebuild
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests import oracles
@@ -298,8 +298,8 @@ class Ingestion(RuleBasedStateMachine):
     def land_what_is_new(self) -> None:
         """What a run does, which is also how it resumes."""
         with self.warehouse.transaction() as con:
-            known = landing.manifest(con, PANEL)
-        for file in landing.unseen(landing.scan(self.folder), known):
+            known = manifest.records(con, PANEL)
+        for file in landing.unseen(landing_folder.scan(self.folder), known):
             landing.land(self.warehouse, PANEL, file, "run")
         for written in self.written:
             if not self.model.knows(written):
@@ -340,7 +340,7 @@ class Ingestion(RuleBasedStateMachine):
 
 def check_manifest(con: duckdb.DuckDBPyConnection, model: Model) -> None:
     """The files in order, with a reason where refused, and each with its raw rows once."""
-    records = landing.manifest(con, PANEL)
+    records = manifest.records(con, PANEL)
     assert [(r.digest, r.name, r.status, r.rows) for r in records] == model.manifest()
     assert all(bool(r.reason) == (r.status == "refused") for r in records)
     landed = con.execute(
@@ -419,7 +419,7 @@ def test_a_landing_killed_at_any_of_its_statements_is_whole_or_absent_and_resume
         if committed:
             model.land(file)
         with warehouse.transaction() as con:
-            landing.prepare(con, PANEL)
+            manifest.prepare(con, PANEL)
             check_manifest(con, model)
         land_path(warehouse, PANEL, file.path)
         if not committed:

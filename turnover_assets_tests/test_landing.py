@@ -17,9 +17,10 @@ from turnover_assets.defs.raw import land_partitions
 from turnover_assets.errors import HomeError, TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets.storage import kept as kept_module
-from turnover_assets.storage import landing, reader
+from turnover_assets.storage import landing, landing_folder, manifest, reader
 from turnover_assets.storage.kept import KeptFiles, kept_files
-from turnover_assets.storage.landing import FileRecord, LandedFile
+from turnover_assets.storage.landing_folder import LandedFile
+from turnover_assets.storage.manifest import FileRecord
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import as_nobody
 
@@ -47,14 +48,14 @@ def warehouse(tmp_path: Path) -> Warehouse:
 def land_all(warehouse: Warehouse, folder: Path, panel: PanelSpec = PANEL) -> list[FileRecord]:
     """What a run does: land whatever is not on record yet."""
     with warehouse.transaction() as con:
-        known = landing.manifest(con, panel)
-    new = landing.unseen(landing.scan(folder), known)
+        known = manifest.records(con, panel)
+    new = landing.unseen(landing_folder.scan(folder), known)
     return [landing.land(warehouse, panel, file, "run") for file in new]
 
 
-def manifest(warehouse: Warehouse, panel: PanelSpec = PANEL) -> list[FileRecord]:
+def on_record(warehouse: Warehouse, panel: PanelSpec = PANEL) -> list[FileRecord]:
     with warehouse.transaction() as con:
-        return landing.manifest(con, panel)
+        return manifest.records(con, panel)
 
 
 def query(warehouse: Warehouse, sql: str) -> list[tuple]:
@@ -71,13 +72,13 @@ def test_a_folder_is_listed_with_its_subfolders_by_name_without_what_is_unfinish
         ".hidden",
         ".git/objects.csv",
         "a/.tmp/x.csv",
-        *(f"e.csv{end}" for end in landing.UNFINISHED_SUFFIXES),
+        *(f"e.csv{end}" for end in landing_folder.UNFINISHED_SUFFIXES),
     ]
     for name in [*wanted, *skipped]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(turnover())
 
-    found = landing.list_folder(folder)
+    found = landing_folder.list_folder(folder)
 
     assert [path.relative_to(folder).as_posix() for path in found] == sorted(wanted)
 
@@ -87,7 +88,7 @@ def test_a_landing_folder_inside_a_hidden_one_is_listed(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "a.csv").write_text(turnover())
 
-    assert landing.list_folder(folder) == [folder / "a.csv"]
+    assert landing_folder.list_folder(folder) == [folder / "a.csv"]
 
 
 def test_links_to_files_are_followed_and_loops_of_folders_are_not(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_links_to_files_are_followed_and_loops_of_folders_are_not(folder: Path, 
     (folder / "broken.csv").symlink_to(tmp_path / "nowhere.csv")
     (folder / "loop").symlink_to(folder)
 
-    assert landing.list_folder(folder) == [folder / "link.csv"]
+    assert landing_folder.list_folder(folder) == [folder / "link.csv"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_links_to_files_are_followed_and_loops_of_folders_are_not(folder: Path, 
         pytest.param(lambda path: path.write_text("x"), "Not a directory", id="a file"),
     ],
 )
-@pytest.mark.parametrize("call", [landing.list_folder, landing.scan], ids=["list", "scan"])
+@pytest.mark.parametrize("call", [landing_folder.list_folder, landing_folder.scan], ids=["list", "scan"])
 def test_a_folder_that_cannot_be_listed_raises_and_is_never_empty(
     tmp_path: Path, make: Callable[[Path], object], problem: str, call: Callable[[Path], object]
 ) -> None:
@@ -137,7 +138,7 @@ def public_folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_subfolder_without_permission_raises_and_is_never_empty(public_folder: Path) -> None:
     (public_folder / "closed").mkdir(mode=0o700)
     (public_folder / "closed").chmod(0o000)
-    told = as_nobody(lambda: landing.list_folder(public_folder))
+    told = as_nobody(lambda: landing_folder.list_folder(public_folder))
 
     (public_folder / "closed").chmod(0o700)
     assert f"{public_folder / 'closed'} cannot be listed (Permission denied)" in told
@@ -171,9 +172,9 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_left_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a.csv").write_text(turnover())
-    monkeypatch.setattr(landing, "list_folder", lambda path: [path / "a.csv", path / "gone.csv"])
+    monkeypatch.setattr(landing_folder, "list_folder", lambda path: [path / "a.csv", path / "gone.csv"])
 
-    assert [file.name for file in landing.scan(folder)] == ["a.csv"]
+    assert [file.name for file in landing_folder.scan(folder)] == ["a.csv"]
 
 
 # --- once per content
@@ -192,7 +193,7 @@ def test_the_same_content_under_two_names_lands_once(warehouse: Warehouse, folde
 
 def test_landing_a_known_content_again_gives_the_earlier_record(warehouse: Warehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
 
     records = [landing.land(warehouse, PANEL, file, run) for run in ("one", "two")]
 
@@ -239,7 +240,7 @@ def test_a_refused_file_is_recorded_with_its_reason_and_not_tried_again(
 
     assert (refused.name, refused.status, refused.rows) == ("sub/odd.csv", "refused", 0)
     assert refused.reason.startswith("fits no known kind of file")
-    assert manifest(warehouse) == [refused]
+    assert on_record(warehouse) == [refused]
     assert land_all(warehouse, folder) == []
 
 
@@ -305,7 +306,7 @@ def test_a_file_that_changes_before_it_is_read_is_refused_for_now_only(
 ) -> None:
     path = folder / "a.csv"
     path.write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
     meanwhile(path)
 
     refused = landing.land(warehouse, PANEL, file, "run")
@@ -321,7 +322,7 @@ def test_a_file_that_changes_while_it_is_read_lands_as_it_was_copied_and_then_as
 ) -> None:
     path = folder / "a.csv"
     path.write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
     original = landing.read_batches
 
     def slowly(*arguments: object) -> Iterator[pa.Table]:
@@ -341,7 +342,7 @@ def test_a_content_that_another_process_accepted_while_this_one_refused_it_stays
     warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a.csv").write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
 
     def unreadable(*_: object) -> FileRecord:
         raise UnreadableFileError("could not be read just then")
@@ -390,7 +391,7 @@ def test_the_journal_holds_every_column_of_the_manifest(warehouse: Warehouse, fo
         con.execute("CREATE TEMP TABLE journal AS FROM raw.files LIMIT 0")
         con.execute(
             f"INSERT INTO journal VALUES ({', '.join('?' * len(row))})",
-            [row[column] for column in landing.FILE_COLUMNS],
+            [row[column] for column in manifest.FILE_COLUMNS],
         )
         assert con.execute("FROM journal EXCEPT FROM raw.files").fetchall() == []
         assert con.execute("FROM raw.files EXCEPT FROM journal").fetchall() == []
@@ -400,7 +401,7 @@ def test_a_file_already_accepted_is_not_copied_again(
     warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a.csv").write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
     landing.land(warehouse, PANEL, file, "one")
     monkeypatch.setattr(KeptFiles, "copied", lambda *_: pytest.fail("copied"))
 
@@ -424,7 +425,7 @@ def test_a_file_that_an_earlier_release_accepted_without_keeping_it_is_kept_when
 ) -> None:
     (folder / "a.csv").write_text(turnover())
     (folder / "b.csv").write_text(turnover(first_store=50))
-    one, two = landing.scan(folder)
+    one, two = landing_folder.scan(folder)
     for file in (one, two):
         landing.land(warehouse, PANEL, file, "run")
     kept = kept_files(warehouse.path.parent)
@@ -449,7 +450,7 @@ def test_a_kept_folder_that_cannot_be_written_accepts_nothing_and_loses_nothing(
     warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a.csv").write_text(turnover())
-    (file,) = landing.scan(folder)
+    (file,) = landing_folder.scan(folder)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -459,7 +460,7 @@ def test_a_kept_folder_that_cannot_be_written_accepts_nothing_and_loses_nothing(
         with pytest.raises(HomeError, match=r"raw cannot be written \(No space left on device\).*Make room"):
             landing.land(warehouse, PANEL, file, "run")
         monkeypatch.undo()
-        assert manifest(warehouse) == []
+        assert on_record(warehouse) == []
         assert not list(warehouse.path.parent.glob("raw/.partial-*"))
 
     assert landing.land(warehouse, PANEL, file, "run").status == "accepted"
@@ -476,7 +477,7 @@ def test_contents_that_do_not_contradict_each_other_give_the_same_tables_in_any_
     for week in ("2017-05-27", "2017-06-03", "2017-06-10"):
         rows = "".join(f"\n{week},{store},88,{store}.1" for store in (1, 2, 3))
         (folder / f"{week}.csv").write_text(f"{HEADER}{rows}\n{week},x,88,1\n")
-    found, dice, results = landing.scan(folder), random.Random(1), set()
+    found, dice, results = landing_folder.scan(folder), random.Random(1), set()
 
     for number in range(3):
         warehouse = Warehouse(tmp_path / str(number) / "warehouse.duckdb")
@@ -496,7 +497,7 @@ def test_contents_that_do_not_contradict_each_other_give_the_same_tables_in_any_
 def test_of_contents_that_contradict_each_other_the_later_landed_counts(tmp_path: Path, folder: Path) -> None:
     for name, value in (("a", "1"), ("b", "2")):
         (folder / f"{name}.csv").write_text(f"{HEADER}\n2017-06-10,1,88,{value}\n")
-    a, b = landing.scan(folder)
+    a, b = landing_folder.scan(folder)
 
     for order, expected in (((a, b), 2.0), ((b, a), 1.0)):
         warehouse = Warehouse(tmp_path / order[0].name / "warehouse.duckdb")
@@ -538,9 +539,9 @@ def record(digest: str, status: str = "accepted") -> FileRecord:
 def test_the_version_of_what_has_landed_depends_on_what_was_accepted(
     records: list[FileRecord], panel: PanelSpec, same: bool
 ) -> None:
-    version = landing.landed_version([record("a"), record("b")], PANEL)
+    version = manifest.landed_version([record("a"), record("b")], PANEL)
 
-    assert (landing.landed_version(records, panel) == version) is same
+    assert (manifest.landed_version(records, panel) == version) is same
 
 
 def test_unseen_files_come_by_name_and_one_for_each_content() -> None:
@@ -560,7 +561,7 @@ def test_the_published_manifest_says_what_each_file_was(warehouse: Warehouse, fo
     land_all(warehouse, folder)
 
     with warehouse.transaction() as con:
-        found = con.execute(landing.FILES_QUERY).df()
+        found = con.execute(manifest.FILES_QUERY).df()
 
     columns = ["file_no", "name", "status", "rows", "format", "delimiter", "extra_columns"]
     assert found.loc[0, columns].tolist() == [1, "a.csv", "accepted", 3, "csv", ";", "note, by"]
@@ -592,7 +593,7 @@ def test_a_file_name_that_is_not_utf8_lands_under_a_readable_one(folder: Path, w
     (record,) = land_all(warehouse, folder)
 
     assert (record.name, record.status, record.rows) == ("caf\ufffd.csv", "accepted", 3)
-    assert manifest(warehouse) == [record]
+    assert on_record(warehouse) == [record]
 
 
 def test_what_a_data_home_holds_does_not_land(folder: Path) -> None:
@@ -601,7 +602,7 @@ def test_what_a_data_home_holds_does_not_land(folder: Path) -> None:
     for name in ("a.csv", "var/run.lock", "var/published.parquet"):
         (folder / name).touch()
 
-    assert landing.list_folder(folder) == [folder / "a.csv"]
+    assert landing_folder.list_folder(folder) == [folder / "a.csv"]
 
 
 # --- the raw asset
@@ -612,7 +613,7 @@ def test_a_file_that_is_gone_is_named_after_all_others_have_landed(
 ) -> None:
     for name, first in (("a.csv", 1), ("b.csv", 10), ("c.csv", 20)):
         (folder / name).write_text(turnover(first_store=first))
-    found = landing.scan(folder)
+    found = landing_folder.scan(folder)
     landing.land(warehouse, PANEL, found[2], "an earlier run")
     for name in ("b.csv", "c.csv"):
         (folder / name).unlink()
@@ -621,5 +622,5 @@ def test_a_file_that_is_gone_is_named_after_all_others_have_landed(
     with pytest.raises(TurnoverError, match=r"no longer there, or have changed since: b\.csv\."):
         land_partitions(warehouse, PANEL, folder, keys, "run")
 
-    assert [record.name for record in manifest(warehouse)] == ["c.csv", "a.csv"]
+    assert [record.name for record in on_record(warehouse)] == ["c.csv", "a.csv"]
     assert land_partitions(warehouse, PANEL, folder, [keys[0], keys[2]], "next").keys() == {keys[0], keys[2]}

@@ -21,7 +21,7 @@ import pytest
 
 from turnover_assets.errors import UnreadableFileError
 from turnover_assets.panel import default_panel
-from turnover_assets.storage import landing
+from turnover_assets.storage import manifest
 from turnover_assets.storage.reader import read_batches, read_head
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import land_text
@@ -109,7 +109,7 @@ def test_damaged_files_leave_raw_rows_and_manifest_in_step(tmp_path: Path) -> No
     ]
 
     with warehouse.transaction() as con:
-        known = {record.digest: record for record in landing.manifest(con, PANEL)}
+        known = {record.digest: record for record in manifest.records(con, PANEL)}
         landed = con.execute(
             "SELECT f.digest, count(*) FROM (SELECT file_no FROM raw.turnover "
             "UNION ALL SELECT file_no FROM raw.stores) LEFT JOIN raw.files AS f USING (file_no) GROUP BY 1"

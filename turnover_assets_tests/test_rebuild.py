@@ -17,7 +17,7 @@ from turnover_assets.core import cleaning
 from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets.runner import bring_up_to_date
-from turnover_assets.storage import landing, rebuild, snapshots
+from turnover_assets.storage import landing, landing_folder, manifest, rebuild, snapshots
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.rebuild import Rebuilt
 from turnover_assets.storage.warehouse import Warehouse
@@ -51,7 +51,7 @@ class Home:
     def clean_and_publish(self) -> None:
         with self.warehouse.transaction() as con:
             clean(con)
-            queries = {"turnover": SERIES, "files": landing.FILES_QUERY}
+            queries = {"turnover": SERIES, "files": manifest.FILES_QUERY}
             snapshots.publish(con, self.published, queries, {"cutoff": "2017-06-10"})
 
 
@@ -267,7 +267,7 @@ def test_a_warehouse_older_than_the_journal_takes_no_file_before_it_is_rebuilt(h
 
 
 def test_files_that_are_not_kept_are_all_named_and_nothing_is_replaced(home: Home) -> None:
-    one, two = (landing.content_digest(home.folder / name) for name in ("z.csv", "m.csv"))
+    one, two = (landing_folder.content_digest(home.folder / name) for name in ("z.csv", "m.csv"))
     home.kept.path(one).unlink()
     home.kept.path(two).chmod(0o600)
     home.kept.path(two).write_text("spoilt")
@@ -291,7 +291,7 @@ def test_a_home_of_the_previous_release_names_its_files_and_keeps_them_when_they
         home.rebuild()
     assert "odd.csv" not in str(refused.value)
     assert land_path(home.warehouse, PANEL, home.folder / "a.csv").status == "accepted"
-    landing.mend_kept(home.warehouse, PANEL, landing.scan(home.folder))
+    landing.mend_kept(home.warehouse, PANEL, landing_folder.scan(home.folder))
 
     assert home.rebuild().differences == ()
     assert {**everything(home), "raw.files": []} == {**before, "raw.files": []}
@@ -300,7 +300,7 @@ def test_a_home_of_the_previous_release_names_its_files_and_keeps_them_when_they
 def test_a_lost_warehouse_with_files_that_are_not_kept_is_rebuilt_without_them_if_one_insists(
     home: Home,
 ) -> None:
-    home.kept.path(landing.content_digest(home.folder / "m.csv")).unlink()
+    home.kept.path(landing_folder.content_digest(home.folder / "m.csv")).unlink()
     home.warehouse.path.unlink()
 
     with pytest.raises(TurnoverError, match=r"m\.csv"):

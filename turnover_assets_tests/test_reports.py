@@ -10,7 +10,7 @@ import pytest
 
 from turnover_assets.core import reports
 from turnover_assets.panel import PanelSpec, default_panel
-from turnover_assets.storage import landing
+from turnover_assets.storage import landing, landing_folder
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests import oracles
 from turnover_assets_tests.factories import (
@@ -176,7 +176,8 @@ def test_the_history_adds_up_per_period_and_member(
 def test_the_case_study_gives_its_known_totals_of_2016(real_data: Path, tmp_path: Path) -> None:
     panel, warehouse = default_panel(), Warehouse(tmp_path / "warehouse.duckdb")
     landed = [
-        landing.land(warehouse, panel, file, "test run") for file in landing.scan(real_data / "decathlon")
+        landing.land(warehouse, panel, file, "test run")
+        for file in landing_folder.scan(real_data / "decathlon")
     ]
 
     with warehouse.transaction() as con:

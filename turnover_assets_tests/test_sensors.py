@@ -31,7 +31,7 @@ from turnover_assets.defs.sensors import (
     pending_partitions,
 )
 from turnover_assets.settings import Settings, load_settings
-from turnover_assets.storage.landing import scan
+from turnover_assets.storage.landing_folder import scan
 
 Status = dg.DagsterRunStatus
 LIMIT = 3

@@ -18,7 +18,7 @@ from turnover_assets.defs import common
 from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
-from turnover_assets.storage import landing
+from turnover_assets.storage import manifest
 from turnover_assets.storage.ledger import read_ledger
 
 CODE_VERSION = "2"
@@ -47,7 +47,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 def clean_everything(con: duckdb.DuckDBPyConnection, settings: Settings, ledger: Ledger) -> None:
     """Rebuild every cleaned table from raw; the result depends on raw, ledger and settings only."""
     panel = settings.panel_spec
-    landing.prepare(con, panel)
+    manifest.prepare(con, panel)
     cleaning.clean_all(con, panel)
     Repairs(ledger, settings.adjustment_strength, settings.alive_periods).write(con, panel)
 
@@ -103,7 +103,7 @@ def _results(
         metadata={
             **common.table_metadata(con, f"cleaned.{panel.series.name}"),
             "data_version": version,
-            "landed_version": landing.landed_version(landing.manifest(con, panel), panel),
+            "landed_version": manifest.landed_version(manifest.records(con, panel), panel),
             "ledger_version": ledger_version,
             "picture": common.picture(
                 pictures.history(history, panel.time, panel.report_level, panel.target),

@@ -27,7 +27,7 @@ from turnover_assets.defs.reports import monthly_name
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
-from turnover_assets.storage import landing, snapshots
+from turnover_assets.storage import manifest, snapshots
 
 CODE_VERSION = "1"
 TABLE = "forecasts.latest"
@@ -87,7 +87,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         folder = settings.published_path
         cleaned = common.latest_metadata(context.instance, common.cleaned_key(panel.series.name))
         with warehouse.open().transaction() as con:
-            landing.prepare(con, panel)
+            manifest.prepare(con, panel)
             quality.prepare(con)
             facts = _facts(con, panel) | {
                 "landed_version": cleaned.get("landed_version"),
@@ -127,7 +127,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "adjustments": f"SELECT * FROM {ADJUSTMENTS} ORDER BY ALL",
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",
-        "files": landing.FILES_QUERY,
+        "files": manifest.FILES_QUERY,
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         "checks": quality.HISTORY_QUERY,
         "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",

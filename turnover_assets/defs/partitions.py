@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from turnover_assets.storage.landing import LandedFile, content_digest, list_folder, readable_name
+from turnover_assets.storage.landing_folder import LandedFile, content_digest, list_folder, readable_name
 
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_files")
 

@@ -15,8 +15,8 @@ from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
-from turnover_assets.storage import landing
-from turnover_assets.storage.landing import FileRecord
+from turnover_assets.storage import landing, manifest
+from turnover_assets.storage.manifest import FileRecord
 from turnover_assets.storage.warehouse import Warehouse
 
 EVERY_FILE_ACCEPTED = "every_file_accepted"
@@ -44,7 +44,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         backfill_policy=dg.BackfillPolicy.single_run(),
         owners=[common.ENGINEERS],
         kinds={"duckdb", "csv", "parquet"},
-        code_version=landing.READER_VERSION,
+        code_version=manifest.READER_VERSION,
         freshness_policy=common.freshness(settings),
         pool=common.POOL,
         check_specs=[
@@ -92,7 +92,7 @@ def land_partitions(
 def _landed_before(warehouse: Warehouse, panel: PanelSpec, key: str) -> FileRecord | None:
     """The record of a content that is no longer in the folder, if it had landed."""
     with warehouse.transaction() as con:
-        known = [r for r in landing.manifest(con, panel) if r.digest.startswith(digest_of(key))]
+        known = [r for r in manifest.records(con, panel) if r.digest.startswith(digest_of(key))]
     return known[0] if known else None
 
 
@@ -106,13 +106,13 @@ def _summary(
 ) -> dg.MaterializeResult[None]:
     refused = [record for record in records.values() if record.status == "refused"]
     with warehouse.transaction() as con:
-        everything = landing.manifest(con, panel)
+        everything = manifest.records(con, panel)
         schema = common.table_metadata(con, f"raw.{panel.series.name}")
     listed = "\n".join(f"- `{record.name}`: {record.reason}" for record in refused)
     return dg.MaterializeResult(
         metadata={
             **schema,
-            "landed_version": landing.landed_version(everything, panel),
+            "landed_version": manifest.landed_version(everything, panel),
             "files_on_record": len(everything),
         },
         check_results=[

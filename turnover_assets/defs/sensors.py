@@ -20,7 +20,7 @@ from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, ra
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
-from turnover_assets.storage.landing import LandedFile, list_folder, readable_name
+from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.snapshots import find_current

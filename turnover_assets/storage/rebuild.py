@@ -23,7 +23,7 @@ from turnover_assets.core.cleaning import content_version
 from turnover_assets.core.comparison import TableDifference, compare_tables
 from turnover_assets.errors import HomeError, NoSnapshotError, TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
-from turnover_assets.storage import landing
+from turnover_assets.storage import landing, manifest
 from turnover_assets.storage.durable import sync
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.snapshots import Snapshot, lease
@@ -166,7 +166,7 @@ def read_contents(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Contents:
 
 def _proven_sql(table: str) -> str:
     """A refusal proves nothing: the file is looked at again when the panel or the reader changes."""
-    return f"FROM {table} WHERE status = 'accepted'" if table == landing.FILES else f"FROM {table}"
+    return f"FROM {table} WHERE status = 'accepted'" if table == manifest.FILES else f"FROM {table}"
 
 
 def _open(
@@ -177,10 +177,10 @@ def _open(
         return None, f"there is no {warehouse.path} to compare with"
     try:
         with warehouse.transaction(locked=True) as con:
-            landing.prepare(con, panel)
+            manifest.prepare(con, panel)
             landing.settle_pending(con, kept)
             contents = read_contents(con, panel)
-            accepted = {r.digest: r.name for r in landing.manifest(con, panel) if r.status == "accepted"}
+            accepted = {r.digest: r.name for r in manifest.records(con, panel) if r.status == "accepted"}
         present = Present(contents, _clean_for_now(warehouse, panel, clean), accepted)
     except (HomeError, duckdb.Error) as error:
         first = str(error).splitlines()[0]
@@ -254,7 +254,7 @@ def _land_all(
     problems = []
     panels = {panel.digest: panel}
     with fresh.transaction(locked=True) as con:
-        landing.prepare(con, panel)
+        manifest.prepare(con, panel)
         for row in rows:
             digest = row["panel_digest"]
             if _counts(row) and digest not in panels:
