@@ -60,6 +60,7 @@ def make_rows(cutoffs: list[int], count: int = 40, horizons: int = 8) -> Rows:
     )
     value = dice.lognormal(0.0, 0.3, len(identity))
     identity["scale"] = dice.lognormal(5.0, 1.0, len(identity))
+    identity["in_force"] = 1.0
     identity["actual"] = identity["reported"] = value * identity["scale"]
     x = np.tile(value[:, None], (1, len(NAMES))).astype(np.float32)
     x[:, NAMES.index("year_ago_grown")] *= 1.1
@@ -189,3 +190,12 @@ def test_every_candidate_of_the_registry_can_be_compared(training: Rows, held_ou
 
     assert set(found.forecasts) == {candidate.name for candidate in CANDIDATES}
     assert all(len(forecast) == len(held_out) for forecast in found.forecasts.values())
+
+
+def test_forecasts_are_scored_in_the_scale_that_is_reported_in(training: Rows, held_out: Rows) -> None:
+    doubled = held_out.identity.assign(in_force=2.0, reported=2.0 * held_out.identity["reported"])
+
+    found = run(training, Rows(doubled, held_out.x, NAMES), SeasonalNaive)
+
+    assert found.wape_of("seasonal_naive") == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(found.forecasts["seasonal_naive"], held_out.actual, rtol=1e-6)
