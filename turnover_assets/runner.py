@@ -83,7 +83,7 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
     panel, folder = settings.panel_spec, folder.absolute()
     warehouse = _warehouse(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
-        found = scan(folder)
+        found = scan(folder, settings.fingerprints_path)
         before = _manifest(settings, warehouse)
         _check_panel(settings, before)
         if late := mend_kept(warehouse, panel, found):

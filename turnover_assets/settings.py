@@ -15,6 +15,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+RESULT_SETTINGS = (
+    "training_share",
+    "max_training_rows",
+    "threads",
+    "seed",
+    "alive_periods",
+    "adjustment_strength",
+)
+
 
 class Settings(BaseSettings):
     """What an operator may set; every field is read from TURNOVER_<NAME>.
@@ -76,6 +85,11 @@ class Settings(BaseSettings):
         return self.home.absolute() / "warehouse.duckdb"
 
     @property
+    def fingerprints_path(self) -> Path:
+        """What is remembered of files in the landing folder, so that only new ones are read; a cache."""
+        return self.home.absolute() / "fingerprints.json"
+
+    @property
     def published_path(self) -> Path:
         """Folder of the published snapshots and the CURRENT pointer."""
         return self.home.absolute() / "published"
@@ -106,17 +120,14 @@ class Settings(BaseSettings):
         return load_panel(self.panel)
 
     @property
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that change the published numbers, by name."""
+        return {name: getattr(self, name) for name in RESULT_SETTINGS}
+
+    @property
     def result_version(self) -> str:
         """Fingerprint of the settings that change the published numbers."""
-        chosen = (
-            self.training_share,
-            self.max_training_rows,
-            self.threads,
-            self.seed,
-            self.alive_periods,
-            self.adjustment_strength,
-        )
-        return sha256(repr(chosen).encode()).hexdigest()[:12]
+        return sha256(repr(tuple(self.result_settings.values())).encode()).hexdigest()[:12]
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for child processes.

@@ -45,9 +45,9 @@ def unseen(landed: Iterable[LandedFile], records: Iterable[FileRecord]) -> list[
     """The files whose content is not in the manifest yet, one for each content, by name."""
     known = {record.digest for record in records}
     new: dict[str, LandedFile] = {}
-    for file in sorted(landed, key=lambda file: landing_order(Path(file.name))):
-        if file.digest not in known:
-            new.setdefault(file.digest, file)
+    unknown = (file for file in landed if file.digest not in known)
+    for file in sorted(unknown, key=lambda file: landing_order(Path(file.name))):
+        new.setdefault(file.digest, file)
     return list(new.values())
 
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from turnover_assets.errors import TurnoverError, UnreadableFileError
+from turnover_assets.storage.fingerprints import Fingerprint, look, recall, remember
 from turnover_assets.storage.reader import fingerprint
 
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".crdownload", ".swp", "~")
@@ -72,20 +73,39 @@ def _is_left_out(folder: Path) -> bool:
 
 def landing_order(path: Path) -> tuple[tuple[str, ...], str]:
     """By name without its endings first, so that `a (1).csv` and `a_restated.csv` come after `a.csv`."""
-    return (*path.parent.parts, path.name.partition(".")[0]), path.name
+    *folders, name = path.parts
+    return (*folders, name.partition(".")[0]), name
 
 
 def _is_finished(name: str) -> bool:
     return not name.startswith(".") and not name.endswith(UNFINISHED_SUFFIXES)
 
 
-def scan(folder: Path) -> list[LandedFile]:
-    """Fingerprint every file of a landing folder, by name; a file that vanishes meanwhile is left out."""
+def scan(folder: Path, memory: Path | None = None) -> list[LandedFile]:
+    """Fingerprint every file of a landing folder, by name; a file that vanishes meanwhile is left out.
+
+    Args:
+        folder: The landing folder.
+        memory: Where fingerprints are remembered, so that only new and changed files are read; those of
+            other folders are forgotten. None reads every file.
+
+    Raises:
+        TurnoverError: The folder cannot be listed.
+    """
+    before = recall(memory) if memory else {}
+    now: dict[str, Fingerprint] = {}
     landed = []
     for path in list_folder(folder):
-        digest = content_digest(path)
-        if path.exists():
-            landed.append(LandedFile(path, readable_name(path, folder), digest))
+        try:
+            entry = look(path, before.get(str(path)))
+        except UnreadableFileError as error:
+            entry = Fingerprint(_stand_in(path, error), None)
+        if entry.stamp:
+            now[str(path)] = entry
+        if entry.stamp or path.exists():
+            landed.append(LandedFile(path, readable_name(path, folder), entry.digest))
+    if memory and now != before:
+        remember(memory, now)
     return landed
 
 
@@ -99,4 +119,8 @@ def content_digest(path: Path) -> str:
     try:
         return fingerprint(path)
     except UnreadableFileError as error:
-        return sha256(os.fsencode(f"{path}:{error.reason}")).hexdigest()
+        return _stand_in(path, error)
+
+
+def _stand_in(path: Path, error: UnreadableFileError) -> str:
+    return sha256(os.fsencode(f"{path}:{error.reason}")).hexdigest()
