@@ -17,6 +17,7 @@ from turnover_assets.commands import adjustments
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.rebuild import rebuild
+from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def ui(
 
 app.command()(compare)
 app.command()(rebuild)
+app.command()(reproduce)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

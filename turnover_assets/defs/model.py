@@ -13,19 +13,26 @@ import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import pictures
+from turnover_assets.core.calendar import label_of
+from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.holdout import Holdout, compare
 from turnover_assets.core.intervals import Intervals
 from turnover_assets.core.models import BASELINE, CANDIDATES, candidate_class
 from turnover_assets.core.rows import read_rows
 from turnover_assets.defs import common
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
-from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
+from turnover_assets.storage.ledger import ledger_content, version_of
+from turnover_assets.storage.origin import Origin, landed_files, library_versions
 from turnover_assets.storage.registry import TrainedModel, TrainingRecord
 
 CODE_VERSION = "1"
 SCORES = "reports.candidate_scores"
 QUANTILES = "forecasts.residual_quantiles"
+LEDGER_CHANGED = (
+    "The ledger was changed while this run was under way, so what this model was made from is not recorded, "
+    "and `turnover reproduce` cannot make it again. The next run, with the new ledger, trains another."
+)
 
 
 def build(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -74,11 +81,16 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     def champion(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource, registry: RegistryResource
     ) -> dg.MaterializeResult[None]:
+        versions = _versions(context.instance, settings)
         with warehouse.open().transaction() as con:
             training, scores = read_rows(con, panel, "training"), _read_scores(con)
             intervals = _read_intervals(con, winner := str(scores["model"].iloc[0]))
+            versions |= {"cutoff": str(label_of(panel, last_period(con, panel)))}
+            origin = _origin(con, settings, versions, scores)
+        if origin is None:
+            context.log.warning(LEDGER_CHANGED)
         fitted = candidate_class(winner)().fit(training, seed=settings.seed, threads=settings.threads)
-        model = TrainedModel(fitted, intervals, training.names, _versions(context.instance, panel))
+        model = TrainedModel(fitted, intervals, training.names, versions, origin)
         record = _record(settings, model, scores, len(training), context.run.run_id)
         version = registry.open().register(model, record)
         registry.open().promote(version)
@@ -147,14 +159,35 @@ def _read_intervals(con: duckdb.DuckDBPyConnection, model: str) -> Intervals:
     return Intervals(table.set_index("horizon"))
 
 
-def _versions(instance: dg.DagsterInstance, panel: PanelSpec) -> Mapping[str, str]:
+def _versions(instance: dg.DagsterInstance, settings: Settings) -> dict[str, str]:
+    """What was cleaned, and what with."""
+    panel = settings.panel_spec
     cleaned = common.latest_metadata(instance, common.cleaned_key(panel.series.name))
-    return {
-        "data_version": str(cleaned.get("data_version", "")),
+    made_from = ("data_version", "landed_version", "ledger_version")
+    return {name: str(cleaned.get(name, "")) for name in made_from} | {
+        "settings_version": settings.result_version,
         "code_version": __version__,
         "panel": panel.digest,
         "horizon": json.dumps(panel.horizon),
     }
+
+
+def _origin(
+    con: duckdb.DuckDBPyConnection, settings: Settings, versions: Mapping[str, str], scores: pd.DataFrame
+) -> Origin | None:
+    """What the model is made from; None where the ledger is no longer the one that was cleaned with."""
+    panel = settings.panel_spec
+    ledger = ledger_content(settings.ledger_path)
+    if version_of(ledger) != versions["ledger_version"]:
+        return None
+    return Origin(
+        landed=landed_files(con, panel, versions["landed_version"]),
+        ledger=ledger,
+        panel=panel,
+        settings=settings.result_settings,
+        libraries=library_versions(),
+        scores=dict(zip(scores["model"], map(float, scores["wape"]), strict=True)),
+    )
 
 
 def _metrics(scores: pd.DataFrame) -> dict[str, float]:

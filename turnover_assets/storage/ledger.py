@@ -39,7 +39,7 @@ def ledger_version(path: Path) -> str:
     Raises:
         LedgerError: The file cannot be read.
     """
-    return _version(_content(path))
+    return version_of(ledger_content(path))
 
 
 def read_ledger(path: Path, panel: PanelSpec) -> Ledger:
@@ -48,8 +48,8 @@ def read_ledger(path: Path, panel: PanelSpec) -> Ledger:
     Raises:
         LedgerError: With everything that is wrong in the file.
     """
-    content = _content(path)
-    return replace(_parse(content, panel, path), version=_version(content))
+    content = ledger_content(path)
+    return replace(_parse(content, panel, path), version=version_of(content))
 
 
 def add_entry(
@@ -75,7 +75,7 @@ def add_entry(
     target = path.resolve()
     try:
         with FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_SECONDS):
-            before = _content(target)
+            before = ledger_content(target)
             after = _appended(before or _HEADING.encode(), added)
             _parse(before, panel, path)
             _check_addition(after, panel, path)
@@ -87,7 +87,12 @@ def add_entry(
     return added
 
 
-def _content(path: Path) -> bytes:
+def ledger_content(path: Path) -> bytes:
+    """What is in a ledger file; nothing where there is none.
+
+    Raises:
+        LedgerError: The file cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -96,7 +101,8 @@ def _content(path: Path) -> bytes:
         raise LedgerError(str(path), [("", f"cannot be read ({error.strerror})")]) from None
 
 
-def _version(content: bytes) -> str:
+def version_of(content: bytes) -> str:
+    """Fingerprint of a ledger's content."""
     return sha256(content).hexdigest()[:12]
 
 

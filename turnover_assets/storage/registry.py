@@ -4,8 +4,8 @@ What belongs here: experiments, runs, model versions and aliases; storing and re
 What does not: fitting and choosing models. MLflow is imported late, since that takes seconds.
 
 A model version's files are `model.json` (what it is: candidate, features, interval quantiles, versions)
-beside the files that the candidate itself writes; none is a pickle. Their SHA-256 stands in the
-version's tags and is checked before anything is loaded.
+beside the files that the candidate itself writes, and origin/ (what it was made from); none is a pickle.
+Their SHA-256 stands in the version's tags and is checked before anything is loaded.
 """
 
 import json
@@ -23,13 +23,16 @@ import pandas as pd
 
 from turnover_assets.core.intervals import Intervals
 from turnover_assets.core.models import Candidate, candidate_class
-from turnover_assets.errors import TurnoverError
+from turnover_assets.errors import TurnoverError, UnknownNameError
+from turnover_assets.storage.origin import Origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 MODEL_FOLDER = "model"
+ORIGIN_FOLDER = "origin"
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class TrainedModel:
         intervals: Its residual quantiles.
         features: Names of the features it expects, in order.
         versions: `data_version`, `code_version`, `panel`, `cutoff` and the like, as text.
+        origin: What it was made from; None where that is not known.
     """
 
     candidate: Candidate
     intervals: Intervals
     features: tuple[str, ...]
     versions: Mapping[str, str]
+    origin: Origin | None = None
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder."""
@@ -58,14 +63,23 @@ class TrainedModel:
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=2), "utf-8")
         self.candidate.save(folder)
+        if self.origin:
+            self.origin.save(folder / ORIGIN_FOLDER)
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
-        """Read what save wrote."""
+        """Read what save wrote, or an earlier release."""
         facts = json.loads((folder / "model.json").read_text("utf-8"))
         quantiles = pd.DataFrame(**facts["quantiles"]).rename_axis("horizon")
         candidate = candidate_class(facts["candidate"]).load(folder)
-        return cls(candidate, Intervals(quantiles), tuple(facts["features"]), facts["versions"])
+        origin = folder / ORIGIN_FOLDER
+        return cls(
+            candidate,
+            Intervals(quantiles),
+            tuple(facts["features"]),
+            facts["versions"],
+            Origin.load(origin) if origin.is_dir() else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,28 +153,43 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
 
         try:
-            return int(self._client().get_model_version_by_alias(self.name, CHAMPION).version)
+            client = self._client(must_exist=True)
+            return int(client.get_model_version_by_alias(self.name, CHAMPION).version)
         except MlflowException:
             raise TurnoverError(
                 f"There is no champion among the models of {self.name!r} yet. Run `turnover run`."
             ) from None
 
     def load(self, version: int) -> TrainedModel:
-        """A registered model, its files checked against the digest in its tags.
+        """A registered model; see files."""
+        return TrainedModel.load(self.files(version))
+
+    def files(self, version: int) -> Path:
+        """The folder of a registered model, its files checked against the digest in its tags.
 
         Raises:
+            UnknownNameError: There is no such version; the message lists those there are.
             TurnoverError: The files are missing or not those that were registered.
         """
-        found = self._client().get_model_version(self.name, str(version))
+        found = self._version(version)
         folder = self.folder / "artifacts" / str(found.run_id) / "artifacts" / MODEL_FOLDER
         if not folder.is_dir() or _digest(folder) != found.tags.get("sha256"):
             raise TurnoverError(
                 f"The files of model version {version} in {folder} are missing or were changed since they "
                 "were registered. Train again with `turnover run`, or restore them from a backup."
             )
-        return TrainedModel.load(folder)
+        return folder
 
-    def _client(self) -> "MlflowClient":
+    def _version(self, version: int) -> "ModelVersion":
+        there = [v for v in self._client(must_exist=True).search_model_versions() if v.name == self.name]
+        for found in there:
+            if int(found.version) == version:
+                return found
+        raise UnknownNameError("model version", str(version), [str(found.version) for found in there])
+
+    def _client(self, *, must_exist: bool = False) -> "MlflowClient":
+        if must_exist and not (self.folder / "mlflow.db").is_file():
+            raise TurnoverError(f"There are no models in {self.folder} yet. Run `turnover run`.")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
