@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from turnover_assets.errors import UnreadableFileError
 from turnover_assets.panel import PanelSpec, default_panel, parse_panel
-from turnover_assets.storage import _csv, reader
+from turnover_assets.storage import _csv, _parquet, reader
 from turnover_assets.storage.reader import FileHead, fingerprint, read_batches, read_head, recognise
 
 NAMES = ("day_id", "but_num_business_unit", "dpt_num_department", "turnover")
@@ -603,6 +603,8 @@ DAY, MOMENT = dt.datetime(2017, 6, 10), dt.datetime(2017, 6, 10, 1, 2, 3, 40_000
         ),
         pytest.param(pa.array(["a"], pa.large_string()), ["a"], id="large text"),
         pytest.param(pa.array([b"a"]), ["a"], id="bytes that are text"),
+        pytest.param(pa.array([b"ab"], pa.binary(2)), ["ab"], id="bytes of one length"),
+        pytest.param(pa.array(["a", None], pa.string_view()), ["a", None], id="views of text"),
         pytest.param(pa.nulls(2), [None, None], id="nulls"),
     ],
 )
@@ -640,9 +642,31 @@ def test_parquet_rows_are_numbered_through_batches_and_row_groups(
     assert [(row["line"], row["store"]) for row in rows] == [(i + 1, str(i)) for i in range(100)]
 
 
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_parquet_rows_with_long_texts_come_in_smaller_batches(tmp_path: Path, use_dictionary: bool) -> None:
+    path, longest = tmp_path / "landed", _parquet.LONGEST_TEXT
+    texts = [str(row) if row % 3 else str(row % 2) * longest for row in range(900)]
+    columns = pa.table(dict.fromkeys(NAMES, range(900))).set_column(3, NAMES[3], [texts])
+    pq.write_table(columns, path, compression="zstd", row_group_size=400, use_dictionary=use_dictionary)
+
+    batches = list(read_batches(path, PANEL, read_head(path, PANEL)))
+    rows = [row for batch in batches for row in batch.to_pylist()]
+
+    assert [(row["line"], row["store"]) for row in rows] == [(i + 1, str(i)) for i in range(900)]
+    assert [row["turnover"] for row in rows] == texts
+    assert 1 < len(batches) < 10
+    assert max(batch.nbytes for batch in batches) < 1.5 * _parquet.BATCH_BYTES
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
+        pytest.param(
+            pa.array(["a" * 131_073]), r"'turnover' holds a text of 131073 bytes, of at most", id="long text"
+        ),
+        pytest.param(
+            pa.array([b"a" * 131_073], pa.binary(131_073)), r"'turnover' of type fixed_size", id="long bytes"
+        ),
         pytest.param(
             pa.array([[1]]), r"the column 'turnover' of type list.* cannot be read as text", id="list"
         ),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -131,6 +132,15 @@ def bomb(unit: bytes, start: bytes = START) -> bytes:
     return gzip.compress(start + unit * (UNPACKED // len(unit)), 1, mtime=0)
 
 
+def parquet_bomb(texts: list[str], rows: int, **options: Any) -> bytes:
+    """A file whose columns are all the same texts, over and over; as small as parquet makes it."""
+    numbers = pa.array([row % len(texts) for row in range(rows)], pa.int32())
+    column = pa.DictionaryArray.from_arrays(numbers, texts)
+    sink = io.BytesIO()
+    pq.write_table(pa.table(dict.fromkeys(HEADER, column)), sink, compression="zstd", **options)
+    return sink.getvalue()
+
+
 def in_bounded_memory(work: Callable[[], str], allowed: int, seconds: int) -> str:
     """What work returns in a process of its own that may take so much more memory and time than this one."""
     inlet, outlet = os.pipe()
@@ -169,6 +179,15 @@ def count_or_refuse(path: Path) -> str:
         pytest.param(bomb(b'"\n",'), "line 2 is longer", id="one row"),
         pytest.param(bomb(b",x", START[:-1]), "line 1 is longer", id="header"),
         pytest.param(START[:-1] + b",x" * 400_000 + b"\n1" * 300_000, "names 400004 columns", id="columns"),
+        pytest.param(
+            parquet_bomb(["x" * 10**6], 100_000), "a text of 1000000 bytes", id="parquet, long text"
+        ),
+        pytest.param(parquet_bomb(["x" * 130_000], 3_000), "3000", id="parquet, one text in every row"),
+        pytest.param(
+            parquet_bomb([f"{n:0800000}" for n in range(60)], 60, use_dictionary=False),
+            "a text of 800000 bytes",
+            id="parquet, long texts, none twice",
+        ),
         pytest.param(START[:-1] + b",x" * 9_000 + b"\n1" * 40_000, "40000", id="empty cells"),
     ],
 )
