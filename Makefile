@@ -15,11 +15,11 @@ run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 ui: $(READY)  ## Dagster's web page and daemon on loopback
 	$(BIN)/turnover ui
 
-test: $(READY)  ## every test and doctest but the slow one
+test: $(READY)  ## every test and doctest but the slow ones
 	$(BIN)/pytest -m "not slow" turnover_assets_tests
 	$(BIN)/pytest --doctest-modules turnover_assets
 
-test-slow: $(READY)  ## Dagster's page and daemon for real: a minute, mostly of waiting
+test-slow: $(READY)  ## Dagster's page and daemon for real, longer fuzzes: some minutes
 	$(BIN)/pytest -m slow turnover_assets_tests
 
 check: $(READY)  ## style, types, layers, then every test

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from turnover_assets.errors import UnreadableFileError
 from turnover_assets.storage._files import Part, check_unchanged, refusals
 
-TEXTS = (pa.string(), pa.binary())
+TEXTS = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
 # Up to here a whole number in a float64 is exact, so its digits can be written out.
 EXACT_WHOLE = 2**53
 # A text may be as long as a field of csv may. Rows are read a few at a time, since only their mean size is
