@@ -1,6 +1,7 @@
 """Reports over cleaned tables: turnover by calendar month, and the season of each member of a level.
 
 What belongs here: tables that people read, as SQL over cleaned data. What does not: pictures of them.
+Published amounts are added up in a fixed order, so that the same data give the same ones to the last bit.
 """
 
 import duckdb
@@ -22,6 +23,10 @@ def _level_source(panel: PanelSpec) -> str:
     return f"{joined} LEFT JOIN cleaned.{table.name} USING ({', '.join(table.keys)})"
 
 
+def _in_order(panel: PanelSpec) -> str:
+    return "ORDER BY " + ", ".join(f"p.{key}" for key in (*panel.keys, "t"))
+
+
 def _starts(panel: PanelSpec) -> str:
     return f"(DATE '{epoch(panel)}' + t * {panel.frequency.days})"
 
@@ -39,7 +44,7 @@ def monthly_turnover(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Dat
     level, target, days = panel.report_level, panel.target, panel.frequency.days
     return con.execute(f"""
         WITH periods AS (
-          SELECT {level}, {_starts(panel)} AS first_day, sum({target}) AS amount
+          SELECT {level}, {_starts(panel)} AS first_day, sum({target} {_in_order(panel)}) AS amount
           FROM {_level_source(panel)} GROUP BY ALL),
         split AS (
           SELECT {level}, first_day, amount,
@@ -52,9 +57,10 @@ def monthly_turnover(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Dat
           FROM split WHERE in_first < {days}),
         months AS (
           SELECT CAST(year(day) AS INTEGER) AS year, {level}, CAST(month(day) AS INTEGER) AS month,
-            sum(part) AS {target}
+            sum(part ORDER BY day) AS {target}
           FROM parts GROUP BY ALL),
-        years AS (SELECT year, {level}, sum({target}) AS {target}_year FROM months GROUP BY ALL)
+        years AS (
+          SELECT year, {level}, sum({target} ORDER BY month) AS {target}_year FROM months GROUP BY ALL)
         SELECT *, CAST(dense_rank() OVER (PARTITION BY year ORDER BY {target}_year DESC) AS INTEGER)
           AS rank_in_year
         FROM (SELECT m.*, y.{target}_year FROM months AS m JOIN years AS y
@@ -79,24 +85,26 @@ def seasonal_profile(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Dat
         f"""
         WITH weeks AS (
           SELECT {level}, year({middle}) AS y, least(52, (dayofyear({middle}) - 1) // 7 + 1) AS week_of_year,
-            sum({panel.target}_adjusted) AS amount
+            sum({panel.target}_adjusted {_in_order(panel)}) AS amount
           FROM {_level_source(panel)} GROUP BY ALL),
         complete AS (
-          SELECT {level}, y, count(*) = 52 AS whole, sum(amount) AS total FROM weeks GROUP BY ALL
-          HAVING total > 0),
+          SELECT {level}, y, count(*) = 52 AS whole, sum(amount ORDER BY week_of_year) AS total
+          FROM weeks GROUP BY ALL HAVING total > 0),
         used AS (
           SELECT * FROM complete
           QUALIFY whole OR NOT bool_or(whole) OVER (PARTITION BY {level})),
         shares AS (
-          SELECT w.{level}, w.week_of_year, avg(w.amount / u.total) AS raw_share FROM weeks AS w
-          JOIN used AS u ON w.y = u.y AND w.{level} IS NOT DISTINCT FROM u.{level} GROUP BY ALL)
+          SELECT w.{level}, w.week_of_year, avg(w.amount / u.total ORDER BY w.y) AS raw_share
+          FROM weeks AS w JOIN used AS u ON w.y = u.y AND w.{level} IS NOT DISTINCT FROM u.{level}
+          GROUP BY ALL)
         SELECT {level}, CAST(week_of_year AS INTEGER) AS week_of_year,
           raw_share / sum(raw_share) OVER m AS share,
           raw_share / avg(raw_share) OVER m AS index,
           rank() OVER (PARTITION BY {level} ORDER BY raw_share DESC) <= $peaks AS peak,
           CAST((SELECT count(*) FROM used AS u WHERE u.{level} IS NOT DISTINCT FROM shares.{level})
             AS INTEGER) AS years
-        FROM shares WINDOW m AS (PARTITION BY {level}) ORDER BY {level}, week_of_year""",
+        FROM shares WINDOW m AS (PARTITION BY {level} ORDER BY week_of_year
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) ORDER BY {level}, week_of_year""",
         {"peaks": PEAKS},
     ).df()
 
