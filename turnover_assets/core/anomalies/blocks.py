@@ -34,6 +34,7 @@ RAMPS = (4, 8, 13)  # periods of gradual changes
 TRICKLE = 0.1  # of the usual amount
 ROUNDS = 12
 DENSE = 0.7  # of its periods a group must have reported
+SAMPLED = 100  # groups that tell how restless groups are
 MOST_ALONE = 300  # single series looked at closely, those that moved farthest
 
 
@@ -94,10 +95,13 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
     """Blocks of one level; the caller corrects each in `values` before it asks for the next."""
     todo: set[int] = set(range(grouping.count)) - grouping.named_elsewhere
     few = grouping.count <= FEW_GROUPS
-    for number in range(ROUNDS):
+    restless: list[float] = []
+    for _ in range(ROUNDS):
         views = views_of(values, grouping, season)
-        if number == 0 and grouping.level == "series":
-            todo = _moved_far(views[0].ratios)
+        if not restless:
+            todo &= _moved_far(views[0].ratios) if grouping.level == "series" else todo
+            restless = [1.0 if few else _restlessness(seen, todo) for seen in views]
+        views = [seen.noisier(by) for seen, by in zip(views, restless, strict=True)]
         credible = [block for group in sorted(todo) if (block := _strongest(views, values, grouping, group))]
         if not credible:
             return
@@ -105,6 +109,24 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
         chosen = credible[:1] if few else credible
         todo = todo if few else {block.group for block in chosen}
         yield from chosen
+
+
+def _restlessness(seen: Seen, groups: set[int]) -> float:
+    """How far shifts of the usual group reach beyond those that the noise model makes, at least 1.
+
+    Most groups have no defect, so where most of them shift far, the model does not know what groups go
+    through (an empirical null: Efron 2004).
+    """
+    highest = []
+    for group in sorted(groups)[:: max(1, len(groups) // SAMPLED)]:
+        known = np.flatnonzero(np.isfinite(seen.ratios[group]))
+        if _is_dense(known):
+            highest.append(Scan.of(seen, group, known).highest())
+    return max(1.0, float(np.median(highest)) / WEAKEST) if highest else 1.0
+
+
+def _is_dense(known: Integers) -> bool:
+    return len(known) >= 2 * FULL_LENGTH + SHORTEST and len(known) >= DENSE * (known[-1] - known[0])
 
 
 def _moved_far(ratios: Floats) -> set[int]:
@@ -121,7 +143,7 @@ def _moved_far(ratios: Floats) -> set[int]:
 def _strongest(views: Sequence[Seen], values: Floats, grouping: Grouping, group: int) -> Block | None:
     """The strongest credible block of a group."""
     known = np.flatnonzero(np.isfinite(views[0].ratios[group]) & np.isfinite(views[1].ratios[group]))
-    if len(known) < 2 * FULL_LENGTH + SHORTEST or len(known) < DENSE * (known[-1] - known[0]):
+    if not _is_dense(known):
         return None
     candidates = []
     for seen in views:
@@ -171,10 +193,10 @@ def _judged(
 
 
 def _matters(values: Floats, grouping: Grouping, scan: Scan, inside: Floats, shift: float) -> bool:
-    """Whether the group has more than a trickle at that time: off season, ratios say nothing."""
+    """Whether the group would have more than a trickle at that time: off season, ratios say nothing."""
     rows = values[grouping.group == scan.group][:, scan.known]
-    amounts = np.nansum(np.maximum(rows, 0.0), axis=0)
-    return bool(amounts[inside > 0].mean() / np.exp(max(shift, 0.0)) >= TRICKLE * amounts.mean())
+    amounts = np.nansum(np.maximum(rows, 0.0), axis=0) * np.exp(-shift * inside)
+    return bool(amounts[inside > 0].mean() >= TRICKLE * amounts.mean())
 
 
 def _agrees(main: Estimate, other: Estimate) -> bool:
@@ -191,7 +213,7 @@ def _gradual(inside: Floats, periods: int) -> Floats:
 
 
 def _estimated_again(corrected: Floats, found: Sequence[Block], season: int) -> list[Block]:
-    """Blocks of one level with what is left of their shifts where all of them are corrected, by both views."""
+    """Blocks of one level with what is left of their shifts where all are corrected, by both views."""
     if not found:
         return []
     views = views_of(corrected, found[0].grouping, season)

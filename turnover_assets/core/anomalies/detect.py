@@ -36,15 +36,29 @@ def detect(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: i
     Returns:
         Findings, the strongest first.
     """
-    history = read_history(con, panel, last)
+    return findings_in(panel, read_history(con, panel, last), alive)
+
+
+def findings_in(panel: PanelSpec, history: History, alive: int, *, alone: bool = True) -> list[Finding]:
+    """Everything that is wrong with a history.
+
+    Args:
+        panel: The panel.
+        history: Reported values up to the cutoff.
+        alive: A series has stopped where it has no value in so many periods.
+        alone: Whether to search single series for blocks, which takes most of the time.
+
+    Returns:
+        Findings, the strongest first.
+    """
     if history.values.size == 0:
         return []
     with np.errstate(all="ignore"):
-        found = list(_findings(panel, history, alive))
+        found = list(_findings(panel, history, alive, alone))
     return sorted(found, key=lambda finding: (-finding.strength, finding.finding_id))
 
 
-def _findings(panel: PanelSpec, history: History, alive: int) -> Iterator[Finding]:
+def _findings(panel: PanelSpec, history: History, alive: int, alone: bool) -> Iterator[Finding]:
     levels = groupings(panel, history)
     points = find_points(history, levels[-1], WEAKEST_POINT)
     gaps = find_gaps(history, levels, alive)
@@ -58,7 +72,8 @@ def _findings(panel: PanelSpec, history: History, alive: int) -> Iterator[Findin
             values[rows, gap.start : gap.end] = np.where(inside == 0, np.nan, inside)
     told = Teller(panel, history)
     clean = History(values, history.first, history.members)
-    yield from (told.block(block) for block in find_blocks(clean, levels, panel.frequency.season))
+    searched = levels if alone else levels[:-1]
+    yield from (told.block(block) for block in find_blocks(clean, searched, panel.frequency.season))
     yield from (told.point(point, levels[-1]) for point in points[:MOST_POINTS])
     yield from (told.gap(gap) for gap in sorted(gaps, key=lambda g: (-g.rows, g.start, g.group))[:MOST_GAPS])
 

@@ -18,6 +18,7 @@ from turnover_assets.core.anomalies.matrix import (
     Integers,
     add_up,
     compare_with_peers,
+    row_means,
 )
 
 Cells = npt.NDArray[np.bool_]
@@ -95,7 +96,7 @@ def _lacking(values: Floats, alive: int) -> tuple[Cells, Cells]:
 def _false_zeros(values: Floats, grouping: Grouping) -> tuple[Cells, Floats]:
     """Zeros where the series sells before and after and should then, and the chance of a true one."""
     expected = compare_with_peers(values, grouping).expected
-    usual = np.nanmean(np.abs(values), axis=1, keepdims=True)
+    usual = row_means(np.abs(values))[:, None]
     chance = _chance_of_zero(values, expected)
     out_of_place = (values == 0) & (expected >= USUAL_AMOUNT * usual)
     sells = values >= USUAL_AMOUNT * np.nan_to_num(expected, nan=np.inf)

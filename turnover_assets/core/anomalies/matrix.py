@@ -217,10 +217,16 @@ def log_ratio(observed: Floats, expected: Floats) -> Floats:
 
 
 def row_medians(values: Floats) -> Floats:
-    """Medians along the last axis ignoring NaN, NaN where there is nothing else: shape `values.shape[:-1]`."""
+    """Medians along the last axis ignoring NaN, NaN where all are: shape `values.shape[:-1]`."""
     ordered = np.sort(values, axis=-1)  # NaN come last
     known = np.sum(~np.isnan(values), axis=-1, keepdims=True)
     low = np.take_along_axis(ordered, np.maximum(known - 1, 0) // 2, axis=-1)
     high = np.take_along_axis(ordered, np.minimum(known // 2, values.shape[-1] - 1), axis=-1)
     medians: Floats = np.where(known > 0, (low + high) / 2.0, np.nan)[..., 0]
     return medians
+
+
+def row_means(values: Floats) -> Floats:
+    """Means along the last axis ignoring NaN, zero where all are: shape `values.shape[:-1]`."""
+    means: Floats = np.nansum(values, axis=-1) / np.maximum(np.sum(~np.isnan(values), axis=-1), 1)
+    return means

@@ -19,7 +19,7 @@ LAGS = (1, 8, 26)
 FEW_GROUPS = 30  # groups so few that each has a noise of its own
 FEWEST = 20  # differences for a scale of its own
 SEASON_WIDTH = 2.0  # periods over which a season is alike
-SEASON_YEARS = 6.0  # years over which it changes
+SEASON_YEARS = 12.0  # years over which it changes; what changes faster is in the other components
 ANY_LEVEL = 25.0  # variance of the unknown level of a logarithm
 
 

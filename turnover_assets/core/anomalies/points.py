@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from turnover_assets.core.anomalies.matrix import Floats, Grouping, History, Integers, compare_with_peers
+from turnover_assets.core.anomalies.matrix import (
+    Floats,
+    Grouping,
+    History,
+    Integers,
+    compare_with_peers,
+    row_means,
+    row_medians,
+)
 
 NEIGHBOURS = 6  # periods on either side that tell the level
 USUAL_EXTREME = 0.999  # quantile of deviations among peers
@@ -93,7 +101,7 @@ def _expected(values: Floats, grouping: Grouping) -> Floats:
     known = np.isfinite(beside).sum(axis=2)
     level = np.full(ratio.shape, np.nan)
     enough = known >= NEIGHBOURS
-    level[enough] = np.nanmedian(beside[enough], axis=1)
+    level[enough] = row_medians(beside[enough])
     found: Floats = np.where(level > 0, expected * level, np.nan)
     return found
 
@@ -109,7 +117,7 @@ def _judged(values: Floats, expected: Floats, grouping: Grouping, weakest: float
     """Values beyond what the series and its peers have shown, above, below, and on the wrong side of zero."""
     size = _size_classes(expected)
     compared = 2.0 * np.log(max(2, np.isfinite(expected).sum()))  # of so many, the highest is high by chance
-    usual_amount = np.nanmean(np.abs(values), axis=1, keepdims=True)
+    usual_amount = row_means(np.abs(values))[:, None]
     matters = np.maximum(np.abs(values), expected) >= usual_amount
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = values / expected

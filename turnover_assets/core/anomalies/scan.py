@@ -19,6 +19,7 @@ WEAKEST = 3.5  # z value; below it, so many intervals being compared, noise alon
 CONSTANT = 0.5  # of the shift, at most, may it change from the beginning of a block to its end
 JUMP = 0.5  # of the shift, at least, from a few periods before an edge to a few after it
 JUMP_SPREADS = 1.5  # times what is usual at that time of other years
+MOST_SERIES = 0.5  # of a group that reports must have moved alike
 BESIDE = 3  # periods on either side of an edge
 NEARLY = 0.7  # of a z value below the highest, an interval is nearly as likely
 LIKELY = 24  # such intervals looked at
@@ -43,7 +44,7 @@ def _jumps(ratio: Floats) -> Floats:
     """Difference of the means after and before each position; NaN at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(ratio)])
     found = np.full(len(ratio), np.nan)
-    at = np.arange(BESIDE, len(ratio) - 1)
+    at = np.arange(BESIDE, len(ratio))
     after = np.minimum(at + BESIDE, len(ratio))
     found[at] = (sums[after] - sums[at]) / (after - at) - (sums[at] - sums[at - BESIDE]) / BESIDE
     return found
@@ -60,17 +61,21 @@ class Scan:
 
     @classmethod
     def of(cls, seen: Seen, group: int, known: Integers, *, free_season: bool = False) -> "Scan":
+        """The scan of one group over its known periods."""
         return cls(seen, group, known, seen.precision(group, known, free_season=free_season))
 
     @property
     def noise(self) -> noise.Noise:
+        """The group's noise."""
         return self.seen.noises[self.group]
 
     def in_any_season(self) -> "Scan":
+        """The same where any season of the group's own is likely."""
         return Scan.of(self.seen, self.group, self.known, free_season=True)
 
     @property
     def ratio(self) -> Floats:
+        """The log ratio over known periods, less its median."""
         own = self.seen.ratios[self.group, self.known]
         return np.asarray(own - np.median(own))
 
@@ -80,8 +85,8 @@ class Scan:
         information = float(inside @ weights)
         return Estimate(float(weights @ self.ratio) / information, information**-0.5)
 
-    def peaks(self) -> Iterator[tuple[float, list[tuple[int, int]]]]:
-        """The highest z value of each stretch, and the intervals nearly as likely, the likeliest first."""
+    def _z_values(self) -> Floats:
+        """The z value of a shift from each start to each end, 0 where there can be no block."""
         size = len(self.known)
         along = np.concatenate([[0.0], np.cumsum(self.precision @ self.ratio)])
         area = np.zeros((size + 1, size + 1))
@@ -89,14 +94,22 @@ class Scan:
         corner = np.diag(area)
         information = corner[None, :] - area - area.T + corner[:, None]
         start, end = np.ogrid[: size + 1, : size + 1]
-        earliest = min(int(LEARNING_YEARS * self.noise.season), size // 4)
-        allowed = (
-            (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= max(FULL_LENGTH, earliest))
-        )
+        earliest = max(FULL_LENGTH, min(int(LEARNING_YEARS * self.noise.season), size // 4))
+        allowed = (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= earliest)
         z = np.zeros_like(area)
         np.divide(
             along[None, :] - along[:, None], np.sqrt(np.maximum(information, 1e-12)), out=z, where=allowed
         )
+        return z
+
+    def highest(self) -> float:
+        """The highest z value of any interval."""
+        return float(np.abs(self._z_values()).max())
+
+    def peaks(self) -> Iterator[tuple[float, list[tuple[int, int]]]]:
+        """The highest z value of each stretch, and the intervals nearly as likely, the likeliest first."""
+        z = self._z_values()
+        start, end = np.ogrid[: len(z), : len(z)]
         for _ in range(ATTEMPTS):
             first, last = np.unravel_index(int(np.argmax(np.abs(z))), z.shape)
             if abs(z[first, last]) < WEAKEST:
@@ -149,16 +162,19 @@ class Scan:
         return bool(abs(change) - 2.0 * error < CONSTANT * abs(shift))
 
     def moved_alike(self, values: Floats, grouping: Grouping, inside: Floats, shift: float) -> float:
-        """Share of the group's expected amount whose series moved at least half as far, the same way."""
+        """Share of the group's amount (shifts taken out) whose series moved at least half as far, too."""
         rows = np.flatnonzero(grouping.group == self.group)
         if len(rows) == 1:
             return 1.0
         weights = self.precision @ inside
         weights = weights / (inside @ weights)
-        expected = self.seen.expected[np.ix_(rows, self.known)]
-        own = log_ratio(values[np.ix_(rows, self.known)], expected)
-        own = own - np.nanmedian(own, axis=1, keepdims=True)
+        reported = values[np.ix_(rows, self.known)]
+        own = log_ratio(reported, self.seen.expected[np.ix_(rows, self.known)])
+        own = own - row_medians(own)[:, None]
         shifts = np.where(np.isfinite(own), own, self.ratio[None, :]) @ weights
-        amounts = np.where(np.isfinite(own), expected, 0.0)[:, inside > 0].sum(axis=1)
-        alike = (shifts * shift > 0) & (np.abs(shifts) >= 0.5 * abs(shift))
-        return float(amounts[alike].sum() / amounts.sum()) if amounts.sum() > 0 else 0.0
+        amounts = np.nansum(np.maximum(reported, 0.0) * np.exp(-np.outer(shifts, inside)), axis=1)
+        reports = np.isfinite(own[:, inside > 0]).any(axis=1)
+        alike = reports & (shifts * shift > 0) & (np.abs(shifts) >= 0.5 * abs(shift))
+        if not amounts[reports].sum() > 0 or alike.sum() < MOST_SERIES * reports.sum():
+            return 0.0  # one large series is not its group
+        return float(amounts[alike].sum() / amounts[reports].sum())

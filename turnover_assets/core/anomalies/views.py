@@ -50,6 +50,10 @@ class Seen:
     noises: Sequence[noise.Noise]
     kept: dict[object, Floats] = field(default_factory=dict, compare=False)
 
+    def noisier(self, by: float) -> "Seen":
+        """The same with noise so many times as strong."""
+        return replace(self, noises=[replace(own, scale=own.scale * by) for own in self.noises])
+
     def precision(self, group: int, known: Integers, *, free_season: bool) -> Floats:
         """Inverse covariance over known periods; the last few are kept."""
         own = self.noises[group]
@@ -60,7 +64,9 @@ class Seen:
                 self.kept.pop(next(iter(self.kept)))
             if whole not in self.kept:
                 self.kept[whole] = own.covariance(self.ratios.shape[1], free_season=free_season)
-            self.kept[key] = np.linalg.inv(self.kept[whole][np.ix_(known, known)])
+            self.kept[key] = np.asarray(
+                np.linalg.inv(self.kept[whole][np.ix_(known, known)]), dtype=np.float64
+            )
         precision: Floats = self.kept[key] / own.scale**2
         return precision
 
