@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -234,7 +235,7 @@ class Ingestion(RuleBasedStateMachine):
         self.root = Path(mkdtemp(prefix="turnover-states-"))
         self.folder = self.root / "landing"
         self.folder.mkdir()
-        self.warehouse = Warehouse(self.root / "home" / "warehouse.duckdb", lock_timeout_seconds=5)
+        self.warehouse = Warehouse(self.root / "home" / "warehouse.duckdb", threads=1, lock_timeout_seconds=5)
         self.model = Model()
         self.written: list[Written] = []
         self.changed = self.killed = False  # since the last check; since the last landing
@@ -398,13 +399,20 @@ def version_of_values(listed: Mapping[int, str | None], values: Sequence[tuple[A
 
 TestIngestion = Ingestion.TestCase
 TestIngestion.settings = settings(
-    max_examples=int(EXAMPLES or 12),
+    max_examples=int(EXAMPLES or 6),
     stateful_step_count=15,
     derandomize=EXAMPLES is None,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+@pytest.mark.slow
+class TestIngestionAtLength(TestIngestion):
+    """More and longer sequences."""
+
+    settings = settings(TestIngestion.settings, max_examples=int(EXAMPLES or 40), stateful_step_count=25)
 
 
 def test_a_landing_killed_at_any_of_its_statements_is_whole_or_absent_and_resumes(tmp_path: Path) -> None:
