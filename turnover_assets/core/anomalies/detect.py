@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import duckdb
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from turnover_assets.core.anomalies.blocks import Block, find_blocks
+from turnover_assets.core.anomalies.cycles import by_cycle, to_the_period
 from turnover_assets.core.anomalies.findings import Finding, Remedy, selector_text, unconfirmed
 from turnover_assets.core.anomalies.gaps import Gap, find_gaps
 from turnover_assets.core.anomalies.matrix import Grouping, History, Integers, groupings, read_history
@@ -53,7 +55,8 @@ def findings_in(panel: PanelSpec, history: History, alive: int, *, alone: bool =
     """
     if history.values.size == 0:
         return []
-    with np.errstate(all="ignore"):
+    # Matrices are so small that more threads only get into each other's way.
+    with np.errstate(all="ignore"), threadpool_limits(1):
         found = list(_findings(panel, history, alive, alone))
     return sorted(found, key=lambda finding: (-finding.strength, finding.finding_id))
 
@@ -72,8 +75,9 @@ def _findings(panel: PanelSpec, history: History, alive: int, alone: bool) -> It
             values[rows, gap.start : gap.end] = np.where(inside == 0, np.nan, inside)
     told = Teller(panel, history)
     clean = History(values, history.first, history.members)
-    searched = levels if alone else levels[:-1]
-    yield from (told.block(block) for block in find_blocks(clean, searched, panel.frequency.season))
+    searched, cycle = levels if alone else levels[:-1], panel.frequency.cycle
+    for block in find_blocks(by_cycle(clean, cycle), searched, panel.frequency.season // cycle):
+        yield told.block(to_the_period(clean, block, cycle) if cycle > 1 else block)
     yield from (told.point(point, levels[-1]) for point in points[:MOST_POINTS])
     yield from (told.gap(gap) for gap in sorted(gaps, key=lambda g: (-g.rows, g.start, g.group))[:MOST_GAPS])
 
