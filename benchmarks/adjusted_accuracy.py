@@ -4,10 +4,10 @@ What belongs here: past cutoffs of the case study, of Walmart's data and of the 
 planted defects; at each, the same candidates on reported and on adjusted values, scored against what was
 reported afterwards. What does not: how well defects are found.
 
-Nothing after a cutoff is there when adjustments are decided on and models are fitted: the series table is cut
-off, and the outcomes are joined to the forecasts afterwards. Outcomes are scored twice: all of them, and without
-those that the detectors of today adjust ("right rows"), since a wrong outcome says little of a forecast. Where
-nothing is applied at a cutoff, both forecasts are the same and fitted once.
+Nothing after a cutoff is there when adjustments are decided on and models are fitted: the series table is
+cut off, and the outcomes are joined to the forecasts afterwards. Outcomes are scored twice: all of them, and
+without those that the detectors of today adjust ("right rows"), since a wrong outcome says little of a
+forecast. Where nothing is applied at a cutoff, both forecasts are the same and fitted once.
 
 The real data stand in TURNOVER_TEST_DATA (default ../shared/data beside the repository) and are not part of
 the project; without them the script says so, takes the synthetic retailer only, and ends with exit code 2.
