@@ -293,7 +293,7 @@ def _tell(entry: "dg.EventLogEntry", progress: Progress) -> None:
     """Turn an event of the run into a line of progress."""
     event = entry.dagster_event
     if event is None:
-        if entry.level == logging.INFO:
+        if entry.level in (logging.INFO, logging.WARNING):
             progress("note", entry.user_message)
     elif event.event_type_value == "STEP_START":
         progress("start", _readable(event.step_key))

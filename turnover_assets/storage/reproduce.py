@@ -145,7 +145,7 @@ def reproduce(
             _compare_landed(recorded, made, len(rows)),
             _compare_data(recorded, made),
             _compare_scores(origin.scores, holdout),
-            _compare_files(folder, again),
+            compare_files(folder, again),
             *forecasts,
         )
     return Reproduction(version, compared, tuple(_surroundings(recorded, origin, settings)), tuple(notes))
@@ -263,7 +263,7 @@ def _was_and_is(was: object, now: object) -> str:
     return f"{now}" if was == now else f"recorded {was}, now {now}"
 
 
-def _compare_files(recorded: Path, again: Path) -> Comparison:
+def compare_files(recorded: Path, again: Path) -> Comparison:
     """The model's files byte by byte; where a library writes the time into one, the model that is in them."""
     sides = [_digests(folder) for folder in (recorded, again)]
     names = sorted({*sides[0], *sides[1]})
@@ -272,10 +272,10 @@ def _compare_files(recorded: Path, again: Path) -> Comparison:
         return Comparison("model", True, f"{', '.join(names)}: byte for byte")
     models = [TrainedModel.load(folder).candidate for folder in (recorded, again)]
     if TIMED.issuperset(differing) and joblib.hash(models[0]) == joblib.hash(models[1]):
-        same = f"{', '.join(differing)}: every value, its bytes hold the time of writing"
+        same = f"{', '.join(differing)}: value for value (it holds the time)"
         rest = [name for name in names if name not in differing]
         return Comparison("model", True, f"{', '.join(rest)}: byte for byte; {same}")
-    return Comparison("model", False, f"{', '.join(differing)} differ")
+    return Comparison("model", False, f"{', '.join(differing)}: another content")
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -302,7 +302,7 @@ def _compare_forecasts(
                 continue
             compared.append(_compare_snapshot(snapshot, version, model, made))
     if not compared:
-        notes.append(f"no snapshot in {published} can be compared, so the forecasts are not")
+        notes.append(f"no snapshot in {published} is of this version and data, so forecasts are not compared")
     return compared, notes
 
 
