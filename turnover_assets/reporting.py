@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from turnover_assets.core.adjustments import STATUSES
 from turnover_assets.runner import Outcome
 from turnover_assets.settings import Settings
 
@@ -69,6 +70,7 @@ def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:
     lines = [("Files", _files(outcome))]
     if outcome.snapshot is not None:
         lines += _facts(settings, outcome.snapshot.facts, outcome)
+        lines += _repairs(outcome)
         lines.append(("Published", str(outcome.snapshot.folder)))
         lines.append(("Read it", "turnover export forecasts --output forecasts.csv"))
     return lines
@@ -97,6 +99,15 @@ def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> li
             f"for {facts['series']:,} series, as of {facts['cutoff']}{new}",
         ),
     ]
+
+
+def _repairs(outcome: Outcome) -> list[tuple[str, str]]:
+    """How many adjustments there are by status; none of a snapshot that an older release published."""
+    if outcome.snapshot is None or "adjustments" not in outcome.snapshot.facts["tables"]:
+        return []
+    counts = outcome.snapshot.read("adjustments")["status"].value_counts()
+    shown = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts.index)
+    return [("Repairs", f"{shown or 'none'} (turnover adjustments list)")]
 
 
 def _share(value: float | None) -> str:

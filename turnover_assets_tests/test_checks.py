@@ -74,7 +74,11 @@ def test_the_checks_of_a_run_open_the_warehouse_once_a_group(plain: Landed) -> N
         (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"))
         steps = {stats.step_key for stats in instance.get_run_step_stats(run.run_id)}
 
-    assert {step for step in steps if step.startswith("check")} == {"check_cleaned", "check_forecasts"}
+    assert {step for step in steps if step.startswith("check")} == {
+        "check_cleaned",
+        "check_findings",
+        "check_forecasts",
+    }
 
 
 @pytest.mark.parametrize("panel", [walmart_like(), daily()], ids=lambda panel: panel.name)

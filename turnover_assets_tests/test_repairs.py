@@ -94,7 +94,7 @@ def test_forecasts_come_back_in_the_scale_in_force(inflated: duckdb.DuckDBPyConn
 
     horizons = pd.Index(range(1, PANEL.horizon + 1), name="horizon")
     spread = dict(zip(BOUNDS, (-0.1, 0.1, -0.2, 0.2), strict=True))
-    intervals = Intervals(pd.DataFrame({name: value for name, value in spread.items()}, index=horizons))
+    intervals = Intervals(pd.DataFrame(spread, index=horizons))
     fitted = SeasonalNaive().fit(rows, seed=1, threads=1)
     table = forecast_table(PANEL, fitted, intervals, rows, series)
 
