@@ -365,7 +365,7 @@ def test_a_full_disk_leaves_the_warehouse_as_it_was(home: Home, monkeypatch: pyt
 # --- the command
 
 
-def test_the_command_rebuilds_a_damaged_home_and_the_next_runs_go_on(
+def test_the_command_rebuilds_a_damaged_home_and_the_next_run_finds_nothing_to_do(
     copied: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, before = copied.settings, snapshots.current(copied.settings.published_path)
@@ -375,14 +375,26 @@ def test_the_command_rebuilds_a_damaged_home_and_the_next_runs_go_on(
     done = CliRunner().invoke(app, ["rebuild"])
     again = CliRunner().invoke(app, ["rebuild", "--check"])
     idle = bring_up_to_date(settings, copied.folder, quiet)
-    (copied.folder / "new.csv").write_text(next_week(copied))
-    refreshed = bring_up_to_date(settings, copied.folder, quiet)
 
     assert (done.exit_code, again.exit_code) == (0, 0), done.stderr + again.stderr
     assert f"Equal to the published snapshot {before.name}, row for row." in done.stderr
     assert f"content version {before.facts['data_version']}" in done.stderr
     assert f"Equal to {settings.warehouse_path.absolute()}, row for row." in again.stderr
     assert not idle.changed
+
+
+@pytest.mark.slow
+def test_a_run_after_a_rebuild_publishes_the_next_week(
+    copied: Landed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, before = copied.settings, snapshots.current(copied.settings.published_path)
+    monkeypatch.setenv("TURNOVER_HOME", str(settings.home))
+    corrupt(settings.warehouse_path)
+    assert CliRunner().invoke(app, ["rebuild"]).exit_code == 0
+    (copied.folder / "new.csv").write_text(next_week(copied))
+
+    refreshed = bring_up_to_date(settings, copied.folder, quiet)
+
     assert refreshed.refreshed
     assert [record.name for record in refreshed.accepted] == ["new.csv"]
     assert len(snapshots.current(settings.published_path).read("files")) == len(before.read("files")) + 1
