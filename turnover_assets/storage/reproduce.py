@@ -233,7 +233,10 @@ def _fit(recorded: TrainedModel, origin: Origin, training: Rows, holdout: Holdou
     return replace(
         recorded,
         candidate=candidate_class(name)().fit(training, seed=seed, threads=threads),
-        intervals=Intervals.calibrate(holdout.rows, holdout.forecasts[name]),
+        # Other data may leave too few rows for the candidate to take part.
+        intervals=Intervals.calibrate(holdout.rows, holdout.forecasts[name])
+        if name in holdout.forecasts
+        else recorded.intervals,
         features=training.names,
         origin=None,
     )
