@@ -34,6 +34,7 @@ RAMPS = (4, 8, 13)  # periods of gradual changes
 TRICKLE = 0.1  # of the usual amount
 ROUNDS = 12
 DENSE = 0.7  # of its periods a group must have reported
+FEWEST_PERIODS = 2 * FULL_LENGTH + SHORTEST  # known, for a block to be seen
 SAMPLED = 100  # groups that tell how restless groups are
 MOST_ALONE = 300  # single series looked at closely, those that moved farthest
 
@@ -76,7 +77,7 @@ def find_blocks(history: History, groupings: Sequence[Grouping], season: int) ->
     """
     found: list[Block] = []
     values: Floats = history.values.copy()
-    for grouping in groupings:
+    for grouping in groupings if history.periods >= FEWEST_PERIODS else ():
         for block in _search(values, grouping, season):
             _correct(values, block)
             found.append(block)
@@ -100,7 +101,7 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
         views = views_of(values, grouping, season)
         if not restless:
             todo &= _moved_far(views[0].ratios) if grouping.level == "series" else todo
-            restless = [1.0 if few else _restlessness(seen, todo) for seen in views]
+            restless = [1.0 if few else _restlessness(seen) for seen in views]
         views = [seen.noisier(by) for seen, by in zip(views, restless, strict=True)]
         credible = [block for group in sorted(todo) if (block := _strongest(views, values, grouping, group))]
         if not credible:
@@ -111,14 +112,14 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
         yield from chosen
 
 
-def _restlessness(seen: Seen, groups: set[int]) -> float:
+def _restlessness(seen: Seen) -> float:
     """How far shifts of the usual group reach beyond those that the noise model makes, at least 1.
 
     Most groups have no defect, so where most of them shift far, the model does not know what groups go
     through (an empirical null: Efron 2004).
     """
     highest = []
-    for group in sorted(groups)[:: max(1, len(groups) // SAMPLED)]:
+    for group in range(0, len(seen.ratios), max(1, len(seen.ratios) // SAMPLED)):
         known = np.flatnonzero(np.isfinite(seen.ratios[group]))
         if _is_dense(known):
             highest.append(Scan.of(seen, group, known).highest())
@@ -126,7 +127,7 @@ def _restlessness(seen: Seen, groups: set[int]) -> float:
 
 
 def _is_dense(known: Integers) -> bool:
-    return len(known) >= 2 * FULL_LENGTH + SHORTEST and len(known) >= DENSE * (known[-1] - known[0])
+    return len(known) >= FEWEST_PERIODS and len(known) >= DENSE * (known[-1] - known[0])
 
 
 def _moved_far(ratios: Floats) -> set[int]:
@@ -171,6 +172,10 @@ def _judged(
     alone = grouping.level == "series"
     if abs(main.shift) < (SMALLEST_ALONE if alone else SMALLEST) or not _agrees(main, other.estimate(inside)):
         return None
+    if grouping.count <= FEW_GROUPS:  # siblings that follow each other loosely do not show a change of all
+        own = scan if scan.seen.view == "own" else other
+        if not _agrees(main, own.unlike_all_others().estimate(inside)):
+            return None
     if main.z**2 - max(scan.estimate(_gradual(inside, n)).z ** 2 for n in RAMPS) < ABRUPTNESS:
         return None
     if not scan.has_edges(start, end, main.shift) or not _matters(values, grouping, scan, inside, main.shift):

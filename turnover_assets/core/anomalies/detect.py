@@ -5,7 +5,7 @@ What belongs here: the order, and each finding's words and remedy. What does not
 Only values up to the cutoff are read, so findings as of a past cutoff are what could be known then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import duckdb
 import numpy as np
@@ -21,6 +21,7 @@ from turnover_assets.core.calendar import label_of
 from turnover_assets.panel import PanelSpec
 
 WEAKEST_POINT = 2.5  # strength from which a single value is worth a line
+MOST_ALONE = 50  # blocks of single series told
 MOST_POINTS = 200  # told; the strongest
 MOST_GAPS = 500  # told; those of most rows
 SIGN = -1.0 / 3.0  # of the expected value, from which a negative one has the wrong sign
@@ -76,10 +77,17 @@ def _findings(panel: PanelSpec, history: History, alive: int, alone: bool) -> It
     told = Teller(panel, history)
     clean = History(values, history.first, history.members)
     searched, cycle = levels if alone else levels[:-1], panel.frequency.cycle
-    for block in find_blocks(by_cycle(clean, cycle), searched, panel.frequency.season // cycle):
+    for block in _told(find_blocks(by_cycle(clean, cycle), searched, panel.frequency.season // cycle)):
         yield told.block(to_the_period(clean, block, cycle) if cycle > 1 else block)
     yield from (told.point(point, levels[-1]) for point in points[:MOST_POINTS])
     yield from (told.gap(gap) for gap in sorted(gaps, key=lambda g: (-g.rows, g.start, g.group))[:MOST_GAPS])
+
+
+def _told(blocks: Iterable[Block]) -> list[Block]:
+    """Blocks worth a line: those of groups, and the strongest of single series, which are only proposed."""
+    ordered = sorted(blocks, key=lambda block: -block.strength)
+    alone = [block for block in ordered if block.grouping.level == "series"]
+    return [block for block in ordered if block.grouping.level != "series"] + alone[:MOST_ALONE]
 
 
 class Teller:
@@ -114,7 +122,7 @@ class Teller:
     def point(self, point: Point, series: Grouping) -> Finding:
         """A single value."""
         since, until, _ = self._period(point.period, point.period + 1)
-        where = series.names[point.series]
+        where = series.names[series.group[point.series]]
         remedy, value, what = _mended(point)
         sentence = (
             f"{_capital(selector_text(where))} reported {_amount(point.reported)} "

@@ -5,12 +5,19 @@ What belongs here: one group in one view under its noise model. What does not: v
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from turnover_assets.core.anomalies import noise
-from turnover_assets.core.anomalies.matrix import Floats, Grouping, Integers, log_ratio, row_medians
+from turnover_assets.core.anomalies.matrix import (
+    Floats,
+    Grouping,
+    Integers,
+    log_ratio,
+    row_means,
+    row_medians,
+)
 from turnover_assets.core.anomalies.views import Seen
 
 SHORTEST = 4  # periods; shorter ones are promotions and strikes, or single outliers
@@ -72,6 +79,12 @@ class Scan:
     def in_any_season(self) -> "Scan":
         """The same where any season of the group's own is likely."""
         return Scan.of(self.seen, self.group, self.known, free_season=True)
+
+    def unlike_all_others(self) -> "Scan":
+        """The same less the mean of all other groups: what happened to everybody is not there."""
+        ratios = self.seen.ratios.copy()
+        ratios[self.group] -= row_means(np.delete(ratios, self.group, axis=0).T)
+        return replace(self, seen=replace(self.seen, ratios=ratios))
 
     @property
     def ratio(self) -> Floats:
