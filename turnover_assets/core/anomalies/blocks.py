@@ -222,7 +222,9 @@ def _estimated_again(corrected: Floats, found: Sequence[Block], season: int) -> 
     if not found:
         return []
     views = views_of(corrected, found[0].grouping, season)
-    return [_with_what_is_left(views, block) for block in found]
+    again = [_with_what_is_left(views, block) for block in found]
+    # What little is left of a shift with all others corrected was their echo.
+    return [new for new, old in zip(again, found, strict=True) if new.shift / old.shift >= 0.5]
 
 
 def _with_what_is_left(views: Sequence[Seen], block: Block) -> Block:
