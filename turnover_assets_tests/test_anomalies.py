@@ -173,6 +173,31 @@ def test_a_strong_point_is_applied_and_is_no_block() -> None:
     assert found.kind == "point"
 
 
+def test_a_block_at_a_time_of_year_seen_only_once_is_only_proposed() -> None:
+    """In the second year nobody knows whether the shift belongs to the season; a year later it is plain."""
+    values = steady_values()
+    values[DEPARTMENT == 1, 35:45] *= 4.0
+
+    early = find(values[:, :78])
+    late = find(values)
+
+    def of_department(findings: list[Finding]) -> list[Finding]:
+        return [f for f in findings if dict(f.where) == {"department": 1}]
+
+    assert not [f for f in of_department(early) if f.strength >= APPLIED]
+    assert [(f.since, f.until) for f in applied(of_department(late))] == [(35, 44)]
+
+
+@pytest.mark.parametrize(("factor", "remedy"), [(-1.1, "replace"), (-12.0, "none")])
+def test_only_a_value_of_about_its_size_has_its_sign_turned(factor: float, remedy: str) -> None:
+    values = steady_values()
+    values[9, 100] *= factor
+
+    (point,) = [f for f in find(values) if f.kind == "point"]
+
+    assert (dict(point.where), point.remedy) == ({"store": STORE[9], "department": DEPARTMENT[9]}, remedy)
+
+
 def test_gaps_are_told_once_at_the_widest_level() -> None:
     values = steady_values()
     values[STORE == 2, 60:63] = np.nan
@@ -386,10 +411,19 @@ def test_the_blocks_of_the_case_study_are_found_while_they_go_on(case_study: His
     assert len(found) <= 3 + 5
 
 
-def test_nothing_is_adjusted_on_walmart(real_data: Path) -> None:
-    sales = pd.read_csv(real_data / "walmart" / "train.csv.gz")[["Date", "Store", "Dept", "Weekly_Sales"]]
+def test_holidays_and_markdowns_of_walmart_are_not_adjusted(real_data: Path) -> None:
+    """What is applied there is one value whose sign is turned, in a week that is neither."""
+    sales = pd.read_csv(real_data / "walmart" / "train.csv.gz")
+    holidays = set(sales.loc[sales["IsHoliday"], "Date"])
     ends = pd.to_datetime(sales["Date"]) + pd.Timedelta(days=1)
-    sales["Date"] = ends.dt.strftime("%Y-%m-%d")
+    sales = sales[["Date", "Store", "Dept", "Weekly_Sales"]].assign(Date=ends.dt.strftime("%Y-%m-%d"))
     stores = pd.DataFrame({"store": sales["Store"].unique(), "region": 1})
     history = real_history(sales, stores)
-    assert applied(findings_in(PANEL, history, ALIVE, alone=False)) == []
+
+    for known in (62, 70, 78, 102, history.periods):  # the season before Christmas was seen once, then twice
+        then = History(history.values[:, :known], history.first, history.members)
+        found = applied(findings_in(PANEL, then, ALIVE, alone=False))
+        assert [(dict(f.where), f.since) for f in found] == [
+            ({"store": 28, "department": 6}, week_of("2010-10-09"))
+        ]
+    assert "2010-10-08" not in holidays  # and markdowns began in November 2011

@@ -107,9 +107,7 @@ def test_new_findings_are_named_once_in_a_warning(copied: Landed) -> None:
         )
     made = dg.Definitions(
         assets=[findings],
-        asset_checks=[
-            c for c in checks.build(settings) if c.node_def.name == "check_findings"
-        ],
+        asset_checks=[c for c in checks.build(settings) if c.node_def.name == "check_findings"],
         resources={"warehouse": build_warehouse(settings)},
     )
     job = made.resolve_implicit_global_asset_job_def()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from turnover_assets.core.anomalies.findings import unconfirmed
 from turnover_assets.core.anomalies.matrix import Floats, Grouping, History, Integers, row_medians
 from turnover_assets.core.anomalies.scan import BESIDE, FULL_LENGTH, SHORTEST, WEAKEST, Estimate, Scan
 from turnover_assets.core.anomalies.views import FEW_GROUPS, Seen, views_of
@@ -169,16 +170,10 @@ def _judged(
     inside = np.zeros(len(scan.known))
     inside[start:end] = 1.0
     main = scan.estimate(inside)
-    alone = grouping.level == "series"
-    if abs(main.shift) < (SMALLEST_ALONE if alone else SMALLEST) or not _agrees(main, other.estimate(inside)):
+    least = SMALLEST_ALONE if grouping.level == "series" else SMALLEST
+    if abs(main.shift) < least or not _views_agree(scan, other, grouping, inside, main):
         return None
-    if grouping.count <= FEW_GROUPS:  # siblings that follow each other loosely do not show a change of all
-        own = scan if scan.seen.view == "own" else other
-        if not _agrees(main, own.unlike_all_others().estimate(inside)):
-            return None
-    if main.z**2 - max(scan.estimate(_gradual(inside, n)).z ** 2 for n in RAMPS) < ABRUPTNESS:
-        return None
-    if not scan.has_edges(start, end, main.shift) or not _matters(values, grouping, scan, inside, main.shift):
+    if not _is_sudden(scan, inside, main) or not scan.has_edges(start, end, main.shift):
         return None
     evidence = abs(main.z)
     if scan.noise.has_season:
@@ -191,10 +186,30 @@ def _judged(
     strength *= min(1.0, abs(main.shift) / FULL_SHIFT)
     if strength < WEAKEST or not scan.is_constant(inside, main.shift):
         return None
+    if not _matters(values, grouping, scan, inside, main.shift):
+        return None
     if scan.moved_alike(values, grouping, inside, main.shift) < UNIFORM:
         return None
+    if not scan.knows_other_years(start, end):  # it may be the season, of which this is the first one seen
+        strength = unconfirmed(strength)
     first, last = int(scan.known[start]), int(scan.known[end - 1])
     return Block(grouping, scan.group, first, last + 1, main.shift, main.error, float(strength))
+
+
+def _views_agree(scan: Scan, other: Scan, grouping: Grouping, inside: Floats, main: Estimate) -> bool:
+    """Whether the other view bears the shift out, and with few groups the mean of all others does too."""
+    if not _agrees(main, other.estimate(inside)):
+        return False
+    if grouping.count > FEW_GROUPS:
+        return True
+    own = scan if scan.seen.view == "own" else other  # siblings that follow loosely hide a change of all
+    return _agrees(main, own.unlike_all_others().estimate(inside))
+
+
+def _is_sudden(scan: Scan, inside: Floats, main: Estimate) -> bool:
+    """Whether a change from one period to the next explains more than any gradual one."""
+    gradual = max(scan.estimate(_gradual(inside, periods)).z ** 2 for periods in RAMPS)
+    return main.z**2 - gradual >= ABRUPTNESS
 
 
 def _matters(values: Floats, grouping: Grouping, scan: Scan, inside: Floats, shift: float) -> bool:

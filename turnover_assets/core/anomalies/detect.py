@@ -24,7 +24,7 @@ WEAKEST_POINT = 2.5  # strength from which a single value is worth a line
 MOST_ALONE = 50  # blocks of single series told
 MOST_POINTS = 200  # told; the strongest
 MOST_GAPS = 500  # told; those of most rows
-SIGN = -1.0 / 3.0  # of the expected value, from which a negative one has the wrong sign
+SIGN = -1.0 / 3.0  # of the expected value; from it to its inverse a negative one has the wrong sign
 
 
 def detect(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int) -> list[Finding]:
@@ -171,6 +171,8 @@ class Teller:
 
 def _mended(point: Point) -> tuple[Remedy, float | None, str]:
     """Remedy and value of a value out of proportion, and what it looks like."""
+    if point.factor < 1.0 / SIGN:
+        return "none", None, "far below zero; a large return, or a slip."
     if point.factor <= SIGN:
         return "replace", -point.reported, "the sign is turned."
     if point.factor < 1.0:

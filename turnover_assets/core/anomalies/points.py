@@ -30,6 +30,7 @@ EXTREME_ERRORS = 2.5  # standard errors that it stands for; tails are heavier th
 SIZES = 10  # classes of expected size, each with its own usual extremes
 FEWEST = 2000  # values for a class of size, so that one of them is rare
 LARGEST_RUN = 3  # periods; more of them are a block
+IN_SEASON = 0.5  # of its mean amount a series must have, or should have, for a value to matter
 MANY_PEERS = 20
 ROUNDS = 8  # an outlier hides others of its period until it is taken out
 LEAST_RATIO = 3.0
@@ -118,7 +119,7 @@ def _judged(values: Floats, expected: Floats, grouping: Grouping, weakest: float
     size = _size_classes(expected)
     compared = 2.0 * np.log(max(2, np.isfinite(expected).sum()))  # of so many, the highest is high by chance
     usual_amount = row_means(np.abs(values))[:, None]
-    matters = np.maximum(np.abs(values), expected) >= usual_amount
+    matters = np.maximum(np.abs(values), expected) >= IN_SEASON * usual_amount
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = values / expected
         logarithm = np.where(ratio > 0, np.log(ratio), np.nan)

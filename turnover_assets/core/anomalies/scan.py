@@ -137,19 +137,33 @@ class Scan:
 
     def has_edges(self, start: int, end: int, shift: float) -> bool:
         """Whether the values jump where the block begins and ends, unlike at the same time of other years."""
-        first, after = int(self.known[start]), int(self.known[end - 1]) + 1
-        edges = {first: shift} if end == len(self.known) else {first: shift, after: -shift}
-        jumps = _jumps(self.filled)
-        return all(self._stands_out(jumps * np.sign(by), edge, abs(by), edges) for edge, by in edges.items())
+        edges, jumps = self._edges(start, end), _jumps(self.filled)
+        return all(
+            self._stands_out(jumps * np.sign(sign * shift), edge, abs(shift), edges)
+            for edge, sign in edges.items()
+        )
 
-    def _stands_out(self, jumps: Floats, edge: int, size: float, edges: Iterable[int]) -> bool:
+    def knows_other_years(self, start: int, end: int) -> bool:
+        """Whether the time at which the block begins, and ends, is known of another year."""
+        edges, jumps = self._edges(start, end), _jumps(self.filled)
+        return all(len(self._in_other_years(jumps, edge, edges)) > 0 for edge in edges)
+
+    def _edges(self, start: int, end: int) -> dict[int, int]:
+        """Columns where the values jump, with 1 where the block begins and -1 where it has ended."""
+        first, after = int(self.known[start]), int(self.known[end - 1]) + 1
+        return {first: 1} if end == len(self.known) else {first: 1, after: -1}
+
+    def _in_other_years(self, jumps: Floats, edge: int, edges: Iterable[int]) -> Floats:
+        """The jumps at the same time of other years, those of the block itself left out."""
         season = self.noise.season
         years = range(-(len(jumps) // season) - 1, len(jumps) // season + 2)
         same_time = {edge + k * season + d for k in years if k for d in (-1, 0, 1)}
         same_time -= {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)}
-        others = np.array(
-            [jumps[t] for t in sorted(same_time) if 0 <= t < len(jumps) and np.isfinite(jumps[t])]
-        )
+        there = [t for t in sorted(same_time) if self.known[0] <= t < len(jumps) and np.isfinite(jumps[t])]
+        return jumps[there]
+
+    def _stands_out(self, jumps: Floats, edge: int, size: float, edges: Iterable[int]) -> bool:
+        others = self._in_other_years(jumps, edge, edges)
         usual = float(np.median(others)) if len(others) else 0.0
         spread = float(np.sqrt(np.mean((others - usual) ** 2))) if len(others) else 0.0
         enough = max(JUMP * size - self.noise.of_jump(BESIDE), JUMP_SPREADS * spread)
