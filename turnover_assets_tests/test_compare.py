@@ -229,7 +229,7 @@ def test_late_data_flows_through_and_what_was_published_stays(copied: Landed) ->
     assert restated[["store", "department", "old_value"]].values.tolist() == [
         [row.store, row.department, row.turnover]
     ]
-    assert found.tables["turnover"].changed == found.tables["restatements"].only_b == 1
+    assert found.tables["turnover"].changed_by_column["turnover"] == found.tables["restatements"].only_b == 1
     assert f"store {row.store}, department {row.department}" in {change.what for change in found.forecasts}
     assert tables >= {"turnover", "forecasts", "department_turnover", "files"}
     assert set(new.facts["tables"]) - set(table_keys(settings.panel_spec)) <= {"checks", "profile"}

@@ -110,6 +110,7 @@ def test_an_older_version_is_made_again_without_the_warehouse_after_more_has_lan
         reproduced(copied, 2)
 
 
+@pytest.mark.slow
 def test_two_homes_whose_files_landed_in_another_order_forecast_the_same(tmp_path: Path) -> None:
     retailer = make_retailer(stores=6, departments=2, weeks=125, seed=5)
 
