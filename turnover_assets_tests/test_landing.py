@@ -446,6 +446,22 @@ def test_a_file_that_an_earlier_release_accepted_without_keeping_it_is_kept_when
     assert query(warehouse, "SELECT count(*) FROM raw.turnover") == [(6,)]
 
 
+def test_lost_bytes_are_kept_again_from_the_same_file_and_the_journal_stays(
+    warehouse: Warehouse, folder: Path
+) -> None:
+    (folder / "a.csv").write_text(turnover())
+    (file,) = landing_folder.scan(folder)
+    landing.land(warehouse, PANEL, file, "run")
+    kept = kept_files(warehouse.path.parent)
+    before = kept.records()
+    kept.path(file.digest).unlink()
+
+    assert landing.mend_kept(warehouse, PANEL, [file]) == ["a.csv"]
+
+    assert kept.is_whole(file.digest)
+    assert kept.records() == before
+
+
 def test_a_kept_folder_that_cannot_be_written_accepts_nothing_and_loses_nothing(
     warehouse: Warehouse, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

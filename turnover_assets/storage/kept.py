@@ -130,6 +130,14 @@ class KeptFiles:
             make_folder(path.parent)
             replace_file(path, json.dumps(row, indent=2, default=str) + "\n")
 
+    def has_record(self, row: Mapping[str, Any]) -> bool:
+        """Whether the journal has this very content under this number."""
+        try:
+            found = json.loads(self._record_path("journal", row["file_no"]).read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(found, dict) and found.get("digest") == row["digest"]
+
     def settle(self, row: Mapping[str, Any], *, committed: bool) -> None:
         """Move a pending record to the journal, or remove it where its transaction did not commit.
 

@@ -180,7 +180,7 @@ def _accept(
 def _keep_if_missing(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, kept: KeptFiles, file: LandedFile
 ) -> bool:
-    """Keep the bytes of a file that was accepted without; the record first, which alone is «not kept»."""
+    """Keep the bytes of an accepted file that are not; the record first, which alone is «not kept»."""
     shown = ", ".join(name if name != "landed_at" else "CAST(landed_at AS VARCHAR)" for name in FILE_COLUMNS)
     found = con.execute(
         f"SELECT {shown} FROM {FILES} WHERE digest = ? AND status = 'accepted'", [file.digest]
@@ -191,7 +191,9 @@ def _keep_if_missing(
         with kept.copied(file.path) as copy:
             if copy.digest != file.digest:
                 return False
-            kept.record(dict(zip(FILE_COLUMNS, found[0], strict=True)), committed=True)
+            row = dict(zip(FILE_COLUMNS, found[0], strict=True))
+            if not kept.has_record(row):  # it has one where bytes that were kept are lost
+                kept.record(row, committed=True)
             kept.keep(copy, panel)
     except UnreadableFileError:  # it is accepted all the same
         return False
