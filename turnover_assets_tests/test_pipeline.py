@@ -266,6 +266,7 @@ def _run_in_process(home: Path, folder: Path, results: "multiprocessing.Queue[ob
         results.put(repr(error))
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work_without_an_error(copied: Landed) -> None:
     (copied.folder / "new.csv").write_text(next_week(copied))
     spawn = multiprocessing.get_context("spawn")
@@ -289,6 +290,7 @@ def test_two_runs_at_once_share_the_work_without_an_error(copied: Landed) -> Non
     assert (files["name"] == "new.csv").sum() == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_marked_failed_and_its_work_done_by_the_next(copied: Landed) -> None:
     (copied.folder / "new.csv").write_text(next_week(copied))
     before = current(copied.settings.published_path).name
