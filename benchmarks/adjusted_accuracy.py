@@ -26,7 +26,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from turnover_assets.core import features
+from turnover_assets.core import features, relations
 from turnover_assets.core.adjustments import Adjustment, adjust, in_force
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.cutoffs import last_period
@@ -166,12 +166,12 @@ def forecasts(
     decided = list(decided)
     adjust(con, panel, decided, cutoff)
     scale = in_force(con, panel, decided, cutoff)
-    features.prepare(con, panel, cutoff, adjusted="adjusted", in_force=scale)
-    features.choose_training_pairs(
+    relations.prepare(con, panel, cutoff, adjusted="adjusted", in_force=scale)
+    relations.choose_training_pairs(
         con, panel.horizon, settings.training_share, settings.max_training_rows, settings.alive_periods
     )
     training = rows_of(con, panel, "training", "WHERE actual IS NOT NULL")
-    features.choose_scoring_pairs(con, panel.horizon, cutoff, settings.alive_periods)
+    relations.choose_scoring_pairs(con, panel.horizon, cutoff, settings.alive_periods)
     scoring = rows_of(con, panel, "scoring", "")
     outcomes = con.execute(
         f"SELECT e.{panel.target} AS reported, coalesce(e.is_suspect, false) AS is_suspect "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from turnover_assets.core import features
+from turnover_assets.core import features, relations
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets_tests import oracles
@@ -100,16 +100,16 @@ def read(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
 
 
 def scoring_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int, last: int) -> pd.DataFrame:
-    features.prepare(con, panel, last)
-    features.choose_scoring_pairs(con, panel.horizon, cutoff, ALIVE)
+    relations.prepare(con, panel, last)
+    relations.choose_scoring_pairs(con, panel.horizon, cutoff, ALIVE)
     return read(con, panel)
 
 
 def training_rows(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, share: float = 1.0, most: int = 10**9
 ) -> pd.DataFrame:
-    features.prepare(con, panel, last)
-    features.choose_training_pairs(con, panel.horizon, share, most, ALIVE)
+    relations.prepare(con, panel, last)
+    relations.choose_training_pairs(con, panel.horizon, share, most, ALIVE)
     return read(con, panel)
 
 
@@ -367,8 +367,8 @@ def test_the_bound_of_training_rows_is_never_passed(most: int) -> None:
 
 
 def test_names_are_those_of_the_columns_in_their_order(case: Case, loaded: duckdb.DuckDBPyConnection) -> None:
-    features.prepare(loaded, case.panel, case.last)
-    features.choose_scoring_pairs(loaded, case.panel.horizon, case.last, ALIVE)
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_scoring_pairs(loaded, case.panel.horizon, case.last, ALIVE)
 
     columns = [row[:2] for row in loaded.execute(f"DESCRIBE {features.rows_sql(case.panel)}").fetchall()]
 

@@ -1,31 +1,19 @@
 """Features: rows of (series, cutoff, horizon), for training and for scoring from the same SQL.
 
-What belongs here: every feature, as an SQL expression in one of the groups below. What does not: models,
-and anything that reads a value after the cutoff.
-
-The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
-`as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
-`season - 2 * cycle - horizon` periods before it, hence never after c (the panel keeps the horizon that
-short). Changing any value after c changes no feature of c; test_features.py does just that.
+What belongs here: every feature, as an SQL expression in one of the groups below. What does not: models, the
+relations that the expressions read (relations.py), and anything that reads a value after the cutoff.
 
 Values are divided by the series' own scale (mean absolute value of the last season), so that one global
 model serves series of every size, and the model's loss is weighted by that scale.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
-import pandas as pd
-
-from turnover_assets.core.calendar import calendar_table
-from turnover_assets.panel import Column, CovariateTable, Frequency, PanelSpec
+from turnover_assets.core.relations import CODES, WINDOWS, code_sql, signed
+from turnover_assets.panel import CovariateTable, Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
-SAMPLE_BUCKETS = 1000
-CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
-PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 
 
@@ -36,144 +24,6 @@ class Feature:
     name: str
     sql: str
     group: str
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Lengths in periods, for a frequency: recent single lags, means, and windows of growth."""
-
-    lags: tuple[int, ...]
-    means: tuple[int, ...]
-    short: int
-    medium: int
-
-
-WINDOWS = {
-    "week": Windows(lags=(0, 1, 2, 3), means=(4, 8, 13, 26, 52), short=4, medium=13),
-    "day": Windows(lags=(0, 1, 2, 3, 4, 5, 6), means=(7, 28, 91, 364), short=28, medium=91),
-}
-
-
-def prepare(
-    con: duckdb.DuckDBPyConnection,
-    panel: PanelSpec,
-    last: int,
-    *,
-    adjusted: str = "",
-    in_force: pd.DataFrame | None = None,
-    known: int | None = None,
-) -> None:
-    """Make the temporary relations from which rows_sql puts rows together.
-
-    Args:
-        con: Connection with the cleaned tables.
-        panel: The panel.
-        last: Index of the last period known; no feature reads anything after it.
-        adjusted: Table with the series keys, `t` and `<target>_adjusted`; the cleaned series table where left
-            out. For a past cutoff it holds what was adjusted then.
-        in_force: Series keys and `factor_in_force`, the scale in which a series is reported at `last`; 1
-            where a series is not in it.
-        known: Last period whose reported value may stand as the outcome of a row; `last` where left out.
-    """
-    con.execute(f"CREATE OR REPLACE TEMP TABLE series AS {_series_sql(panel)}", [last])
-    _add_scale_in_force(con, panel, in_force)
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE grid AS {_grid_sql(panel, adjusted)}",
-        {"last": last, "h": panel.horizon, "known": last if known is None else known},
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
-    _add_up_levels(con, panel)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel)}")
-    first, end = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
-    if first is None:  # nothing is known yet, so there will be no rows either
-        first = end = last
-    con.register("calendar_frame", calendar_table(panel, first, end))
-    con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
-    con.unregister("calendar_frame")
-
-
-def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
-    """Make the aggregates of every level, in one thread.
-
-    Several add up whatever part of a group each comes across, so the last bit would be another each time.
-    Ordered sums would be as exact, and take ten times as long.
-    """
-    threads = con.execute("SELECT current_setting('threads')").fetchall()[0][0]
-    con.execute("SET threads = 1")
-    for level in panel.level_names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel.frequency, level)}")
-    con.execute(f"SET threads = {threads}")
-
-
-def _add_scale_in_force(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, in_force: pd.DataFrame | None
-) -> None:
-    con.execute("ALTER TABLE series ADD COLUMN in_force DOUBLE DEFAULT 1.0")
-    if in_force is None:
-        return
-    con.register("scale_in_force", in_force)
-    on = " AND ".join(f"series.{key} = f.{key}" for key in panel.keys)
-    # A turned sign is mended in the past; nobody wants forecasts of the opposite sign.
-    con.execute(
-        f"UPDATE series SET in_force = f.factor_in_force FROM scale_in_force AS f "
-        f"WHERE {on} AND f.factor_in_force > 0"
-    )
-    con.unregister("scale_in_force")
-
-
-def choose_training_pairs(
-    con: duckdb.DuckDBPyConnection, horizon: int, share: float, max_rows: int, alive: int
-) -> None:
-    """Choose the past cutoffs of each series that are used for training, as the relation `pairs`.
-
-    Which of a series' cutoffs are used differs from series to series, so that every period is seen.
-
-    Args:
-        con: Connection on which prepare was called.
-        horizon: Periods to forecast; each cutoff gives that many rows at most.
-        share: Share of the cutoffs to use, above 0, at most 1.
-        max_rows: Upper bound of the rows; the share is lowered to keep it.
-        alive: A series counts where it has a value within so many periods up to the cutoff.
-    """
-    counted = con.execute(f"SELECT count(*) FROM as_of WHERE {_ALIVE}", {"alive": alive})
-    bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * horizon))
-    bucket = f"(series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS}"
-    # Buckets hold about the share; the limit makes the bound strict, without favouring any series.
-    limited = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT $most"
-    _make_pairs(
-        con,
-        f"{_ALIVE} AND {bucket} < $buckets {limited}",
-        {
-            "alive": alive,
-            "horizon": horizon,
-            "buckets": math.ceil(bounded * SAMPLE_BUCKETS),
-            "most": max_rows // horizon,
-        },
-        "WHERE (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL) >= t",
-    )
-
-
-def choose_scoring_pairs(con: duckdb.DuckDBPyConnection, horizon: int, cutoff: int, alive: int) -> None:
-    """Choose every series alive at one cutoff, as the relation `pairs`."""
-    _make_pairs(con, f"t = $cutoff AND {_ALIVE}", {"alive": alive, "horizon": horizon, "cutoff": cutoff})
-
-
-_ALIVE = "t - last_seen < $alive"
-
-
-def _place(t: str) -> str:
-    """Series and period as one number: joined on both, DuckDB matches every cutoff with every period."""
-    return f"series_id * {PLACES_PER_SERIES} + {t}"
-
-
-def _make_pairs(con: duckdb.DuckDBPyConnection, where: str, bound: dict[str, int], known: str = "") -> None:
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, cutoff + horizon AS t, "
-        f"{_place('cutoff')} AS place_cutoff, {_place('(cutoff + horizon)')} AS place_target FROM ("
-        "SELECT series_id, cutoff, CAST(unnest(range(1, $horizon + 1)) AS INTEGER) AS horizon "
-        f"FROM (SELECT series_id, t AS cutoff FROM as_of WHERE {where})) {known}",
-        bound,
-    )
 
 
 def features(panel: PanelSpec) -> list[Feature]:
@@ -212,147 +62,12 @@ JOIN calendar ON calendar.t = p.t
 {covariates}"""
 
 
-def _series_sql(panel: PanelSpec) -> str:
-    keys = ", ".join(panel.keys)
-    name = panel.series.name
-    joins, columns = [], []
-    for table in panel.static:
-        joins.append(f"LEFT JOIN cleaned.{table.name} AS {table.name} USING ({', '.join(table.keys)})")
-        columns += [
-            f"{_code(column, f'{table.name}.{column.name}')} AS {column.name}" for column in table.columns
-        ]
-    ids = [f"dense_rank() OVER (ORDER BY {level} NULLS FIRST) AS {level}_id" for level in panel.level_names]
-    inner = ", ".join(["p.*", *columns])
-    return (
-        f"SELECT row_number() OVER (ORDER BY {keys}) AS series_id, *, {', '.join(ids)} FROM ("
-        f"SELECT {inner} FROM (SELECT {keys}, min(t) AS first_t FROM cleaned.{name} WHERE t <= ? "
-        f"GROUP BY ALL) AS p {' '.join(joins)})"
-    )
-
-
-def _code(column: Column, value: str) -> str:
-    """A value as a number that depends on the value only.
-
-    A rank among the values there are would move when a new one appears: it would carry what comes after
-    the cutoff, and a model trained before would take one store for another.
-    """
-    if column.type == "text":
-        digits = f"CASE WHEN regexp_full_match({value}, '[0-9]{{1,15}}') THEN CAST({value} AS BIGINT) END"
-        hashed = f"CAST(md5_number_lower({value}) % {CODES} AS BIGINT)"
-        return f"coalesce({digits} % {CODES}, {hashed})"
-    return f"CAST({value} AS DOUBLE)" if column.type == "flag" else value
-
-
 def _level_code(panel: PanelSpec, level: str) -> str:
     """A member of a level as a number; attributes have been made numbers in `series`."""
     keys = {key.name: key for key in panel.series.keys}
-    code = _code(keys[level], f"s.{level}") if level in keys else f"s.{level}"
+    code = code_sql(keys[level], f"s.{level}") if level in keys else f"s.{level}"
     column = keys.get(level) or next(c for table in panel.static for c in table.columns if c.name == level)
     return f"{code} % {CODES}" if column.type == "integer" else code
-
-
-def _grid_sql(panel: PanelSpec, adjusted: str) -> str:
-    """Every period of every series from its first to the last one to forecast; gaps are NULL."""
-    name, keys = panel.series.name, ", ".join(panel.keys)
-    source = adjusted or f"cleaned.{name}"
-    on = {alias: " AND ".join(f"{alias}.{key} = g.{key}" for key in panel.keys) for alias in ("p", "a")}
-    return (
-        f"SELECT g.series_id, g.t, g.first_t, a.{panel.target}_adjusted AS y, p.{panel.target} AS reported, "
-        f"CASE WHEN g.t <= $last THEN a.{panel.target}_adjusted ELSE p.{panel.target} / g.in_force END "
-        f"AS actual FROM (SELECT series_id, {keys}, first_t, in_force, "
-        "unnest(range(first_t, $last + $h + 1)) AS t FROM series) AS g "
-        f"LEFT JOIN {source} AS a ON {on['a']} AND a.t = g.t AND a.t <= $last "
-        f"LEFT JOIN cleaned.{name} AS p ON {on['p']} AND p.t = g.t AND p.t <= $known "
-        "ORDER BY g.series_id, g.t"
-    )
-
-
-def _mean(column: str, first: int, last: int) -> str:
-    """Mean of a column over the rows from `first` to `last` periods before this one (first > last)."""
-    return f"avg({column}) OVER (w ROWS BETWEEN {first} PRECEDING AND {last} PRECEDING)"
-
-
-def _sum(column: str, length: int) -> str:
-    return f"sum({column}) OVER (w ROWS BETWEEN {length - 1} PRECEDING AND CURRENT ROW)"
-
-
-def _as_of_sql(panel: PanelSpec) -> str:
-    """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
-    windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
-    level = panel.report_level
-    columns = [f"lag(y, {k}) OVER w AS lag_{k}" for k in windows.lags]
-    columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in windows.means]
-    for k in (windows.short, windows.medium):
-        columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
-    columns += [
-        f"{_mean('abs(y)', season - 1, 0)} AS scale_own",
-        f"{_mean('y', season + windows.short - 1, season)} AS mean_last_year",
-        f"{_mean('y', 2 * season + windows.short - 1, 2 * season)} AS mean_two_years_ago",
-        f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
-        f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
-        "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
-    ]
-    listed = ",\n  ".join(columns)
-    known = (
-        f"SELECT series_id, t, {_place('t')} AS place, t - first_t AS age,\n  {listed}\nFROM (SELECT *, "
-        f"CASE WHEN y IS NOT NULL THEN lag(y, {season}) OVER v END AS year_ago, "
-        f"CASE WHEN lag(y, {season}) OVER v IS NOT NULL THEN y END AS paired "
-        "FROM grid WINDOW v AS (PARTITION BY series_id ORDER BY t)) "
-        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
-    )
-    # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
-    # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
-    scale = "CAST(greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS REAL)"
-    return (
-        f"SELECT k.*, CAST({scale} AS DOUBLE) AS scale "
-        f"FROM ({known}) AS k JOIN series AS s USING (series_id) "
-        f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = k.t"
-    )
-
-
-def _around_sql(panel: PanelSpec) -> str:
-    """What stood around the target period one and two seasons earlier: windows aligned to the target."""
-    season, cycle = panel.frequency.season, panel.frequency.cycle
-    columns = [f"lag(y, {season + k * cycle}) OVER w AS year_ago_{_signed(-k)}" for k in (-2, -1, 0, 1, 2)]
-    for years in (1, 2):
-        middle = years * season
-        columns.append(f"{_mean('y', middle + cycle, middle - cycle)} AS around_{years}_narrow")
-        columns.append(f"{_mean('y', middle + 2 * cycle, middle - 2 * cycle)} AS around_{years}_wide")
-    if cycle > 1:
-        nearest = -(-panel.horizon // cycle) * cycle
-        columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
-    listed = ",\n  ".join(columns)
-    return (
-        f"SELECT series_id, t, {_place('t')} AS place, y, actual, reported,\n  {listed}\nFROM grid "
-        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
-    )
-
-
-def _signed(k: int) -> str:
-    return f"plus_{k}" if k > 0 else f"minus_{-k}" if k < 0 else "same"
-
-
-def _level_sql(frequency: Frequency, level: str) -> str:
-    """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
-    windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
-    columns = [
-        f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
-        for k in (windows.short, windows.medium)
-    ]
-    for years in (1, 2):
-        middle = years * season
-        columns.append(f"{_mean('total', middle + windows.short - 1, middle)} AS base_{years}")
-        columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
-    listed = ",\n  ".join(columns)
-    return (
-        f"SELECT id, t, {_mean('per_series', season - 1, 0)} AS mean_per_series,\n  {listed}\nFROM ("
-        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
-        "sum(CASE WHEN b.y IS NOT NULL THEN g.y END) AS paired, "
-        "sum(CASE WHEN g.y IS NOT NULL THEN b.y END) AS year_ago "
-        f"FROM grid AS g JOIN series AS s USING (series_id) "
-        f"LEFT JOIN grid AS b ON b.series_id = g.series_id AND b.t = g.t - {season} GROUP BY ALL) "
-        "WINDOW w AS (PARTITION BY id ORDER BY t)"
-    )
 
 
 def _recent(frequency: Frequency) -> list[Feature]:
@@ -383,7 +98,7 @@ def _limited(ratio: str) -> str:
 def _season(panel: PanelSpec) -> list[Feature]:
     windows = WINDOWS[panel.frequency.every]
     short, medium = windows.short, windows.medium
-    names = [f"year_ago_{_signed(-k)}" for k in (-2, -1, 0, 1, 2)]
+    names = [f"year_ago_{signed(-k)}" for k in (-2, -1, 0, 1, 2)]
     names += [f"around_{years}_{width}" for years in (1, 2) for width in ("narrow", "wide")]
     names += [f"cycle_{j}" for j in range(4)] if panel.frequency.cycle > 1 else []
     found = [Feature(name, f"r.{name} / k.scale", "season") for name in names]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 
-from turnover_assets.core import features
+from turnover_assets.core import features, relations
 from turnover_assets.core.adjustments import ADJUSTMENTS, adjust, in_force, read_adjustments
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.models import Rows
@@ -46,15 +46,15 @@ def fill_tables(
     """
     last = last_period(con, panel)
     decided = read_adjustments(panel, con.execute(f"SELECT * FROM {ADJUSTMENTS}").df())
-    features.prepare(con, panel, last, in_force=in_force(con, panel, decided, last))
+    relations.prepare(con, panel, last, in_force=in_force(con, panel, decided, last))
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
     _fill_training(con, panel, limits, "training")
-    features.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
+    relations.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
     _fill(con, panel, "scoring", "")
     cutoff = _holdout_cutoff(con, panel, last, limits.alive)
     then = repairs.as_of(con, panel, cutoff)
     adjust(con, panel, then, cutoff)
-    features.prepare(
+    relations.prepare(
         con,
         panel,
         cutoff,
@@ -63,12 +63,12 @@ def fill_tables(
         known=last,
     )
     _fill_training(con, panel, limits, "holdout_training")
-    features.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
+    relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
     _fill(con, panel, "holdout", "")
 
 
 def _fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits, name: str) -> None:
-    features.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
+    relations.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
     _fill(con, panel, name, "WHERE actual IS NOT NULL")
 
 
@@ -100,9 +100,18 @@ def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, where: st
     )
 
 
+def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, where: str = "") -> Rows:
+    """The rows of the chosen pairs, ordered by series, cutoff and horizon."""
+    return _as_arrays(con, panel, f"SELECT * FROM ({features.rows_sql(panel)}) {where}")
+
+
 def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Rows:
     """The rows of features.<name>, ordered by series, cutoff and horizon."""
-    table = con.sql(f"SELECT * FROM features.{name} ORDER BY series_id, cutoff, horizon").to_arrow_table()
+    return _as_arrays(con, panel, f"SELECT * FROM features.{name}")
+
+
+def _as_arrays(con: duckdb.DuckDBPyConnection, panel: PanelSpec, query: str) -> Rows:
+    table = con.sql(f"{query} ORDER BY series_id, cutoff, horizon").to_arrow_table()
     names = features.feature_names(panel)
     x = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for i, column in enumerate(names):
