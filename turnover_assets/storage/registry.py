@@ -1,7 +1,8 @@
 """The model registry: MLflow through its own client, on a local SQLite store.
 
-What belongs here: experiments, runs, model versions and aliases; storing and reading a model's files.
-What does not: fitting and choosing models. MLflow is imported late, since that takes seconds.
+What belongs here: model versions and their files, and what is kept of decisions on them. What does not:
+fitting and choosing models; moving aliases (champions.py), facts on all versions (model_versions.py), and
+how MLflow is called (_mlflow.py).
 
 A model version's files are `model.json` (what it is: candidate, features, interval quantiles, versions)
 beside the files that the candidate itself writes, and origin/ (what it was made from); none is a pickle.
@@ -9,30 +10,39 @@ Their SHA-256 stands in the version's tags and is checked before anything is loa
 """
 
 import json
-import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from turnover_assets.core.intervals import Intervals
-from turnover_assets.core.models import Candidate, candidate_class
-from turnover_assets.errors import TurnoverError, UnknownNameError
-from turnover_assets.storage.origin import Origin
+from turnover_assets.errors import TurnoverError
+from turnover_assets.panel import PanelSpec
+from turnover_assets.storage import _mlflow
+from turnover_assets.storage.champions import CHALLENGER, CHAMPION, Champions
+from turnover_assets.storage.model_versions import (
+    ModelVersionDetails,
+    ModelVersionFacts,
+    details_of,
+    list_versions,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
+    from turnover_assets.core.intervals import Intervals
+    from turnover_assets.core.models import Candidate
+    from turnover_assets.storage.origin import Origin
+
+GATE = "gate"
 MODEL_FOLDER = "model"
 ORIGIN_FOLDER = "origin"
+CHECKS_FILE = "gate_checks.csv"
+LONGEST_TAG = 5000  # characters
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,11 @@ class TrainedModel:
         origin: What it was made from; None where that is not known.
     """
 
-    candidate: Candidate
-    intervals: Intervals
+    candidate: "Candidate"
+    intervals: "Intervals"
     features: tuple[str, ...]
     versions: Mapping[str, str]
-    origin: Origin | None = None
+    origin: "Origin | None" = None
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder."""
@@ -69,6 +79,10 @@ class TrainedModel:
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
         """Read what save wrote, or an earlier release."""
+        from turnover_assets.core.intervals import Intervals
+        from turnover_assets.core.models import candidate_class
+        from turnover_assets.storage.origin import Origin
+
         facts = json.loads((folder / "model.json").read_text("utf-8"))
         quantiles = pd.DataFrame(**facts["quantiles"]).rename_axis("horizon")
         candidate = candidate_class(facts["candidate"]).load(folder)
@@ -101,6 +115,26 @@ class TrainingRecord:
     pictures: Mapping[str, bytes]
 
 
+class Decision(Protocol):
+    """What a gate decides; see core.gate."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the version takes the champion's place."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, as sentences."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What it rests on, by name."""
+
+    @property
+    def checks(self) -> pd.DataFrame:
+        """One row for each check."""
+
+
 @dataclass(frozen=True)
 class ModelRegistry:
     """The registry of one panel's models inside a data home.
@@ -113,26 +147,21 @@ class ModelRegistry:
     folder: Path
     name: str
 
-    @property
-    def uri(self) -> str:
-        """Tracking and registry address."""
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
-
     def register(self, model: TrainedModel, record: TrainingRecord) -> int:
         """Log a model as a run, register it as a new version, and return the version's number."""
-        client = self._client()
-        run = client.create_run(
-            self._experiment(client), tags=dict(record.tags), run_name=model.candidate.name
-        )
-        run_id = run.info.run_id
+        client = _mlflow.connect(self.folder)
+        experiment = _mlflow.experiment_id(client, self.name, self.folder / "artifacts")
+        run = client.create_run(experiment, tags=dict(record.tags), run_name=model.candidate.name)
+        run_id = str(run.info.run_id)
         try:
-            self._log(client, run_id, model, record)
-            digest = self._log_model(client, run_id, model)
+            _mlflow.log_figures(client, run_id, record.metrics, {**record.parameters, **model.versions})
+            digest = _log_files(client, run_id, model, record)
+            own = {"candidate": model.candidate.name, "sha256": digest}
             version = client.create_model_version(
                 self.name,
                 f"runs:/{run_id}/{MODEL_FOLDER}",
                 run_id,
-                tags={**record.tags, "candidate": model.candidate.name, "sha256": digest},
+                tags={**model.versions, **record.tags, **own},
             )
         except BaseException:
             client.set_terminated(run_id, "FAILED")
@@ -140,9 +169,54 @@ class ModelRegistry:
         client.set_terminated(run_id)
         return int(version.version)
 
-    def promote(self, version: int) -> None:
-        """Give a version the alias `champion`."""
-        self._client().set_registered_model_alias(self.name, CHAMPION, str(version))
+    def record_decision(self, version: int, decision: Decision) -> None:
+        """Keep a gate's decision on a version, and move the alias that follows from it.
+
+        A version promoted becomes champion; one refused becomes challenger, whose forecasts are made beside
+        the champion's. The figures go to the version's run as `gate_<name>`, the checks become its file
+        gate_checks.csv, and the tags `decision` and `decision_reason` say what was decided.
+        """
+        client = self._client()
+        found, reason = _mlflow.model_version(client, self.name, version), " ".join(decision.reasons)
+        _mlflow.log_figures(client, str(found.run_id), {f"gate_{k}": v for k, v in decision.figures.items()})
+        decision.checks.to_csv(self._artifacts(found) / CHECKS_FILE, index=False)
+        tags = {"decision": "promoted" if decision.promoted else "refused", "decision_reason": reason}
+        for name, value in tags.items():
+            client.set_model_version_tag(self.name, str(version), name, value[:LONGEST_TAG])
+            client.set_tag(str(found.run_id), name, value[:LONGEST_TAG])
+        if decision.promoted:
+            Champions(client, self.name).promote(version, GATE, reason)
+        else:
+            Champions(client, self.name).challenge(version)
+
+    def promote(self, version: int, *, by: str = GATE, reason: str = "") -> None:
+        """Make a version the champion; see Champions.
+
+        Args:
+            version: Its number.
+            by: `gate`, or who decides.
+            reason: Why.
+
+        Raises:
+            UnknownNameError: There is no such version; the message lists those there are.
+        """
+        self._champions().promote(version, by, reason)
+
+    def rollback(self, *, by: str, reason: str) -> int:
+        """Go back to the champion before the present one, and return its number; see Champions.
+
+        Raises:
+            TurnoverError: There is none.
+        """
+        return self._champions().rollback(by, reason)
+
+    def rollback_target(self) -> int:
+        """The version that rollback would go back to.
+
+        Raises:
+            TurnoverError: There is none.
+        """
+        return self._champions().rollback_target()
 
     def champion_version(self) -> int:
         """Number of the champion.
@@ -150,15 +224,41 @@ class ModelRegistry:
         Raises:
             TurnoverError: There is no champion yet.
         """
-        from mlflow.exceptions import MlflowException
+        if version := self.find_champion():
+            return version
+        raise TurnoverError(
+            f"There is no champion among the models of {self.name!r} yet. Run `turnover run`."
+        )
 
-        try:
-            client = self._client(must_exist=True)
-            return int(client.get_model_version_by_alias(self.name, CHAMPION).version)
-        except MlflowException:
-            raise TurnoverError(
-                f"There is no champion among the models of {self.name!r} yet. Run `turnover run`."
-            ) from None
+    def check_present(self) -> None:
+        """Make sure that there are models at all.
+
+        Raises:
+            TurnoverError: There are none.
+        """
+        _mlflow.registered_model(self._client(), self.name)
+
+    def find_champion(self) -> int | None:
+        """Number of the champion, None where there is none."""
+        return self._champions().aliased(CHAMPION)
+
+    def challenger_version(self) -> int | None:
+        """Number of the newest version that the gate refused, unless one was promoted since; else None."""
+        return self._champions().aliased(CHALLENGER)
+
+    def versions(self) -> list[ModelVersionFacts]:
+        """Facts on every version, oldest first, without reading model files."""
+        return list_versions(self._client(), self.name)
+
+    def details(self, version: int) -> ModelVersionDetails:
+        """All that is kept of a version.
+
+        Raises:
+            UnknownNameError: There is no such version; the message lists those there are.
+        """
+        client = self._client()
+        found = _mlflow.model_version(client, self.name, version)
+        return details_of(client, found, self._artifacts(found) / CHECKS_FILE)
 
     def load(self, version: int) -> TrainedModel:
         """A registered model; see files."""
@@ -171,8 +271,8 @@ class ModelRegistry:
             UnknownNameError: There is no such version; the message lists those there are.
             TurnoverError: The files are missing or not those that were registered.
         """
-        found = self._version(version)
-        folder = self.folder / "artifacts" / str(found.run_id) / "artifacts" / MODEL_FOLDER
+        found = _mlflow.model_version(self._client(), self.name, version)
+        folder = self._artifacts(found) / MODEL_FOLDER
         if not folder.is_dir() or _digest(folder) != found.tags.get("sha256"):
             raise TurnoverError(
                 f"The files of model version {version} in {folder} are missing or were changed since they "
@@ -180,60 +280,57 @@ class ModelRegistry:
             )
         return folder
 
-    def _version(self, version: int) -> "ModelVersion":
-        there = [v for v in self._client(must_exist=True).search_model_versions() if v.name == self.name]
-        for found in there:
-            if int(found.version) == version:
-                return found
-        raise UnknownNameError("model version", str(version), [str(found.version) for found in there])
+    def check_usable(self, version: int, panel: PanelSpec) -> None:
+        """Make sure that a version can forecast the panel with this release.
 
-    def _client(self, *, must_exist: bool = False) -> "MlflowClient":
-        if must_exist and not (self.folder / "mlflow.db").is_file():
-            raise TurnoverError(f"There are no models in {self.folder} yet. Run `turnover run`.")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each of its migrations
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-
-    def _experiment(self, client: "MlflowClient") -> str:
-        """Id of the experiment; it and the registered model are made at first use.
-
-        An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one.
+        Raises:
+            UnknownNameError: There is no such version; the message lists those there are.
+            TurnoverError: Its files were changed, or it was trained for other features or another panel.
         """
-        artifacts = (self.folder / "artifacts").as_uri()
-        found = client.get_experiment_by_name(self.name)
-        if found is not None and found.artifact_location == artifacts:
-            return str(found.experiment_id)
-        if found is None:
-            client.create_registered_model(self.name)
-        else:
-            client.rename_experiment(
-                found.experiment_id, f"{self.name} until the move of {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        if problems := list(_misfits(self.load(version), panel)):
+            raise TurnoverError(
+                f"Model version {version} cannot make forecasts now: {'; and '.join(problems)}. Choose "
+                "another version (`turnover models list`), or go back to the release and the panel "
+                "(TURNOVER_PANEL) that it was trained with."
             )
-        return str(client.create_experiment(self.name, artifact_location=artifacts))
 
-    def _log(self, client: "MlflowClient", run_id: str, model: TrainedModel, record: TrainingRecord) -> None:
-        for name, value in record.metrics.items():
-            client.log_metric(run_id, name, value)
-        for name, value in {**record.parameters, **model.versions}.items():
-            client.log_param(run_id, name, value)
-        client.log_text(run_id, "\n".join(model.features), "features.txt")
+    def _client(self) -> "MlflowClient":
+        return _mlflow.connect(self.folder, must_exist=True)
+
+    def _champions(self) -> Champions:
+        return Champions(self._client(), self.name)
+
+    def _artifacts(self, version: "ModelVersion") -> Path:
+        """Where a version's run keeps its files, wherever the home stood when they were written."""
+        return self.folder / "artifacts" / str(version.run_id) / "artifacts"
+
+
+def _log_files(client: "MlflowClient", run_id: str, model: TrainedModel, record: TrainingRecord) -> str:
+    """Log everything that is a file, in one call; returns the digest of the model's own."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "features.txt").write_text("\n".join(model.features), "utf-8")
         for name, table in record.tables.items():
-            client.log_text(run_id, table.to_csv(index=False), f"{name}.csv")
-        with TemporaryDirectory() as temporary:
-            for name, picture in record.pictures.items():
-                path = Path(temporary) / f"{name}.png"
-                path.write_bytes(picture)
-                client.log_artifact(run_id, str(path))
+            table.to_csv(folder / f"{name}.csv", index=False)
+        for name, picture in record.pictures.items():
+            (folder / f"{name}.png").write_bytes(picture)
+        (folder / MODEL_FOLDER).mkdir()
+        model.save(folder / MODEL_FOLDER)
+        client.log_artifacts(run_id, temporary)
+        return _digest(folder / MODEL_FOLDER)
 
-    def _log_model(self, client: "MlflowClient", run_id: str, model: TrainedModel) -> str:
-        with TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            model.save(folder)
-            client.log_artifacts(run_id, temporary, MODEL_FOLDER)
-            return _digest(folder)
+
+def _misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
+    """Why a model cannot forecast a panel with this release."""
+    from turnover_assets.core.features import feature_names
+
+    trained_for = model.origin.panel.digest if model.origin else model.versions.get("panel")
+    if trained_for != panel.digest:
+        yield f"its panel was another one (digest {trained_for}, now {panel.digest})"
+    wanted, here = set(model.features), set(feature_names(panel))
+    if wanted != here:
+        listed = f"gone: {sorted(wanted - here)}, new: {sorted(here - wanted)}"
+        yield f"its features are not those of this release and panel ({listed})"
 
 
 def _digest(folder: Path) -> str:

@@ -1,0 +1,165 @@
+"""MLflow's client on a local SQLite store: few calls, whole pages, no noise.
+
+What belongs here: connecting, experiments, logging in batches, searching page by page. What does not: what
+is logged, and what aliases and tags mean (registry.py). MLflow is imported late, since that takes a second.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from turnover_assets.errors import TurnoverError, UnknownNameError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.store.entities import PagedList
+
+PAGE = 500  # entities asked for at a time
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100  # MLflow refuses more
+NOT_IN_A_NAME = re.compile(r"[^\w./ -]")
+
+T = TypeVar("T")
+
+
+def connect(folder: Path, *, must_exist: bool = False) -> "MlflowClient":
+    """A client of the store in a folder.
+
+    Args:
+        folder: Where mlflow.db is, or will be.
+        must_exist: Whether to refuse to make one.
+
+    Raises:
+        TurnoverError: There is none yet.
+    """
+    if must_exist and not (folder / "mlflow.db").is_file():
+        raise TurnoverError(f"There are no models in {folder} yet. Run `turnover run`.")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each of its migrations
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:
+    """Everything that a search finds.
+
+    Args:
+        search: Gives the page of a token; the first one for None.
+    """
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def experiment_id(client: "MlflowClient", name: str, artifacts: Path) -> str:
+    """Id of the experiment; it and the registered model are made at first use.
+
+    An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one. One
+    that was deleted in MLflow's page is taken back.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    with suppress(MlflowException):  # it is there; a run that was killed may have made it alone
+        client.create_registered_model(name)
+    if found is not None and found.artifact_location == artifacts.as_uri():
+        return str(found.experiment_id)
+    if found is not None:
+        moved = f"{name} until the move of {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        client.rename_experiment(found.experiment_id, moved)
+    return str(client.create_experiment(name, artifact_location=artifacts.as_uri()))
+
+
+def log_figures(
+    client: "MlflowClient",
+    run_id: str,
+    metrics: Mapping[str, float],
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Log metrics and parameters in as few calls as MLflow allows.
+
+    Characters that MLflow does not allow in a name become underscores.
+    """
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    figures = [Metric(_name(name), float(value), now, 0) for name, value in metrics.items()]
+    params = [Param(_name(name), str(value)) for name, value in (parameters or {}).items()]
+    while figures or params:
+        client.log_batch(run_id, figures[: METRICS_A_CALL - PARAMETERS_A_CALL], params[:PARAMETERS_A_CALL])
+        figures, params = figures[METRICS_A_CALL - PARAMETERS_A_CALL :], params[PARAMETERS_A_CALL:]
+
+
+def _name(name: str) -> str:
+    return NOT_IN_A_NAME.sub("_", name)
+
+
+def registered_model(client: "MlflowClient", name: str) -> "RegisteredModel":
+    """A registered model with its tags and aliases.
+
+    Raises:
+        TurnoverError: There is none of that name.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException:
+        raise TurnoverError(f"There are no models of {name!r} yet. Run `turnover run`.") from None
+
+
+def model_version(client: "MlflowClient", name: str, version: int) -> "ModelVersion":
+    """A version of a registered model.
+
+    Raises:
+        UnknownNameError: There is no such version; the message lists those there are.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version(name, str(version))
+    except MlflowException:
+        there = [str(found.version) for found in model_versions(client, name)]
+        raise UnknownNameError("model version", str(version), there) from None
+
+
+def model_versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """Every version of a registered model, by number; aliases are not filled in."""
+    quote = '"' if "'" in name else "'"
+    found = pages(lambda token: client.search_model_versions(f"name={quote}{name}{quote}", PAGE, None, token))
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def runs(client: "MlflowClient", run_ids: Sequence[str]) -> "dict[str, Run]":
+    """Runs by id, with metrics and parameters; those that no longer exist are left out."""
+    from mlflow.entities import ViewType
+
+    experiments = [e.experiment_id for e in pages(lambda token: _experiments(client, token))]
+    found: dict[str, Run] = {}
+    for start in range(0, len(run_ids), PAGE):
+        listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + PAGE])
+        wanted = f"attributes.run_id IN ({listed})"
+        some = client.search_runs(experiments, wanted, ViewType.ALL, PAGE)  # as many as are asked for at most
+        found |= {run.info.run_id: run for run in some}
+    return found
+
+
+def _experiments(client: "MlflowClient", token: str | None) -> "PagedList[Any]":
+    from mlflow.entities import ViewType
+
+    return client.search_experiments(ViewType.ALL, PAGE, page_token=token)
