@@ -4,7 +4,6 @@ What belongs here: showing adjustments, and entering decisions on them into the 
 follows from a decision (core/adjustments.py), and writing the file (storage/ledger.py).
 """
 
-import getpass
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from turnover_assets.commands.console import err, plain_errors
+from turnover_assets.commands.console import err, plain_errors, user_name
 from turnover_assets.errors import NoSnapshotError, TurnoverError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -193,19 +192,12 @@ def _enter(
         "until": None if found.until is None else label_of(panel, found.until),
         **remedy,
         "reason": reason,
-        "who": who or _user(),
+        "who": who or user_name(),
         "when": date.today(),
     }
     added = add_entry(settings.ledger_path, panel, kind, fields)
     err.print(f"Added to {escape(str(settings.ledger_path))}:\n\n{escape(added)}", soft_wrap=True)
     err.print("It applies from the next `turnover run` on; where the sensors are on, they start one.")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise TurnoverError("This system does not say who you are. Name yourself with --who.") from None
 
 
 def _show(table: "pd.DataFrame") -> None:

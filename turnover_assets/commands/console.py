@@ -1,8 +1,9 @@
-"""What commands share: the console for people, plain errors, file formats, files written whole.
+"""What commands share: the console for people, plain errors, file formats, files written whole, who decides.
 
 What belongs here: helpers that two or more commands use. What does not: the commands.
 """
 
+import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -36,6 +37,18 @@ def plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         err.print("Stopped. What had landed and was published stays; run again to go on.")
         raise typer.Exit(130) from None
+
+
+def user_name() -> str:
+    """Name of the user of this system.
+
+    Raises:
+        TurnoverError: The system does not say.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise TurnoverError("This system does not say who you are. Name yourself with --who.") from None
 
 
 def write_whole(output: Path, write: Callable[[BinaryIO], None]) -> None:
