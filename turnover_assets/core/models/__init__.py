@@ -6,11 +6,18 @@ tracking (storage/registry.py).
 """
 
 from turnover_assets.core.models.base import Candidate, Rows
+from turnover_assets.core.models.blend import Blend
 from turnover_assets.core.models.boosting import HistogramBoosting, XGBoost
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
 from turnover_assets.errors import UnknownNameError
 
-CANDIDATES: tuple[type[Candidate], ...] = (SeasonalNaive, SeasonalNaiveGrowth, HistogramBoosting, XGBoost)
+CANDIDATES: tuple[type[Candidate], ...] = (
+    SeasonalNaive,
+    SeasonalNaiveGrowth,
+    HistogramBoosting,
+    XGBoost,
+    Blend,
+)
 
 BASELINE = SeasonalNaive.name
 

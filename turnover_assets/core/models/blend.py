@@ -1,0 +1,159 @@
+"""A blend: the weighted mean of other candidates, with weights learned on backtest windows.
+
+What belongs here: learning weights, and the blend as a candidate. What does not: its components.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+
+from turnover_assets.core.models.base import Candidate, Floats, Rows
+from turnover_assets.core.models.boosting import HistogramBoosting, XGBoost
+from turnover_assets.core.models.naive import SeasonalNaiveGrowth
+
+COMPONENTS: tuple[type[Candidate], ...] = (SeasonalNaiveGrowth, HistogramBoosting, XGBoost)
+PRIOR: Mapping[str, float] = {"seasonal_naive_growth": 0.1, "histogram_boosting": 0.3, "xgboost": 0.6}
+PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
+SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0
+Evidence = tuple[Mapping[str, Floats], Rows]
+
+
+def learn_weights(evidence: Iterable[Evidence], names: Sequence[str], prior: Mapping[str, float]) -> Floats:
+    """Convex weights with the lowest WAPE on past windows, pulled towards a prior.
+
+    Each window counts alike, so that one large or hard window does not decide alone.
+
+    Args:
+        evidence: For each window the components' forecasts (scale of adjusted values, units of the target)
+            and the rows they are for, all with known outcomes.
+        names: The components.
+        prior: Their weights without evidence.
+
+    Returns:
+        Shape (number of components,), not below 0, adding up to 1.
+    """
+    start = np.array([prior[name] for name in names])
+    start /= start.sum()
+    windows = []
+    for forecasts, rows in evidence:
+        reported = rows.identity["reported"].to_numpy(np.float64)
+        matrix = np.column_stack([forecasts[name] for name in names]) * rows.in_force[:, None]
+        if (total := float(np.abs(reported).mean())) > 0:
+            windows.append((matrix / total, reported / total))
+    if not windows:
+        return start
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        value, slope = PULL * float(((weights - start) ** 2).sum()), 2 * PULL * (weights - start)
+        for matrix, reported in windows:
+            error = matrix @ weights - reported
+            size = np.sqrt(error**2 + SMOOTH**2)
+            value += float(size.mean()) / len(windows)
+            slope = slope + matrix.T @ (error / size) / (len(error) * len(windows))
+        return value, slope
+
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * len(names),
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": np.ones_like},
+        options={"maxiter": 100, "ftol": 1e-9},
+    )
+    weights = np.clip(np.round(found.x, 6), 0.0, None)
+    normed: Floats = weights / weights.sum()
+    return normed
+
+
+class Blend(Candidate):
+    """The weighted mean of the components.
+
+    Without evidence the weights are the prior's; `learned` gives a blend with others.
+    """
+
+    name = "blend"
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: Mapping[str, float] | None = None,
+        parts: Sequence[Candidate] = (),
+    ) -> None:
+        """Args: parameters of components by name; weights by name; fitted components."""
+        tuned = parameters or {}
+        self._parts = list(parts) or [make_component(kind, tuned.get(kind.name)) for kind in COMPONENTS]
+        self.weights = dict(weights or {name: PRIOR[name] for name in self.components})
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the components."""
+        return tuple(part.name for part in self._parts)
+
+    def learned(self, evidence: Iterable[Evidence]) -> "Blend":
+        """The same blend, not fitted, with weights learned on past windows; see learn_weights."""
+        weights = learn_weights(evidence, self.components, PRIOR)
+        return Blend(None, dict(zip(self.components, map(float, weights), strict=True)), self._parts)
+
+    def combine(self, forecasts: Mapping[str, Floats]) -> Floats:
+        """The weighted mean of the components' forecasts, by name."""
+        parts = [self.weights[name] * forecasts[name] for name in self.components]
+        combined: Floats = np.sum(parts, axis=0)
+        return combined
+
+    def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
+        """See Candidate."""
+        for part in self._parts:
+            part.fit(rows, seed=seed, threads=threads)
+        return self
+
+    def predict(self, rows: Rows) -> Floats:
+        """See Candidate."""
+        return self.combine({part.name: part.predict(rows) for part in self._parts})
+
+    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
+        """See Candidate; the weighted mean of the components' contributions."""
+        tables = [part.explain(rows, groups) * self.weights[part.name] for part in self._parts]
+        columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+        return sum(
+            (t.reindex(columns=columns, fill_value=0.0) for t in tables[1:]),
+            tables[0].reindex(columns=columns, fill_value=0.0),
+        )
+
+    def importance(self, names: Sequence[str]) -> pd.Series:
+        """See Candidate; the weighted mean over the components that have one."""
+        shares = {part.name: part.importance(names) for part in self._parts}
+        known = {name: share for name, share in shares.items() if len(share) and self.weights[name] > 0}
+        if not known:
+            return pd.Series(dtype=float)
+        total = sum(self.weights[name] for name in known)
+        parts = [known[name].reindex(list(names)) * (self.weights[name] / total) for name in known]
+        return pd.concat(parts, axis=1).sum(axis=1).sort_values(ascending=False)
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """See Candidate; those of the components, by `component.parameter`."""
+        return {f"{part.name}.{k}": v for part in self._parts for k, v in part.parameters().items()}
+
+    def save(self, folder: Path) -> None:
+        """See Candidate; each component in a folder of its own."""
+        (folder / "blend.json").write_text(json.dumps({"weights": self.weights}, indent=2), "utf-8")
+        for part in self._parts:
+            (folder / part.name).mkdir()
+            part.save(folder / part.name)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """See Candidate."""
+        weights = json.loads((folder / "blend.json").read_text("utf-8"))["weights"]
+        known = {kind.name: kind for kind in COMPONENTS}
+        return cls(None, weights, [known[name].load(folder / name) for name in weights])
+
+
+def make_component(kind: type[Candidate], parameters: Mapping[str, Any] | None) -> Candidate:
+    """A candidate with other parameters than its own, where some are given."""
+    return kind(parameters) if parameters else kind()  # type: ignore[call-arg]
