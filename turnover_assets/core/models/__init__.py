@@ -5,8 +5,11 @@ candidate is one class and one line in it. What does not: choosing among them (c
 tracking (storage/registry.py).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from turnover_assets.core.models.base import Candidate, Rows
-from turnover_assets.core.models.blend import Blend
+from turnover_assets.core.models.blend import Blend, make_component
 from turnover_assets.core.models.boosting import HistogramBoosting, XGBoost
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
 from turnover_assets.errors import UnknownNameError
@@ -34,4 +37,21 @@ def candidate_class(name: str) -> type[Candidate]:
     raise UnknownNameError("candidate model", name, [candidate.name for candidate in CANDIDATES])
 
 
-__all__ = ["BASELINE", "CANDIDATES", "Candidate", "Rows", "candidate_class"]
+def make_candidate(
+    kind: type[Candidate],
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> Candidate:
+    """An unfitted candidate.
+
+    Args:
+        kind: Its class.
+        tuned: Parameters that a search has found, by candidate; its own where there are none.
+        weights: Weights of a blend; its prior where left out.
+    """
+    if issubclass(kind, Blend):
+        return kind(tuned, weights or None)
+    return make_component(kind, (tuned or {}).get(kind.name))
+
+
+__all__ = ["BASELINE", "CANDIDATES", "Blend", "Candidate", "Rows", "candidate_class", "make_candidate"]

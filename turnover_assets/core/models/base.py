@@ -99,6 +99,10 @@ class Candidate(ABC):
     def parameters(self) -> dict[str, str | int | float]:
         """Hyper-parameters, for the record."""
 
+    def unfitted(self) -> Self:
+        """Another one of the same parameters, not fitted."""
+        return type(self)()
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the model's files into an existing folder, without pickle."""

@@ -98,7 +98,8 @@ class Blend(Candidate):
     def learned(self, evidence: Iterable[Evidence]) -> "Blend":
         """The same blend, not fitted, with weights learned on past windows; see learn_weights."""
         weights = learn_weights(evidence, self.components, PRIOR)
-        return Blend(None, dict(zip(self.components, map(float, weights), strict=True)), self._parts)
+        named = dict(zip(self.components, map(float, weights), strict=True))
+        return Blend(None, named, [part.unfitted() for part in self._parts])
 
     def combine(self, forecasts: Mapping[str, Floats]) -> Floats:
         """The weighted mean of the components' forecasts, by name."""
@@ -138,6 +139,10 @@ class Blend(Candidate):
     def parameters(self) -> dict[str, str | int | float]:
         """See Candidate; those of the components, by `component.parameter`."""
         return {f"{part.name}.{k}": v for part in self._parts for k, v in part.parameters().items()}
+
+    def unfitted(self) -> Self:
+        """See Candidate; with the weights that it has."""
+        return type(self)(None, self.weights, [part.unfitted() for part in self._parts])
 
     def save(self, folder: Path) -> None:
         """See Candidate; each component in a folder of its own."""

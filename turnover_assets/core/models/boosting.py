@@ -35,6 +35,17 @@ def _weights(rows: Rows) -> Floats:
     return weights
 
 
+def write_parameters(folder: Path, parameters: Mapping[str, Any]) -> None:
+    """Write a model's parameters beside its files."""
+    (folder / "parameters.json").write_text(json.dumps(dict(parameters), indent=2), "utf-8")
+
+
+def read_parameters(folder: Path) -> dict[str, Any]:
+    """Read what write_parameters wrote; empty for a model of an earlier release, which knew no others."""
+    path = folder / "parameters.json"
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
 class XGBoost(Candidate):
     """A global xgboost model."""
 
@@ -52,21 +63,27 @@ class XGBoost(Candidate):
         "max_bin": 128,
     }
 
-    def __init__(self, booster: xgboost.Booster | None = None) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any] | None = None, booster: xgboost.Booster | None = None
+    ) -> None:
+        """Args: parameters in place of its own, `rounds` among them; what was fitted before."""
+        self._parameters = {**self.PARAMETERS, "rounds": self.ROUNDS, **(parameters or {})}
         self._booster = booster
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
+        chosen = dict(self._parameters)
+        rounds = int(chosen.pop("rounds"))
         data = xgboost.QuantileDMatrix(
             rows.x,
             label=rows.actual / rows.scale,
             weight=_weights(rows),
             feature_names=list(rows.names),
-            max_bin=int(self.PARAMETERS["max_bin"]),
+            max_bin=int(chosen["max_bin"]),
             nthread=threads,
         )
-        settings = {**self.PARAMETERS, "seed": seed, "nthread": threads}
-        self._booster = xgboost.train(settings, data, num_boost_round=self.ROUNDS)
+        settings = {**chosen, "seed": seed, "nthread": threads}
+        self._booster = xgboost.train(settings, data, num_boost_round=rounds)
         return self
 
     def predict(self, rows: Rows) -> Floats:
@@ -91,18 +108,23 @@ class XGBoost(Candidate):
 
     def parameters(self) -> dict[str, str | int | float]:
         """See Candidate."""
-        return {**self.PARAMETERS, "rounds": self.ROUNDS}
+        return dict(self._parameters)
+
+    def unfitted(self) -> Self:
+        """See Candidate."""
+        return type(self)(self._parameters)
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
         self._fitted.save_model(folder / "model.ubj")
+        write_parameters(folder, self._parameters)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """See Candidate."""
         booster = xgboost.Booster()
         booster.load_model(folder / "model.ubj")
-        return cls(booster)
+        return cls(read_parameters(folder), booster)
 
     @property
     def _fitted(self) -> xgboost.Booster:
@@ -144,13 +166,20 @@ class HistogramBoosting(Candidate):
         "early_stopping": False,
     }
 
-    def __init__(self, model: HistGradientBoostingRegressor | None = None, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        model: HistGradientBoostingRegressor | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Args: parameters in place of its own; what was fitted before, and on which features."""
+        self._parameters = {**self.PARAMETERS, **(parameters or {})}
         self._model, self._names = model, tuple(names)
         self._reference: Floats = np.empty(0)
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
-        self._model = HistGradientBoostingRegressor(**self.PARAMETERS, random_state=seed)
+        self._model = HistGradientBoostingRegressor(**self._parameters, random_state=seed)
         self._names = rows.names
         some = rows.x[:: max(1, len(rows) // TYPICAL_ROWS)]
         self._reference = pd.DataFrame(some).median().to_numpy(np.float64)
@@ -192,7 +221,11 @@ class HistogramBoosting(Candidate):
 
     def parameters(self) -> dict[str, str | int | float]:
         """See Candidate."""
-        return dict(self.PARAMETERS)
+        return dict(self._parameters)
+
+    def unfitted(self) -> Self:
+        """See Candidate."""
+        return type(self)(self._parameters)
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
@@ -202,12 +235,14 @@ class HistogramBoosting(Candidate):
             "reference": [None if np.isnan(v) else float(v) for v in self._reference],
         }
         (folder / "features.json").write_text(json.dumps(facts))
+        write_parameters(folder, self._parameters)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
         facts = json.loads((folder / "features.json").read_text())
-        found = cls(skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED)), facts["names"])
+        model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
+        found = cls(read_parameters(folder), model, facts["names"])
         found._reference = np.array([np.nan if v is None else v for v in facts["reference"]])
         return found
 
