@@ -86,6 +86,7 @@ def test_each_reign_ends_when_the_next_begins() -> None:
     found = [(reign.change.version, reign.until) for reign in reigns(log)]
 
     assert found == [(1, log[1].at), (2, log[2].at), (1, None)]
+    assert reigns([]) == []
 
 
 # Tags

@@ -122,5 +122,5 @@ def succession(log: Iterable[Change], present: Iterable[int] | None = None) -> l
 
 def reigns(log: Sequence[Change]) -> list[Reign]:
     """Each stretch of time of each champion, oldest first."""
-    ends = [change.at for change in log[1:]]
-    return [Reign(change, until) for change, until in zip(log, [*ends, None], strict=True)]
+    ends = [*(change.at for change in log[1:]), None]
+    return [Reign(change, until) for change, until in zip(log, ends, strict=False)]

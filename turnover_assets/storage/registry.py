@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+    from turnover_assets.core.gate import Decision
     from turnover_assets.core.intervals import Intervals
     from turnover_assets.core.models import Candidate
     from turnover_assets.storage.origin import Origin
@@ -115,26 +116,6 @@ class TrainingRecord:
     pictures: Mapping[str, bytes]
 
 
-class Decision(Protocol):
-    """What a gate decides; see core.gate."""
-
-    @property
-    def promoted(self) -> bool:
-        """Whether the version takes the champion's place."""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why, as sentences."""
-
-    @property
-    def figures(self) -> Mapping[str, float]:
-        """What it rests on, by name."""
-
-    @property
-    def checks(self) -> pd.DataFrame:
-        """One row for each check."""
-
-
 @dataclass(frozen=True)
 class ModelRegistry:
     """The registry of one panel's models inside a data home.
@@ -169,7 +150,7 @@ class ModelRegistry:
         client.set_terminated(run_id)
         return int(version.version)
 
-    def record_decision(self, version: int, decision: Decision) -> None:
+    def record_decision(self, version: int, decision: "Decision") -> None:
         """Keep a gate's decision on a version, and move the alias that follows from it.
 
         A version promoted becomes champion; one refused becomes challenger, whose forecasts are made beside
@@ -177,7 +158,8 @@ class ModelRegistry:
         gate_checks.csv, and the tags `decision` and `decision_reason` say what was decided.
         """
         client = self._client()
-        found, reason = _mlflow.model_version(client, self.name, version), " ".join(decision.reasons)
+        found = _mlflow.model_version(client, self.name, version)
+        reason = " ".join((*decision.reasons, *decision.warnings))
         _mlflow.log_figures(client, str(found.run_id), {f"gate_{k}": v for k, v in decision.figures.items()})
         decision.checks.to_csv(self._artifacts(found) / CHECKS_FILE, index=False)
         tags = {"decision": "promoted" if decision.promoted else "refused", "decision_reason": reason}
