@@ -39,8 +39,8 @@ def accuracy_table(
         Tidy, one row a group that has rows, with the columns of COLUMNS:
         `basis`: `series` where errors are those of single series, `sums` where they are those of
         `aggregates` (errors of single series cancel out).
-        `scope`, `member`: `total` (an empty text), `horizon` (1..H), `age` (`new`, `established`), then each level
-        and key of the panel with its members, as text.
+        `scope`, `member`: `total` (an empty text), `horizon` (1..H), `age` (`new`, `established`), then each
+        level and key of the panel with its members, as text.
         `cutoff`: the period index, or missing for all cutoffs together.
         `rows`, `bounded_rows`: rows with a known actual, and those of them that have bounds.
         The metrics, as metrics.py defines them; `mase` and `rmsse` are means over series and cutoffs,

@@ -24,7 +24,7 @@ class Evidence:
         champion: The champion's, for the same series, cutoffs and horizons; None where there is no champion.
         naive: The seasonal naive forecast's for the same rows; only a first champion is compared with it.
         live_challenger: Forecasts that the challenger made beside the champion's at past cutoffs, as
-            backtest rows; bounds are not needed.
+            backtest rows; bounds are not needed, and only rows of both count.
         live_champion: What was published at those cutoffs.
         tuned_until: Index of the last target period on which either model's recipe was chosen; None where
             nothing was tuned. A window is untouched where it begins after that period.
@@ -43,8 +43,13 @@ class Evidence:
         return side_by_side(self.challenger, self.champion, self.panel.keys)
 
     def live(self) -> "Pair | None":
-        """The live rows of both, None where there are none; raises as `side_by_side`."""
-        return side_by_side(self.live_challenger, self.live_champion, self.panel.keys)
+        """The rows for which both have live forecasts; None where none of these has an outcome yet."""
+        if self.live_challenger is None or self.live_champion is None:
+            return None
+        by = [*self.panel.keys, "cutoff", "horizon"]
+        mine = self.live_challenger.merge(self.live_champion[by], on=by)
+        theirs = self.live_champion.merge(self.live_challenger[by], on=by)
+        return side_by_side(mine, theirs, self.panel.keys) if mine["actual"].abs().sum() > 0 else None
 
     def untouched(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of windows that begin after everything either model was tuned on."""

@@ -55,8 +55,9 @@ def decide(evidence: Evidence, limits: Limits | None = None) -> Decision:
     Returns:
         The decision; its figures are `challenger_*` and `champion_*` (`wape`, `bias`, `pinball`,
         `coverage_80`, `coverage_95`, `width_80`, `width_95`), `wape_improvement` (a share of the champion's),
-        `dm_statistic`, `dm_p_value`, `dm_periods`, `rows`, `windows`, `untouched_windows`, `naive_wape` (first
-        champions), `live_challenger_wape`, `live_champion_wape`, `passed_*` by check, `promoted` (0 or 1).
+        `dm_statistic`, `dm_p_value`, `dm_periods`, `rows`, `windows`, `untouched_windows`, `naive_wape`
+        (first champions), `live_challenger_wape`, `live_champion_wape`, `passed_*` by check, `promoted` (0 or
+        1).
 
     Raises:
         ValueError: The rows of the two cannot be compared; see evidence.side_by_side.

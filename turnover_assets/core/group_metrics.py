@@ -169,8 +169,7 @@ class _Scaled:
 
 def names_of(values: pd.Series) -> pd.Series:
     """Members as text; whole numbers without decimals, also where a missing one made them fractions."""
-    whole = values.convert_dtypes() if values.dtype.kind == "f" else values
-    return whole.astype("string").fillna(MISSING).astype(object)
+    return values.convert_dtypes().astype("string").fillna(MISSING).astype(object)
 
 
 def _contributions(rows: pd.DataFrame) -> dict[str, Floats]:
