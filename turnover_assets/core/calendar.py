@@ -68,6 +68,7 @@ def holidays_between(panel: PanelSpec, first: date, last: date) -> dict[date, st
         panel.holidays.country,
         subdiv=panel.holidays.subdivision,
         years=range(first.year, last.year + 1),
+        language="en_US",  # otherwise the names depend on the environment
     )
     return {day: name for day, name in sorted(calendar.items()) if first <= day <= last}
 
