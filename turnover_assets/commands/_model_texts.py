@@ -113,7 +113,8 @@ def _details(found: ModelVersionDetails) -> Iterator[str]:
     }
     yield from _lines(told)
     for change in found.changes:
-        yield f"  {change.at:%Y-%m-%d %H:%M} UTC: {change.action} by {change.by}: {change.reason}"
+        became = f"{change.at:%Y-%m-%d %H:%M} UTC: {change.action} by {change.by}"
+        yield f"  {became}: {change.reason}".removesuffix(": ")
     yield from ("", "Figures", *_lines({name: f"{value:.6g}" for name, value in found.metrics.items()}))
     if found.checks is not None:
         yield from ("", "Checks of the gate")
