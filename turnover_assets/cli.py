@@ -58,13 +58,14 @@ def run(
     landing: Annotated[
         Path | None, typer.Option(help="Folder with the files; default: landing/ in the home.")
     ] = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train now, whatever the policy says.")] = False,
 ) -> None:
-    """Bring everything up to date: land what is new, refresh what is stale, publish."""
+    """Bring everything up to date: land what is new, refresh what is stale, publish, train where it is due."""
     from turnover_assets.settings import load_settings
 
     with plain_errors():
         settings = load_settings()
-        _run(settings, landing or settings.landing_path)
+        _run(settings, landing or settings.landing_path, retrain=retrain)
 
 
 @app.command()
@@ -174,13 +175,13 @@ def _write_sample(
             err.print(f"  {file.name}: {escape(file.note)}", soft_wrap=True)
 
 
-def _run(settings: "Settings", folder: Path) -> None:
+def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
     """Run, show what is going on, and account for it at the end."""
     from turnover_assets.reporting import LiveProgress, print_outcome
     from turnover_assets.runner import bring_up_to_date
 
     with LiveProgress(err) as progress:
-        outcome = bring_up_to_date(settings, folder, progress)
+        outcome = bring_up_to_date(settings, folder, progress, retrain=retrain)
     print_outcome(err, settings, outcome)
     if _nothing_could_be_done(outcome):
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from turnover_assets.defs import (
     profile,
     raw,
     reports,
+    retraining,
     sensors,
 )
 from turnover_assets.defs.resources import (
@@ -54,6 +55,7 @@ def build_definitions(
             *forecasts.build(settings),
             *reports.build(settings),
             *profile.build(settings),
+            *retraining.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turnover_assets import __version__, errors
+from turnover_assets.core.retraining import Verdict, last_verdict
 from turnover_assets.errors import HomeError, NothingToForecastError, TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
+from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.landing import mend_kept, unseen
 from turnover_assets.storage.landing_folder import LandedFile, scan
@@ -68,13 +70,16 @@ class Outcome:
         return bool(self.landed) or self.refreshed
 
 
-def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Outcome:
-    """Land what is new in a folder, refresh what is stale, and publish.
+def bring_up_to_date(
+    settings: Settings, folder: Path, progress: Progress, *, retrain: bool = False
+) -> Outcome:
+    """Land what is new in a folder, refresh what is stale, publish, and train where the policy asks for it.
 
     Args:
         settings: The settings.
         folder: The landing folder to look into.
         progress: Told what begins and what is done.
+        retrain: Train whatever the policy says.
 
     Raises:
         TurnoverError: Something the user can mend; what had landed and was published is as before.
@@ -94,8 +99,7 @@ def bring_up_to_date(settings: Settings, folder: Path, progress: Progress) -> Ou
         records = _manifest(settings, warehouse) if new else before
         refreshed = False
         if any(record.table == panel.series.name for record in records):
-            if not _is_current(settings, landed_version(records, panel)):
-                refreshed = _refresh(settings, warehouse, progress)
+            refreshed = _refresh(settings, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, records))
         digests, here = {file.digest for file in new}, {file.digest for file in found}
@@ -164,14 +168,21 @@ def _duplicates(found: Sequence[LandedFile], records: Sequence[FileRecord]) -> l
 
 
 def _is_current(settings: Settings, version: str) -> bool:
-    """Whether the current snapshot was made from just this, by this release, with these settings."""
+    """Whether the current snapshot was made from just this, by this release, with the present champion."""
     snapshot = find_current(settings.published_path)
     if snapshot is None:
         return False
-    made_from = tuple(snapshot.facts.get(n) for n in ("landed_version", "code_version", "settings_version"))
-    ledger = snapshot.facts.get("ledger_version", NO_LEDGER)
-    now = (version, __version__, settings.result_version, ledger_version(settings.ledger_path))
-    return (*made_from, ledger) == now
+    facts = snapshot.facts
+    made_from = (
+        facts.get("landed_version"),
+        facts.get("code_version"),
+        facts.get("settings_version"),
+        facts.get("ledger_version", NO_LEDGER),
+        facts.get("model", {}).get("version"),
+    )
+    ledger = ledger_version(settings.ledger_path)
+    champion = champion_of(settings.mlflow_path, settings.panel_spec.name)
+    return made_from == (version, __version__, settings.result_version, ledger, champion)
 
 
 def _nothing_usable(settings: Settings, folder: Path, records: Sequence[FileRecord]) -> str:
@@ -200,27 +211,65 @@ def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progres
             _run_job(settings, instance, jobs.INGEST, tags, config, progress)
 
 
-def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress) -> bool:
-    """Bring everything after landing up to date; False where a run of the daemon's has done so meanwhile."""
+def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress, *, retrain: bool) -> bool:
+    """Bring everything after landing up to date; False where there was nothing to do.
+
+    The champion's forecasts are published first; training follows where it is due. Where no champion can
+    forecast, training comes first.
+    """
+    version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
+    if not retrain and _is_current(settings, version) and not _last_verdict(warehouse).due:
+        return False
     from turnover_assets.defs import jobs
 
     with _instance(settings) as instance:
         _wait_for_others(settings, instance, progress)
         version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
-        if _is_current(settings, version):
-            return False
-        tags = jobs.cause_tag(version, ledger_version(settings.ledger_path))
-        _run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
+        tags = jobs.cause_tags(version, jobs.made_from(settings))
+        refreshed = False
+        if not _is_current(settings, version) and not retrain and not _unusable(settings):
+            _run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
+            refreshed = True
+        verdict = _last_verdict(warehouse)
+        if not (retrain or verdict.due or _unusable(settings)):
+            return refreshed
+        cause, reason = _why_train(settings, verdict, retrain=retrain)
+        progress("note", f"training: {reason}")
+        tags = jobs.cause_tags(version, jobs.made_from(settings)) | jobs.training_tags(cause, reason)
+        _run_job(settings, instance, jobs.RETRAIN, tags, {}, progress)
         return True
 
 
+def _why_train(settings: Settings, verdict: Verdict, *, retrain: bool) -> tuple[str, str]:
+    """The cause of a training, in a word and as a sentence."""
+    if retrain:
+        return "asked for", "It was asked for."
+    if unusable := _unusable(settings):
+        return "champion", unusable
+    return verdict.cause, verdict.sentence
+
+
+def _unusable(settings: Settings) -> str:
+    """Why no champion can forecast; empty where one can."""
+    from turnover_assets.storage.registry import ModelRegistry
+
+    panel = settings.panel_spec
+    return ModelRegistry(settings.mlflow_path, panel.name).why_unusable(panel)
+
+
+def _last_verdict(warehouse: Warehouse) -> Verdict:
+    """What the policy said last."""
+    with warehouse.transaction() as con:
+        return last_verdict(con)
+
+
 def _wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> None:
-    """Let a refresh that the daemon started end first: two at once would mix their tables."""
-    from turnover_assets.defs.jobs import REFRESH
+    """Let a run that the daemon started end first: two at once would mix their tables."""
+    from turnover_assets.defs.jobs import REFRESH, RETRAIN
     from turnover_assets.defs.runs import STARTED, unfinished_runs
 
     until, told = time.monotonic() + settings.lock_timeout_seconds, False
-    while running := unfinished_runs(instance, REFRESH, STARTED):
+    while running := [r for job in (REFRESH, RETRAIN) for r in unfinished_runs(instance, job, STARTED)]:
         if time.monotonic() > until:
             raise HomeError(
                 settings.home,

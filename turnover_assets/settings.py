@@ -22,6 +22,7 @@ RESULT_SETTINGS = (
     "seed",
     "alive_periods",
     "adjustment_strength",
+    "backtest_windows",
 )
 
 
@@ -67,6 +68,24 @@ class Settings(BaseSettings):
     )
     adjustment_strength: float = Field(
         4.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
+    )
+    backtest_windows: int = Field(
+        5, ge=1, description="Windows of the backtest, one horizon apart, that models are compared on."
+    )
+    retrain_every: int | None = Field(
+        None, ge=1, description="Periods after which to retrain anyway; default the panel's horizon."
+    )
+    retrain_changed_share: float = Field(
+        0.01, ge=0, description="Share of the history trained on that may change before retraining."
+    )
+    retrain_accuracy_ratio: float = Field(
+        1.25, gt=1, description="Published accuracy over the promised one, both against naive, to retrain at."
+    )
+    promotion_margin: float = Field(
+        0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
+    )
+    promotion_level: float = Field(
+        0.1, gt=0, lt=1, description="Level of the test that a challenger is better, one-sided."
     )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(

@@ -331,7 +331,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, panel: PanelSpec, applied: Sequence
         condition = _equal("s", "m", names) or "true"
         con.execute(
             f"INSERT INTO adjustment_series SELECT {_of('s', panel.keys)}, m.adjustment_id "
-            f"FROM ({_series_sql(panel)}) AS s JOIN adjustment_members AS m ON {condition}"
+            f"FROM ({series_attributes_sql(panel)}) AS s JOIN adjustment_members AS m ON {condition}"
         )
         con.unregister("adjustment_members")
 
@@ -340,8 +340,8 @@ def _names(adjustment: Adjustment) -> tuple[str, ...]:
     return tuple(sorted(adjustment.where))
 
 
-def _series_sql(panel: PanelSpec) -> str:
-    """Every series with its attributes."""
+def series_attributes_sql(panel: PanelSpec) -> str:
+    """SQL for every series: its keys and its attributes."""
     joins = " ".join(
         f"LEFT JOIN cleaned.{table.name} USING ({', '.join(table.keys)})" for table in panel.static
     )

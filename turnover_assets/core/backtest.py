@@ -1,78 +1,306 @@
-"""Backtest windows: what could be known at a past cutoff, and what was reported afterwards.
+"""The backtest: models judged by rolling origin, each window with what was known before it.
 
-What belongs here: choosing cutoffs, and the feature rows of each. What does not: models and scores.
+What belongs here: fitting entrants window by window, learning blends and intervals from the windows before,
+and the rows that come of it. What does not: making windows (windows.py), the metrics (accuracy.py), and the
+decision that is taken on them (gate.py).
 
 Invariants:
-    - nothing in a window's training rows, features or adjustments needs a value after its cutoff;
-    - what is scored against is what was reported, not what was adjusted.
+    - a model sees a window's training rows only, and what it combines or calibrates on was known by then;
+    - all entrants are scored on the same rows, against what was reported.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import duckdb
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from turnover_assets.core import relations
-from turnover_assets.core.adjustments import adjust, in_force
-from turnover_assets.core.cutoffs import last_period
-from turnover_assets.core.models import Rows
-from turnover_assets.core.repairs import Repairs
-from turnover_assets.core.rows import RowLimits, select_rows
+from turnover_assets.core.aggregates import aggregate
+from turnover_assets.core.intervals import BOUNDS, Intervals
+from turnover_assets.core.metrics import bias, wape
+from turnover_assets.core.models import Candidate, Rows
+from turnover_assets.core.models.base import Floats
+from turnover_assets.core.models.blend import Blend
+from turnover_assets.core.windows import Window
 from turnover_assets.panel import PanelSpec
+
+MINIMUM_ROWS = 200  # below that, trees have nothing to learn from and only the baselines compete
+Bools = npt.NDArray[np.bool_]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Window:
-    """One cutoff of a backtest.
+class Entrant:
+    """One that takes part in a backtest.
 
     Attributes:
-        cutoff: Index of the last period known.
-        training: Rows to learn from; their target periods lie at or before the cutoff.
-        scoring: Rows of the cutoff, and of the `dense - 1` cutoffs after it, in order of series, cutoff and
-            horizon; `reported` is NaN where not reported, or not yet.
-        series: `series_id`, the series keys and `first_t` of each series in the rows.
+        name: Its name in the rows.
+        make: Makes the unfitted candidate.
+        like: An entrant before it of the same recipe, whose forecasts it shares; empty where there is none.
+        fitted: A model that was fitted before: it forecasts the windows from `fitted_until` on as it is, and
+            only earlier ones are forecast by a new fit of the same recipe.
+        fitted_until: Index of the last period that the fitted one has seen.
+    """
+
+    name: str
+    make: Callable[[], Candidate]
+    like: str = ""
+    fitted: Candidate | None = None
+    fitted_until: int = 0
+
+
+@dataclass(frozen=True)
+class WindowForecasts:
+    """One window, forecast by everybody.
+
+    Attributes:
+        cutoff: The cutoff at which models were fitted.
+        rows: What was forecast, with the features; cutoffs after the window's own are those of a model in use.
+        members: For each row the keys and levels of its series, and the scales of its naive errors.
+        forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
+        seconds: By entrant: to fit and forecast.
+        training_rows: How many rows there were to learn from.
     """
 
     cutoff: int
-    training: Rows
-    scoring: Rows
-    series: pd.DataFrame
+    rows: Rows
+    members: pd.DataFrame
+    forecasts: dict[str, Floats]
+    seconds: dict[str, float]
+    training_rows: int
+
+    @property
+    def own(self) -> Bools:
+        """Whether a row is of the window's own cutoff, shape (n,)."""
+        found: Bools = (self.rows.identity["cutoff"] == self.cutoff).to_numpy()
+        return found
+
+    @property
+    def reported(self) -> Floats:
+        """What was reported, units of the target, NaN where not known, shape (n,)."""
+        return self.rows.identity["reported"].to_numpy(np.float64)
+
+    def errors(self, name: str, until: int | None = None) -> pd.DataFrame:
+        """Rows with known outcomes, for calibration; see Intervals.calibrate.
+
+        Args:
+            name: The entrant.
+            until: Last target period whose outcome counts as known.
+        """
+        identity = self.rows.identity
+        known = ~np.isnan(self.reported)
+        if until is not None:
+            known &= (identity["t"] <= until).to_numpy()
+        table = identity[["series_id", "cutoff", "t", "horizon"]].assign(
+            scale=self.rows.scale * self.rows.in_force,
+            forecast=self.forecasts[name] * self.rows.in_force,
+            actual=self.reported,
+        )
+        return pd.concat([table, self.members], axis=1)[known]
 
 
-def make_windows(
-    con: duckdb.DuckDBPyConnection,
+@dataclass(frozen=True)
+class Backtest:
+    """What came of a backtest: every window, oldest first, forecast by every entrant that could take part."""
+
+    panel: PanelSpec
+    windows: tuple[WindowForecasts, ...]
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Cutoffs of the windows, oldest first."""
+        return tuple(window.cutoff for window in self.windows)
+
+    @property
+    def compared(self) -> tuple[int, ...]:
+        """Cutoffs of the windows on which models are compared: those with evidence before them, if any."""
+        return self.cutoffs[min(2, len(self.cutoffs) // 2) :]
+
+    @property
+    def entrants(self) -> list[str]:
+        """Names of the entrants that forecast every window."""
+        return [n for n in self.windows[-1].forecasts if all(n in w.forecasts for w in self.windows)]
+
+    def intervals(self, name: str, until: int | None = None) -> Intervals | None:
+        """Intervals of an entrant from what was known at period `until`; None where nothing was.
+
+        Without `until` everything counts.
+        """
+        errors = [w.errors(name, until) for w in self.windows if until is None or w.cutoff < until]
+        table = pd.concat(errors, ignore_index=True) if errors else pd.DataFrame()
+        return Intervals.calibrate(table, self.panel.level_names) if len(table) else None
+
+    def rows(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
+        """Forecasts of an entrant for the windows' own cutoffs, with bounds from the windows before.
+
+        Returns:
+            A row for each series and horizon of each window: keys and levels, `cutoff`, `t`, `horizon`,
+            `scale`, `actual` (reported; NaN where not known), `forecast` and bounds (NaN where no window lies
+            before), all in the scale in which the series is reported, units of the target, `is_new` (younger
+            than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
+        """
+        wanted = set(cutoffs)
+        found = [self._rows(name, window) for window in self.windows if window.cutoff in wanted]
+        return pd.concat(found, ignore_index=True).assign(model=name)
+
+    def _rows(self, name: str, window: WindowForecasts) -> pd.DataFrame:
+        rows, in_force = window.rows.where(window.own), window.rows.in_force[window.own]
+        forecast = window.forecasts[name][window.own]
+        table = rows.identity[["series_id", "cutoff", "t", "horizon"]].assign(
+            scale=rows.scale * in_force,
+            actual=rows.identity["reported"].to_numpy(np.float64),
+            forecast=forecast * in_force,
+        )
+        intervals = self.intervals(name, window.cutoff)
+        bounds: pd.DataFrame | float = np.nan
+        if intervals is not None:
+            nonnegative = self.panel.series.target.nonnegative
+            bounds = intervals.bounds(rows, forecast, nonnegative=nonnegative).mul(in_force, axis=0)
+        table[list(BOUNDS)] = bounds
+        members = window.members[window.own].reset_index(drop=True)
+        table["is_new"] = members["first_t"] > window.cutoff - self.panel.frequency.season
+        return pd.concat([members.drop(columns="first_t"), table], axis=1)
+
+    def aggregates(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
+        """Sums of an entrant's forecasts over each level and in total, with bounds of their own."""
+        found = []
+        for cutoff in cutoffs:
+            table = aggregate(self.rows(name, [cutoff]), self.panel.level_names)
+            intervals = self.intervals(name, cutoff)
+            if intervals is not None:
+                nonnegative = self.panel.series.target.nonnegative
+                table = intervals.aggregate_bounds(table, nonnegative=nonnegative)
+            found.append(table)
+        return pd.concat(found, ignore_index=True).assign(model=name)
+
+    def scores(self) -> pd.DataFrame:
+        """A row for each entrant, best first, over the compared windows.
+
+        Returns:
+            `model`, `wape`, `bias` (shares), `windows`, `training_rows` (of the newest window), `scored_rows`,
+            `fit_seconds` (median of the windows), `chosen`.
+        """
+        compared = [w for w in self.windows if w.cutoff in self.compared]
+        table = pd.DataFrame([_score(name, compared) for name in self.entrants])
+        table = table.sort_values("wape", kind="stable").reset_index(drop=True)
+        table["chosen"] = table.index == 0
+        return table
+
+
+def _score(name: str, windows: Sequence[WindowForecasts]) -> dict[str, object]:
+    actual = np.concatenate([w.reported[w.own] for w in windows])
+    forecast = np.concatenate([(w.forecasts[name] * w.rows.in_force)[w.own] for w in windows])
+    return {
+        "model": name,
+        "wape": wape(actual, forecast),
+        "bias": bias(actual, forecast),
+        "windows": len(windows),
+        "training_rows": windows[-1].training_rows,
+        "scored_rows": int((~np.isnan(actual)).sum()),
+        "fit_seconds": float(np.median([w.seconds[name] for w in windows])),
+    }
+
+
+def run_backtest(
     panel: PanelSpec,
-    cutoffs: Sequence[int],
-    limits: RowLimits,
-    repairs: Repairs,
-    dense: int = 1,
-) -> Iterator[Window]:
-    """The windows of the given cutoffs (period indices), one at a time.
+    windows: Iterable[Window],
+    entrants: Sequence[Entrant],
+    *,
+    seed: int,
+    threads: int,
+    progress: Progress = lambda _: None,
+) -> Backtest:
+    """Forecast every window with every entrant.
 
     Args:
-        con: Connection with the cleaned tables.
         panel: The panel.
-        cutoffs: Cutoffs, in the order wanted.
-        limits: How many rows to make.
-        repairs: How the history is repaired; asked anew as of each cutoff.
-        dense: Cutoffs to score from each one on. Those after the first are scored as a model would be that
-            was trained at the first: with newer values, the same adjustments.
+        windows: Windows, oldest first; each is let go of once it is forecast.
+        entrants: Who takes part; blends stand after their components.
+        seed: Seed of what draws.
+        threads: Threads for fitting.
+        progress: Told what is under way.
+
+    Raises:
+        ValueError: A window's training rows reach beyond its cutoff, it has no known outcome, or there is too
+            little to fit anybody.
     """
-    known = last_period(con, panel)
-    for cutoff in cutoffs:
-        decided = repairs.as_of(con, panel, cutoff)
-        newest = min(cutoff + dense - 1, known)
-        adjust(con, panel, decided, newest)
-        scale = in_force(con, panel, decided, cutoff)
-        relations.prepare(con, panel, newest, adjusted="adjusted", in_force=scale, known=known)
-        relations.choose_training_pairs(
-            con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
+    done: list[WindowForecasts] = []
+    for window in windows:
+        check_separation(window)
+        forecasts: dict[str, Floats] = {}
+        seconds: dict[str, float] = {}
+        members = _members(window)
+        for entrant in entrants:
+            progress(f"{entrant.name} at {window.cutoff}")
+            began = time.perf_counter()
+            predicted = _forecast(entrant, window, forecasts, done, seed=seed, threads=threads)
+            if predicted is None:
+                continue
+            nonnegative = panel.series.target.nonnegative
+            forecasts[entrant.name] = np.maximum(predicted, 0.0) if nonnegative else predicted
+            seconds[entrant.name] = time.perf_counter() - began
+        if not forecasts:
+            raise ValueError(f"nobody can be fitted on {len(window.training)} rows; let a baseline take part")
+        done.append(
+            WindowForecasts(window.cutoff, window.scoring, members, forecasts, seconds, len(window.training))
         )
-        training = select_rows(con, panel, "WHERE actual IS NOT NULL")
-        relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
-        scoring = select_rows(con, panel)
-        series = con.execute(
-            f"SELECT series_id, {', '.join(panel.keys)}, first_t FROM series ORDER BY series_id"
-        ).df()
-        yield Window(cutoff, training, scoring, series)
+    return Backtest(panel, tuple(done))
+
+
+def check_separation(window: Window) -> None:
+    """The leakage guard of the backtest.
+
+    Raises:
+        ValueError: A training row's target period lies after the cutoff, or nothing can be scored.
+    """
+    if window.scoring.identity["reported"].isna().all():
+        raise ValueError(f"the window of cutoff {window.cutoff} has no row with a known outcome")
+    if len(window.training) and int(window.training.identity["t"].max()) > window.cutoff:
+        raise ValueError(f"training rows reach beyond the cutoff {window.cutoff}")
+
+
+def _forecast(
+    entrant: Entrant,
+    window: Window,
+    forecasts: Mapping[str, Floats],
+    done: Sequence[WindowForecasts],
+    *,
+    seed: int,
+    threads: int,
+) -> Floats | None:
+    """An entrant's forecasts for a window's scoring rows; None where it cannot take part."""
+    if entrant.fitted is not None and entrant.fitted_until <= window.cutoff:
+        return entrant.fitted.predict(window.scoring)
+    if entrant.like:
+        return forecasts.get(entrant.like)
+    candidate = entrant.make()
+    if isinstance(candidate, Blend):
+        if not set(candidate.components) <= forecasts.keys():
+            return None
+        return learn(candidate, done, window.cutoff).combine(forecasts)
+    if len(window.training) < MINIMUM_ROWS and candidate.parameters():
+        return None
+    return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
+
+
+def learn(blend: Blend, windows: Iterable[WindowForecasts], until: int | None = None) -> Blend:
+    """A blend with weights learned on the windows' own cutoffs, from outcomes known at period `until`."""
+    parts = []
+    for window in windows:
+        known = window.own & ~np.isnan(window.reported)
+        if until is not None:
+            known &= (window.rows.identity["t"] <= until).to_numpy()
+        chosen = {
+            name: window.forecasts[name][known] for name in blend.components if name in window.forecasts
+        }
+        if known.any() and len(chosen) == len(blend.components):
+            parts.append((chosen, window.rows.where(known)))
+    return blend.learned(parts)
+
+
+def _members(window: Window) -> pd.DataFrame:
+    """The facts of each scoring row's series, in the order of the rows."""
+    series = window.series.set_index("series_id").loc[window.scoring.identity["series_id"]]
+    return series.reset_index(drop=True)

@@ -5,6 +5,7 @@ What belongs here: putting forecasts, bounds and keys together. What does not: j
 
 import pandas as pd
 
+from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.models import Candidate, Rows
@@ -40,3 +41,28 @@ def forecast_table(
     table["cutoff"] = table["cutoff"].map(labels)
     table = table.sort_values([*panel.keys, "horizon"]).reset_index(drop=True)
     return table[[*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS]]
+
+
+def aggregate_table(
+    panel: PanelSpec, intervals: Intervals, table: pd.DataFrame, rows: Rows, series: pd.DataFrame
+) -> pd.DataFrame:
+    """Sums of forecasts by level and in total, with bounds of their own.
+
+    Args:
+        panel: The panel.
+        intervals: Calibrated on sums as well.
+        table: What forecast_table gave for the rows.
+        rows: The scoring rows.
+        series: `series_id`, the series keys and levels.
+
+    Returns:
+        `level` (`total` or a level's name), `member`, `cutoff`, the time column, `horizon`, `forecast` and
+        bounds (units of the target), `parts` (number of series).
+    """
+    facts = rows.identity[["series_id", "t", "horizon"]].assign(scale=rows.scale * rows.in_force)
+    by = [*panel.keys, "horizon"]
+    parts = table.merge(facts.merge(series, on="series_id"), on=by, validate="one_to_one")
+    sums = aggregate(parts.assign(actual=float("nan")), panel.level_names)
+    sums = intervals.aggregate_bounds(sums, nonnegative=panel.series.target.nonnegative)
+    sums[panel.time] = sums["t"].map({t: label_of(panel, int(t)) for t in sums["t"].unique()})
+    return sums[["level", "member", "cutoff", panel.time, "horizon", "forecast", *BOUNDS, "parts"]]

@@ -1,14 +1,15 @@
-"""Prediction intervals from out-of-sample residuals, by horizon, in units of the series' scale.
+"""TEMPORARY by the lead, until the intervals helper's version is here."""
 
-What belongs here: calibrating residual quantiles and turning them into bounds.
-"""
-
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.models.base import Rows
 
 Floats = npt.NDArray[np.floating]
@@ -16,52 +17,67 @@ LEVELS = (80, 95)
 BOUNDS = ("lower_80", "upper_80", "lower_95", "upper_95")
 
 
+def _q(e: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    r = ((e["actual"] - e["forecast"]) / e["scale"]).groupby([e[b] for b in by])
+    return pd.DataFrame(
+        {
+            "lower_80": r.quantile(0.1),
+            "upper_80": r.quantile(0.9),
+            "lower_95": r.quantile(0.025),
+            "upper_95": r.quantile(0.975),
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Intervals:
-    """Scaled residual quantiles.
-
-    Attributes:
-        quantiles: Indexed by horizon (1..H), columns `lower_80`, `upper_80`, `lower_95`, `upper_95`:
-            quantiles of (actual - forecast) / scale.
-    """
+    """Temporary."""
 
     quantiles: pd.DataFrame
+    sums: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
-    def calibrate(cls, rows: Rows, forecast: Floats) -> "Intervals":
-        """Learn the quantiles from rows that the model has not seen.
-
-        Raises:
-            ValueError: No row has a known actual.
-        """
-        known = ~np.isnan(rows.actual)
-        if not known.any():
-            raise ValueError("intervals need at least one row with a known actual")
-        residual = pd.Series((rows.actual - forecast) / rows.scale)[known]
-        by_horizon = residual.groupby(rows.identity["horizon"][known])
-        columns = {}
-        for level in LEVELS:
-            tail = (100 - level) / 200
-            columns[f"lower_{level}"] = by_horizon.quantile(tail)
-            columns[f"upper_{level}"] = by_horizon.quantile(1 - tail)
-        return cls(pd.DataFrame(columns))
+    def calibrate(cls, errors: pd.DataFrame, levels: Sequence[str]) -> "Intervals":
+        """Temporary."""
+        return cls(_q(errors, ["horizon"]), _q(aggregate(errors, levels), ["level", "horizon"]))
 
     def bounds(self, rows: Rows, forecast: Floats, *, nonnegative: bool) -> pd.DataFrame:
-        """Bounds around forecasts, units of the target, ordered: 95 % around 80 % around the forecast.
+        """Temporary."""
+        h = rows.identity["horizon"]
+        off = self.quantiles.reindex(self.quantiles.index.union(h.unique())).ffill().bfill().loc[h]
+        return self._o(
+            pd.DataFrame(off.to_numpy() * rows.scale[:, None] + forecast[:, None], columns=BOUNDS),
+            forecast,
+            nonnegative,
+        )
 
-        A horizon without quantiles of its own has those of the nearest shorter one that has some, else
-        of the nearest longer one.
-
-        Returns:
-            Shape (n, 4), columns as in BOUNDS, never below zero where `nonnegative`.
-        """
-        horizons = rows.identity["horizon"]
-        every = self.quantiles.index.union(pd.Index(horizons.unique()))
-        offsets = self.quantiles.reindex(every).ffill().bfill().loc[horizons]
-        table = offsets.to_numpy() * rows.scale[:, None] + forecast[:, None]
-        found = pd.DataFrame(table, columns=offsets.columns)
+    @staticmethod
+    def _o(found: pd.DataFrame, forecast: Floats, nonnegative: bool) -> pd.DataFrame:
         found["lower_80"] = np.minimum(found["lower_80"], forecast)
         found["upper_80"] = np.maximum(found["upper_80"], forecast)
         found["lower_95"] = np.minimum(found["lower_95"], found["lower_80"])
         found["upper_95"] = np.maximum(found["upper_95"], found["upper_80"])
         return found.clip(lower=0.0)[list(BOUNDS)] if nonnegative else found[list(BOUNDS)]
+
+    def aggregate_bounds(self, table: pd.DataFrame, *, nonnegative: bool) -> pd.DataFrame:
+        """Temporary."""
+        off = self.sums.reindex(pd.MultiIndex.from_frame(table[["level", "horizon"]])).to_numpy()
+        b = pd.DataFrame(
+            off * table["scale"].to_numpy()[:, None] + table["forecast"].to_numpy()[:, None], columns=BOUNDS
+        )
+        return pd.concat([table, self._o(b, table["forecast"].to_numpy(), nonnegative)], axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Temporary."""
+        f = lambda d: json.loads(d.reset_index().to_json(orient="split", double_precision=15))
+        return {"q": f(self.quantiles), "s": f(self.sums)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Intervals":
+        """Temporary."""
+        if "quantiles" in facts:
+            return cls(pd.DataFrame(**facts["quantiles"]).rename_axis("horizon"))
+        return cls(
+            pd.DataFrame(**facts["q"]).set_index("horizon"),
+            pd.DataFrame(**facts["s"]).set_index(["level", "horizon"]),
+        )

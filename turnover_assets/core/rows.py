@@ -10,14 +10,17 @@ import duckdb
 import numpy as np
 
 from turnover_assets.core import features, relations
-from turnover_assets.core.adjustments import ADJUSTMENTS, adjust, in_force, read_adjustments
+from turnover_assets.core.adjustments import (
+    ADJUSTMENTS,
+    in_force,
+    read_adjustments,
+    series_attributes_sql,
+)
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.models import Rows
-from turnover_assets.core.repairs import Repairs
-from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
 
-TABLES = ("training", "scoring", "holdout_training", "holdout")
+TABLES = ("training", "scoring")
 
 
 @dataclass(frozen=True)
@@ -35,68 +38,43 @@ class RowLimits:
     alive: int
 
 
-def fill_tables(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits, repairs: Repairs
-) -> None:
-    """Make the tables of TABLES in schema features, all from one SQL text.
+def fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
+    """Make features.training: rows of past cutoffs, with what is known of each."""
+    _prepare_newest(con, panel)
+    relations.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
+    _fill(con, panel, "training", "WHERE actual IS NOT NULL")
 
-    The holdout's cutoff lies one horizon before the newest period, or before that where no series was alive
-    then; some of its rows' actuals are known. It and the rows to train on for it are made from what could be
-    known at that cutoff: no later value, no adjustment that needs one.
-    """
+
+def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
+    """Make features.scoring and features.series: the newest cutoff, for every series alive."""
+    last = _prepare_newest(con, panel)
+    con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
+    relations.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
+    _fill(con, panel, "scoring", "")
+
+
+def _prepare_newest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
+    """The relations as of the newest cutoff, which is returned, with the adjustments that are decided on."""
     last = last_period(con, panel)
     decided = read_adjustments(panel, con.execute(f"SELECT * FROM {ADJUSTMENTS}").df())
     relations.prepare(con, panel, last, in_force=in_force(con, panel, decided, last))
-    con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
-    _fill_training(con, panel, limits, "training")
-    relations.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
-    _fill(con, panel, "scoring", "")
-    cutoff = _holdout_cutoff(con, panel, last, limits.alive)
-    then = repairs.as_of(con, panel, cutoff)
-    adjust(con, panel, then, cutoff)
-    relations.prepare(
-        con,
-        panel,
-        cutoff,
-        adjusted="adjusted",
-        in_force=in_force(con, panel, then, cutoff),
-        known=last,
-    )
-    _fill_training(con, panel, limits, "holdout_training")
-    relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive)
-    _fill(con, panel, "holdout", "")
-
-
-def _fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits, name: str) -> None:
-    relations.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
-    _fill(con, panel, name, "WHERE actual IS NOT NULL")
-
-
-def _holdout_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int) -> int:
-    """The newest cutoff a horizon back at which a series was alive that reported again afterwards."""
-    found = con.execute(
-        "SELECT max(a.t) FROM as_of AS a JOIN grid AS g ON g.series_id = a.series_id "
-        "AND g.t BETWEEN a.t + 1 AND a.t + $horizon AND g.y IS NOT NULL "
-        "WHERE a.t - a.last_seen < $alive AND a.t <= $newest AND a.t > $newest - $season",
-        {
-            "horizon": panel.horizon,
-            "alive": alive,
-            "newest": last - panel.horizon,
-            "season": panel.frequency.season,
-        },
-    ).fetchall()[0][0]
-    if found is None:
-        raise NothingToForecastError(
-            "In the last year no series reported in two neighbouring stretches of "
-            f"{panel.horizon} periods, so models cannot be compared. Land the periods in between."
-        )
-    return int(found)
+    return last
 
 
 def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, where: str) -> None:
     con.execute(
         f"CREATE OR REPLACE TABLE features.{name} AS SELECT * FROM ({features.rows_sql(panel)}) {where} "
         "ORDER BY series_id, cutoff, horizon"
+    )
+
+
+def series_sql(panel: PanelSpec) -> str:
+    """SQL for the series of features.series: `series_id`, the keys, and the members of each level."""
+    columns = ", ".join(f"a.{name}" for name in dict.fromkeys([*panel.keys, *panel.level_names]))
+    on = " AND ".join(f"a.{key} = s.{key}" for key in panel.keys)
+    return (
+        f"SELECT s.series_id, {columns} FROM features.series AS s "
+        f"JOIN ({series_attributes_sql(panel)}) AS a ON {on}"
     )
 
 

@@ -13,6 +13,8 @@ import duckdb
 import pandas as pd
 
 from turnover_assets.core.repairs import Repairs
+from turnover_assets.core.rows import RowLimits
+from turnover_assets.core.training import Plan, Tuned
 from turnover_assets.settings import Settings
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.warehouse import row_count
@@ -26,12 +28,14 @@ SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 
 LANDED = dg.AssetKey(["raw", "landed_files"])
 TRAINING = dg.AssetKey(["features", "training"])
-HOLDOUT = dg.AssetKey(["features", "holdout"])
-HOLDOUT_TRAINING = dg.AssetKey(["features", "holdout_training"])
 SCORING = dg.AssetKey(["features", "scoring"])
-CANDIDATES = dg.AssetKey(["model", "candidates"])
+BACKTEST = dg.AssetKey(["model", "backtest"])
+CHALLENGER = dg.AssetKey(["model", "challenger"])
 CHAMPION = dg.AssetKey(["model", "champion"])
+RETRAINING = dg.AssetKey(["model", "retraining"])
 FORECASTS = dg.AssetKey(["forecasts", "latest"])
+AGGREGATES = dg.AssetKey(["forecasts", "aggregates"])
+EXPLANATIONS = dg.AssetKey(["forecasts", "explanations"])
 PUBLISHED = dg.AssetKey(["forecasts", "published"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
@@ -152,6 +156,16 @@ def latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[s
     if event is None or event.asset_materialization is None:
         return {}
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def row_limits(settings: Settings) -> RowLimits:
+    """How many feature rows to make."""
+    return RowLimits(settings.training_share, settings.max_training_rows, settings.alive_periods)
+
+
+def training_plan(settings: Settings, tuned: Tuned) -> Plan:
+    """How to train, with the ledger as it is now; see repairs."""
+    return Plan(row_limits(settings), repairs(settings), settings.seed, settings.threads, tuned)
 
 
 def repairs(settings: Settings) -> Repairs:

@@ -3,34 +3,44 @@
 What belongs here: the forecast and publishing assets. What does not: their checks (checks.py).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import duckdb
+import numpy as np
 import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import pictures, quality
 from turnover_assets.core.adjustments import ADJUSTMENTS
 from turnover_assets.core.anomalies.findings import FINDINGS
-from turnover_assets.core.calendar import label_of
+from turnover_assets.core.calendar import label_of, label_sql
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.features import check_row_columns
-from turnover_assets.core.forecasting import forecast_table
-from turnover_assets.core.models import BASELINE
+from turnover_assets.core.forecast_history import BASELINE as BASELINE_ROLE
+from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, HISTORY, keep_forecasts
+from turnover_assets.core.forecasting import aggregate_table, forecast_table
+from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.models import BASELINE, Rows, candidate_class
 from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
-from turnover_assets.core.rows import read_rows
+from turnover_assets.core.retraining import RETRAINING
+from turnover_assets.core.rows import read_rows, series_sql
 from turnover_assets.defs import common
-from turnover_assets.defs.model import SCORES
+from turnover_assets.defs.model import ACCURACY, BACKTEST, BACKTEST_SUMS, GATE_CHECKS, SCORES
 from turnover_assets.defs.reports import monthly_name
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest, snapshots
+from turnover_assets.storage.registry import ModelRegistry, TrainedModel
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 TABLE = "forecasts.latest"
+AGGREGATES = "forecasts.aggregates"
+MODEL = "forecasts.model"
+FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
 
 
@@ -38,32 +48,27 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     """The forecast assets."""
     panel = settings.panel_spec
 
-    @dg.asset(
-        key=common.FORECASTS,
-        deps=[common.SCORING, common.CHAMPION],
-        group_name="forecasts",
-        description=f"The next {panel.horizon} periods of every series alive, with 80 % and 95 % bounds.",
-        owners=[common.SCIENTISTS],
-        kinds={"duckdb"},
-        code_version=CODE_VERSION,
+    @dg.multi_asset(
+        name="forecast",
+        specs=[_forecast_spec(key, text) for key, text in descriptions(panel).items()],
         pool=common.POOL,
     )
-    def latest(warehouse: WarehouseResource, registry: RegistryResource) -> dg.MaterializeResult[None]:
-        version = registry.open().champion_version()
-        model = registry.open().load(version)
+    def forecast(
+        warehouse: WarehouseResource, registry: RegistryResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
         with warehouse.open().transaction() as con:
-            rows = read_rows(con, panel, "scoring")
-            check_row_columns(rows.names, model.features)
-            series = con.execute(f"SELECT series_id, {', '.join(panel.keys)} FROM features.series").df()
-            table = forecast_table(panel, model.candidate, model.intervals, rows, series)
-            table["model_version"] = version
-            common.keep_table(con, TABLE, table)
-            return dg.MaterializeResult(metadata=_forecast_metadata(con, panel, table))
+            made = make_forecasts(con, panel, registry.open())
+            metadata = _forecast_metadata(con, panel, made)
+            sums = common.table_metadata(con, AGGREGATES)
+        yield dg.MaterializeResult(asset_key=common.FORECASTS, metadata=metadata)
+        yield dg.MaterializeResult(asset_key=common.AGGREGATES, metadata=sums)
 
     @dg.asset(
         key=common.PUBLISHED,
         deps=[
             common.FORECASTS,
+            common.AGGREGATES,
+            common.RETRAINING,
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
             common.cleaned_key("restatements"),
@@ -105,6 +110,8 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "folder": dg.MetadataValue.path(str(snapshot.folder)),
                 "landed_version": str(facts["landed_version"]),
                 "ledger_version": str(facts["ledger_version"]),
+                "settings_version": settings.result_version,
+                "code_version": __version__,
                 "data_version": str(facts["data_version"]),
                 "model_version": int(facts["model"]["version"]),
                 "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
@@ -112,7 +119,65 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [latest, published]
+    return [forecast, published]
+
+
+def descriptions(panel: PanelSpec) -> dict[dg.AssetKey, str]:
+    """What the forecast tables are."""
+    return {
+        common.FORECASTS: f"The next {panel.horizon} periods of every series alive, with 80 % and 95 % bounds.",
+        common.AGGREGATES: "Their sums by level and in total, with bounds of their own.",
+    }
+
+
+def _forecast_spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=[common.SCORING, common.CHAMPION],
+        group_name="forecasts",
+        description=description,
+        owners=[common.SCIENTISTS],
+        kinds={"duckdb"},
+        code_version=CODE_VERSION,
+    )
+
+
+def make_forecasts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, registry: ModelRegistry) -> pd.DataFrame:
+    """Forecast with the champion, and beside it with the challenger and the baseline; keep all.
+
+    Returns:
+        The champion's forecasts, as published.
+    """
+    rows = read_rows(con, panel, "scoring")
+    series = con.execute(f"SELECT * FROM ({series_sql(panel)}) ORDER BY series_id").df()
+    version = registry.champion_version()
+    champion = registry.load(version)
+    check_row_columns(rows.names, champion.features)
+    own = forecast_table(panel, champion.candidate, champion.intervals, rows, series)
+    own["model_version"] = version
+    kept = {CHAMPION: own, BASELINE_ROLE: _baseline(panel, champion, rows, series)}
+    shadow = registry.challenger_version()
+    if shadow is not None and not registry.why_unfit(shadow, panel):
+        model = registry.load(shadow)
+        kept[CHALLENGER] = forecast_table(panel, model.candidate, model.intervals, rows, series)
+        kept[CHALLENGER]["model_version"] = shadow
+    keep_forecasts(con, panel, kept)
+    common.keep_table(con, AGGREGATES, aggregate_table(panel, champion.intervals, own, rows, series))
+    common.keep_table(con, TABLE, own)
+    common.keep_table(con, MODEL, _model_facts(version, champion))
+    return own
+
+
+def _model_facts(version: int, model: TrainedModel) -> pd.DataFrame:
+    """What readers are told of the champion: a row with `version`, `candidate` and its backtest's figures."""
+    facts = {"version": version, "candidate": model.candidate.name}
+    return pd.DataFrame([{**facts, **{name: model.backtest.get(name) for name in FIGURES}}])
+
+
+def _baseline(panel: PanelSpec, champion: TrainedModel, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
+    """The seasonal naive forecasts; their bounds are the champion's widths and say nothing."""
+    table = forecast_table(panel, candidate_class(BASELINE)(), champion.intervals, rows, series)
+    return table.assign(model_version=0, **dict.fromkeys(BOUNDS, np.nan))
 
 
 def queries(panel: PanelSpec) -> dict[str, str]:
@@ -128,7 +193,14 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",
         "files": manifest.FILES_QUERY,
+        "aggregates": f"SELECT * FROM {AGGREGATES} ORDER BY level, member, horizon",
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
+        "backtest": backtest_query(panel),
+        "backtest_aggregates": f"SELECT * FROM {BACKTEST_SUMS} ORDER BY model, level, member, cutoff, horizon",
+        "backtest_accuracy": f"SELECT * FROM {ACCURACY}",
+        "gate_checks": f"SELECT * FROM {GATE_CHECKS}",
+        "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",
+        "forecast_history": f"SELECT * FROM {HISTORY} ORDER BY cutoff, role, {keys}, horizon",
         "checks": quality.HISTORY_QUERY,
         "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
@@ -136,13 +208,21 @@ def queries(panel: PanelSpec) -> dict[str, str]:
     }
 
 
+def backtest_query(panel: PanelSpec) -> str:
+    """The compared windows of challenger, champion and baseline, as `turnover backtest` writes them."""
+    keys = ", ".join(panel.keys)
+    return (
+        f"SELECT {keys}, {label_sql(panel, 'cutoff')} AS cutoff, {label_sql(panel, 't')} AS {panel.time}, "
+        f"horizon, actual, forecast, {', '.join(BOUNDS)}, model FROM {BACKTEST} "
+        f"WHERE is_compared AND is_shown ORDER BY model, {keys}, cutoff, horizon"
+    )
+
+
 def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
-    cutoff, last, series, version = con.execute(
-        f"SELECT max(cutoff), max({panel.time}), "
-        f"count(DISTINCT ({', '.join(panel.keys)})), max(model_version) FROM {TABLE}"
+    cutoff, last, series = con.execute(
+        f"SELECT max(cutoff), max({panel.time}), count(DISTINCT ({', '.join(panel.keys)})) FROM {TABLE}"
     ).fetchall()[0]
-    best = con.execute(f"SELECT model, wape FROM {SCORES} ORDER BY wape LIMIT 1").fetchall()[0]
-    baseline = con.execute(f"SELECT wape FROM {SCORES} WHERE model = ?", [BASELINE]).fetchall()
+    model = con.execute(f"SELECT * FROM {MODEL}").df().astype(object).to_dict("records")[0]
     rejected = con.execute("SELECT count(*) FROM cleaned.rejected WHERE action = 'row rejected'").fetchall()
     return {
         "panel": panel.name,
@@ -152,12 +232,7 @@ def _facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
         "series": series,
         "rejected_rows": rejected[0][0],
         "code_version": __version__,
-        "model": {
-            "version": version,
-            "candidate": best[0],
-            "wape": best[1],
-            "wape_seasonal_naive": baseline[0][0] if baseline else None,
-        },
+        "model": {str(name): None if pd.isna(value) else value for name, value in model.items()},
     }
 
 

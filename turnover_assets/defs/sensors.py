@@ -1,6 +1,7 @@
-"""Sensors: land new files, and bring everything up to date when what landed has changed.
+"""The landing sensor: lands new files.
 
-What belongs here: two sensors, and the pure functions that decide for them. What does not: the work.
+What belongs here: the sensor, and the pure functions that decide for it. What does not: the work, and the
+sensors that forecast and train (training_sensors.py).
 
 A sensor never works itself: it looks, decides, and says why, also where it does nothing. Run keys are
 remembered by Dagster for ever, so each carries the number of its attempt, and attempts are bounded.
@@ -15,17 +16,14 @@ from uuid import uuid4
 
 import dagster as dg
 
-from turnover_assets.defs import common, jobs
+from turnover_assets.defs import common, jobs, training_sensors
 from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, range_tags, ranges
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name
-from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.reader import fingerprint
-from turnover_assets.storage.snapshots import find_current
 
-ATTEMPT_TAG = "turnover/attempt"
 NAMES_SHOWN = 5
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
@@ -114,7 +112,7 @@ def pending_partitions(
 
 
 def build(settings: Settings) -> list[dg.SensorDefinition]:
-    """The sensors, switched on."""
+    """All sensors, switched on."""
 
     @dg.sensor(
         name="landing_sensor",
@@ -126,22 +124,7 @@ def build(settings: Settings) -> list[dg.SensorDefinition]:
     def landing_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         return look_for_files(context.instance, context.cursor, settings)
 
-    @dg.sensor(
-        name="refresh_sensor",
-        job_name=jobs.REFRESH,
-        minimum_interval_seconds=settings.sensor_interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Cleans, trains and publishes again when the landed data has changed.",
-    )
-    def refresh_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        is_whole = find_current(settings.published_path) is not None
-        try:
-            ledger = ledger_version(settings.ledger_path)
-        except TurnoverError as error:
-            return dg.SkipReason(str(error))
-        return look_for_changes(context.instance, settings.sensor_attempts, is_whole=is_whole, ledger=ledger)
-
-    return [landing_sensor, refresh_sensor]
+    return [landing_sensor, *training_sensors.build(settings)]
 
 
 def look_for_files(
@@ -202,7 +185,7 @@ def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingS
         tags = {
             **range_tags(first, last),
             jobs.FILES_TAG: str(len(chosen)),
-            ATTEMPT_TAG: str(max(state.attempts[key] for key in chosen)),
+            jobs.ATTEMPT_TAG: str(max(state.attempts[key] for key in chosen)),
         }
         requests.append(dg.RunRequest(sha256(numbered.encode()).hexdigest()[:24], tags=tags))
     return requests
@@ -224,42 +207,3 @@ def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]
             "run), then start the job by hand or use `turnover run`"
         )
     return "; ".join(reasons) + "."
-
-
-def look_for_changes(
-    instance: dg.DagsterInstance, limit: int, *, is_whole: bool = True, ledger: str = NO_LEDGER
-) -> dg.RunRequest | dg.SkipReason:
-    """Whether what landed, or the ledger, differs from what is published; a run to mend that, or why not.
-
-    Args:
-        instance: The Dagster instance.
-        limit: Runs made for one cause at most.
-        is_whole: Whether the published snapshot is there; one that was deleted is made again.
-        ledger: Version of the steward's ledger now.
-
-    All runs made for one cause count as attempts, whoever made them and however they ended, so that
-    nothing can ask for ever.
-    """
-    newest = common.latest_metadata(instance, common.LANDED)
-    landed = newest.get("landed_version")
-    published = common.latest_metadata(instance, common.PUBLISHED)
-    made_from = (published.get("landed_version"), published.get("ledger_version", NO_LEDGER))
-    if landed is None or newest.get("dagster/row_count") == 0:
-        return dg.SkipReason("Nothing to forecast has landed yet.")
-    if made_from == (landed, ledger) and is_whole:
-        return dg.SkipReason(f"What landed (version {landed}) is published already.")
-    for job in (jobs.INGEST, jobs.REFRESH):
-        if running := unfinished_runs(instance, job):
-            return dg.SkipReason(f"Waiting for the {job} run {running[0]} to end.")
-    cause = jobs.cause_tag(str(landed), ledger)
-    made = instance.get_runs_count(dg.RunsFilter(job_name=jobs.REFRESH, tags=cause))
-    if made >= limit:
-        return dg.SkipReason(
-            f"Gave up on version {cause[jobs.CAUSE_TAG]} after {made} runs that did not publish it; mend the "
-            "cause (see the newest failed run), then start the job by hand, land another file or correct the "
-            "ledger."
-        )
-    return dg.RunRequest(
-        run_key=f"{cause[jobs.CAUSE_TAG]}#{made + 1}",
-        tags={**cause, ATTEMPT_TAG: str(made + 1)},
-    )

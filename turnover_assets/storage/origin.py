@@ -12,7 +12,7 @@ its files and read back. What does not: making it again (reproduce.py).
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Origin:
         settings: The settings that change numbers, by name.
         libraries: Releases of the interpreter and of libraries, and the machine's kind, by name.
         scores: WAPE of each candidate that was compared, best first.
+        tuned: Parameters that a search had found, by candidate.
     """
 
     landed: tuple[tuple[int, str], ...]
@@ -50,6 +51,7 @@ class Origin:
     settings: Mapping[str, Any]
     libraries: Mapping[str, str]
     scores: Mapping[str, float]
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write everything into a folder, which is made."""
@@ -61,6 +63,7 @@ class Origin:
             "settings": dict(self.settings),
             "libraries": dict(self.libraries),
             "scores": dict(self.scores),
+            "tuned": dict(self.tuned),
         }
         (folder / "made_with.json").write_text(json.dumps(made_with, indent=2), "utf-8")
 

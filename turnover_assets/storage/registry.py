@@ -11,7 +11,7 @@ Their SHA-256 stands in the version's tags and is checked before anything is loa
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ import pandas as pd
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import _mlflow
+from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.champions import CHALLENGER, CHAMPION, Champions
 from turnover_assets.storage.model_versions import (
     ModelVersionDetails,
@@ -56,6 +57,7 @@ class TrainedModel:
         features: Names of the features it expects, in order.
         versions: `data_version`, `code_version`, `panel`, `cutoff` and the like, as text.
         origin: What it was made from; None where that is not known.
+        backtest: What its backtest promised: `wape`, `bias`, `wape_seasonal_naive`; empty where not known.
     """
 
     candidate: "Candidate"
@@ -63,14 +65,16 @@ class TrainedModel:
     features: tuple[str, ...]
     versions: Mapping[str, str]
     origin: "Origin | None" = None
+    backtest: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder."""
         facts = {
             "candidate": self.candidate.name,
             "features": list(self.features),
-            "quantiles": json.loads(self.intervals.quantiles.to_json(orient="split", double_precision=15)),
+            "intervals": self.intervals.to_dict(),
             "versions": dict(self.versions),
+            "backtest": dict(self.backtest),
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=2), "utf-8")
         self.candidate.save(folder)
@@ -85,15 +89,15 @@ class TrainedModel:
         from turnover_assets.storage.origin import Origin
 
         facts = json.loads((folder / "model.json").read_text("utf-8"))
-        quantiles = pd.DataFrame(**facts["quantiles"]).rename_axis("horizon")
         candidate = candidate_class(facts["candidate"]).load(folder)
         origin = folder / ORIGIN_FOLDER
         return cls(
             candidate,
-            Intervals(quantiles),
+            Intervals.from_dict(facts.get("intervals", facts)),
             tuple(facts["features"]),
             facts["versions"],
             Origin.load(origin) if origin.is_dir() else None,
+            facts.get("backtest", {}),
         )
 
 
@@ -269,12 +273,54 @@ class ModelRegistry:
             UnknownNameError: There is no such version; the message lists those there are.
             TurnoverError: Its files were changed, or it was trained for other features or another panel.
         """
-        if problems := list(_misfits(self.load(version), panel)):
+        if problems := list(_misfits(self._loaded(version), panel)):
             raise TurnoverError(
                 f"Model version {version} cannot make forecasts now: {'; and '.join(problems)}. Choose "
                 "another version (`turnover models list`), or go back to the release and the panel "
                 "(TURNOVER_PANEL) that it was trained with."
             )
+
+    def why_unusable(self, panel: PanelSpec) -> str:
+        """Why no champion can forecast the panel with this release; empty where one can."""
+        version = champion_of(self.folder, self.name)
+        return self.why_unfit(version, panel) if version else "There is no champion yet."
+
+    def why_unfit(self, version: int, panel: PanelSpec) -> str:
+        """Why a version cannot forecast the panel with this release; empty where it can."""
+        try:
+            self.check_usable(version, panel)
+        except TurnoverError as error:
+            return str(error)
+        return ""
+
+    def newest_tags(self) -> Mapping[str, str]:
+        """Where the newest version comes from: the tags it was registered with, and `version`.
+
+        Raises:
+            TurnoverError: There is none.
+        """
+        versions = _mlflow.model_versions(self._client(), self.name)
+        newest = max(versions, key=lambda version: int(version.version))
+        return {**newest.tags, "version": str(newest.version)}
+
+    def of_same_recipe(self, version: int) -> list[int]:
+        """Numbers of the versions that were made by the same recipe as one, itself included."""
+        versions = _mlflow.model_versions(self._client(), self.name)
+        recipes = {int(found.version): found.tags.get("recipe", "") for found in versions}
+        same = recipes.get(version)
+        return [
+            number for number, recipe in recipes.items() if number == version or (same and recipe == same)
+        ]
+
+    def _loaded(self, version: int) -> TrainedModel:
+        """A registered model; what cannot be read although it is unchanged is of another release."""
+        try:
+            return self.load(version)
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            raise TurnoverError(
+                f"The files of model version {version} are of a release that this one cannot read ({error}). "
+                "Choose another version (`turnover models list`), or go back to the release that trained it."
+            ) from error
 
     def _client(self) -> "MlflowClient":
         return _mlflow.connect(self.folder, must_exist=True)

@@ -22,14 +22,22 @@ import joblib
 import pandas as pd
 
 from turnover_assets import __version__
-from turnover_assets.core import cleaning
+from turnover_assets.core import cleaning, training
+from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.comparison import compare_tables
+from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import forecast_table
-from turnover_assets.core.holdout import Holdout, compare
-from turnover_assets.core.intervals import Intervals
-from turnover_assets.core.models import CANDIDATES, Rows, candidate_class
+from turnover_assets.core.models import Rows
 from turnover_assets.core.repairs import Repairs
-from turnover_assets.core.rows import TABLES, RowLimits, fill_tables, read_rows
+from turnover_assets.core.rows import (
+    TABLES,
+    RowLimits,
+    fill_scoring,
+    fill_training,
+    read_rows,
+    series_sql,
+)
+from turnover_assets.core.windows import recent_cutoffs
 from turnover_assets.errors import NoSnapshotError, TurnoverError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
@@ -96,6 +104,7 @@ class _Made:
     landed_version: str
     rows: Mapping[str, Rows]
     series: pd.DataFrame
+    backtest: Backtest
 
 
 def reproduce(
@@ -134,9 +143,8 @@ def reproduce(
         progress(f"landing {len(rows)} kept files")
         _land(warehouse, origin.panel, kept, rows)
         made = _make(warehouse, origin, folder / ORIGIN_FOLDER / LEDGER, progress)
-        holdout = _compare_candidates(made, origin, progress)
         progress(f"fitting {recorded.candidate.name} on all training rows")
-        _fit(recorded, origin, made.rows["training"], holdout).save(again)
+        _fit(recorded, origin, made).save(again)
         progress("forecasting")
         forecasts, notes = _compare_forecasts(
             recorded, version, TrainedModel.load(again), made, settings.published_path
@@ -144,7 +152,7 @@ def reproduce(
         compared = (
             _compare_landed(recorded, made, len(rows)),
             _compare_data(recorded, made),
-            _compare_scores(origin.scores, holdout),
+            _compare_scores(origin.scores, made.backtest),
             compare_files(folder, again),
             *forecasts,
         )
@@ -204,41 +212,37 @@ def _make(warehouse: Warehouse, origin: Origin, ledger: Path, progress: Progress
         repairs.write(con, panel)
     progress("making features")
     with warehouse.transaction() as con:
-        fill_tables(con, panel, limits, repairs)
+        fill_training(con, panel, limits)
+        fill_scoring(con, panel, limits)
     with warehouse.transaction() as con:
+        cutoffs = recent_cutoffs(con, panel, chosen["backtest_windows"], chosen["alive_periods"])
+        who = training.entrants(origin.tuned, feature_names(panel))
+        plan = training.Plan(limits, repairs, chosen["seed"], chosen["threads"], origin.tuned)
         return _Made(
             panel=panel,
             data_version=cleaning.content_version(con, panel),
             landed_version=manifest.landed_version(manifest.records(con, panel), panel),
             rows={name: read_rows(con, panel, name) for name in TABLES},
-            series=con.execute(f"SELECT series_id, {', '.join(panel.keys)} FROM features.series").df(),
+            series=con.execute(f"{series_sql(panel)} ORDER BY series_id").df(),
+            backtest=training.backtest(
+                con, panel, cutoffs, who, plan, lambda news: progress(f"backtest: {news}")
+            ),
         )
 
 
-def _compare_candidates(made: _Made, origin: Origin, progress: Progress) -> Holdout:
-    return compare(
-        CANDIDATES,
-        made.rows["holdout_training"],
-        made.rows["holdout"],
-        seed=origin.settings["seed"],
-        threads=origin.settings["threads"],
-        nonnegative=origin.panel.series.target.nonnegative,
-        progress=lambda name: progress(f"fitting {name}"),
-    )
-
-
-def _fit(recorded: TrainedModel, origin: Origin, training: Rows, holdout: Holdout) -> TrainedModel:
+def _fit(recorded: TrainedModel, origin: Origin, made: _Made) -> TrainedModel:
     """The recorded candidate again, with what is recorded of its versions."""
-    name, seed, threads = recorded.candidate.name, origin.settings["seed"], origin.settings["threads"]
+    name, rows, found = recorded.candidate.name, made.rows["training"], made.backtest
+    # Other data may leave too few rows for the candidate to take part.
+    took_part = name in found.entrants
+    candidate = training.unfitted(found, name, origin.tuned) if took_part else recorded.candidate.unfitted()
     return replace(
         recorded,
-        candidate=candidate_class(name)().fit(training, seed=seed, threads=threads),
-        # Other data may leave too few rows for the candidate to take part.
-        intervals=Intervals.calibrate(holdout.rows, holdout.forecasts[name])
-        if name in holdout.forecasts
-        else recorded.intervals,
-        features=training.names,
+        candidate=candidate.fit(rows, seed=origin.settings["seed"], threads=origin.settings["threads"]),
+        intervals=(found.intervals(name) if took_part else None) or recorded.intervals,
+        features=rows.names,
         origin=None,
+        backtest=training.promise(found, name) if took_part else recorded.backtest,
     )
 
 
@@ -252,10 +256,12 @@ def _compare_data(recorded: TrainedModel, made: _Made) -> Comparison:
     return Comparison("cleaned data", was == now, f"data version {_was_and_is(was, now)}")
 
 
-def _compare_scores(recorded: Mapping[str, float], holdout: Holdout) -> Comparison:
-    now = dict(zip(holdout.scores["model"], map(float, holdout.scores["wape"]), strict=True))
+def _compare_scores(recorded: Mapping[str, float], found: Backtest) -> Comparison:
+    scores = found.scores()
+    now = dict(zip(scores["model"], map(float, scores["wape"]), strict=True))
     if list(recorded.items()) == list(now.items()):
-        figures = f"{len(now)} candidates, best {holdout.winner} with WAPE {now[holdout.winner]:.6f}"
+        best = next(iter(now))
+        figures = f"{len(now)} candidates, best {best} with WAPE {now[best]:.6f}"
         return Comparison("scores", True, figures)
     differing = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
     told = [f"WAPE of {name} {_was_and_is(recorded.get(name), now.get(name))}" for name in differing]

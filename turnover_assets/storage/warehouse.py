@@ -148,13 +148,3 @@ def _prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 def row_count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     """Rows of a table, named as schema.table."""
     return int(con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
-
-
-def has_table(con: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a table, named as schema.table, is there."""
-    schema, _, name = table.partition(".")
-    found = con.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-        [schema, name],
-    ).fetchall()
-    return bool(found[0][0])

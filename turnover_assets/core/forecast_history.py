@@ -1,0 +1,85 @@
+"""The history of forecasts: what was forecast at each cutoff, by whom, and how it turned out.
+
+What belongs here: keeping the rows, and joining them to what was reported since. What does not: making
+forecasts, and deciding anything on their accuracy.
+
+The table outlives every run and is carried over when the warehouse is rebuilt, since no landed file can tell
+what was forecast when.
+"""
+
+from collections.abc import Mapping
+
+import duckdb
+import pandas as pd
+
+from turnover_assets.core.calendar import index_of
+from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.tables import has_table
+from turnover_assets.panel import PanelSpec
+
+HISTORY = "reports.forecast_history"
+CHAMPION, CHALLENGER, BASELINE = ROLES = ("champion", "challenger", "baseline")
+KEPT_CUTOFFS = 160  # newest cutoffs that are kept
+
+
+def keep_forecasts(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, tables: Mapping[str, pd.DataFrame]
+) -> int:
+    """Keep forecasts of one cutoff in place of what was kept of it before.
+
+    Args:
+        con: Connection with schema reports.
+        panel: The panel.
+        tables: By role: forecasts as forecasting.forecast_table makes them, with `model_version`, all of the
+            same cutoff.
+
+    Returns:
+        The rows kept of that cutoff.
+    """
+    table = pd.concat([table.assign(role=role) for role, table in tables.items()], ignore_index=True)
+    con.register("forecasts_to_keep", table)
+    columns = ", ".join(
+        [*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS, "model_version", "role"]
+    )
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {HISTORY} AS SELECT {columns}, now() AS made_at FROM forecasts_to_keep "
+        "LIMIT 0"
+    )
+    con.execute(f"DELETE FROM {HISTORY} WHERE cutoff IN (SELECT cutoff FROM forecasts_to_keep)")
+    con.execute(
+        f"INSERT INTO {HISTORY} BY NAME SELECT {columns}, now() AS made_at FROM forecasts_to_keep "
+        f"ORDER BY role, {', '.join(panel.keys)}, horizon"
+    )
+    con.unregister("forecasts_to_keep")
+    con.execute(
+        f"DELETE FROM {HISTORY} WHERE cutoff NOT IN "
+        f"(SELECT DISTINCT cutoff FROM {HISTORY} ORDER BY cutoff DESC LIMIT {KEPT_CUTOFFS})"
+    )
+    return len(table)
+
+
+def outcomes(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> pd.DataFrame:
+    """Every kept forecast whose target period was reported.
+
+    Args:
+        con: Connection with the cleaned tables.
+        panel: The panel.
+        last: Index of the last period that counts as reported.
+
+    Returns:
+        A row each: the series keys, `cutoff` and `t` (period indices), `horizon`, `actual` (reported),
+        `forecast`, bounds, `model_version`, `role`; none where nothing was kept yet.
+    """
+    names = [*panel.keys, "cutoff", "t", "horizon", "actual", "forecast", *BOUNDS, "model_version", "role"]
+    if not has_table(con, HISTORY):
+        return pd.DataFrame({name: pd.Series(dtype=object if name == "role" else float) for name in names})
+    columns = ", ".join(f"h.{name}" for name in (*panel.keys, "cutoff", "horizon", "forecast", *BOUNDS))
+    on = " AND ".join(f"s.{key} = h.{key}" for key in (*panel.keys, panel.time))
+    table = con.execute(
+        f"SELECT {columns}, h.model_version, h.role, s.t, s.{panel.target} AS actual FROM {HISTORY} AS h "
+        f"JOIN cleaned.{panel.series.name} AS s ON {on} WHERE s.t <= ? AND s.{panel.target} IS NOT NULL "
+        "ORDER BY ALL",
+        [last],
+    ).df()
+    periods = {label: index_of(panel, pd.Timestamp(label).date()) for label in table["cutoff"].unique()}
+    return table.assign(cutoff=table["cutoff"].map(periods))[names]

@@ -1,0 +1,159 @@
+"""When to retrain: a policy over a few facts, not every file.
+
+What belongs here: the facts, the limits, and the decision with its sentence. What does not: gathering the
+facts (defs/retraining.py) and training.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import date
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from turnover_assets.core.tables import has_table
+
+RETRAINING = "reports.retraining"
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits of the policy.
+
+    Attributes:
+        every: Periods after which a model is trained again anyway.
+        changed_share: Share of the history trained on that may differ from it today.
+        accuracy_ratio: `live_ratio` over `promised_ratio` from which accuracy counts as lost.
+        cooldown: Periods for which lost accuracy alone does not ask again, since training may not have helped.
+        evidence: Periods with outcomes that are needed to judge published forecasts.
+    """
+
+    every: int
+    changed_share: float
+    accuracy_ratio: float
+    cooldown: int
+    evidence: int = 4
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the policy looks at.
+
+    Attributes:
+        unusable: Why there is no champion that could forecast; empty where there is one.
+        outdated: In what the newest model was made otherwise than one would be now; empty where in nothing.
+        periods_since_training: Periods since the newest model was trained, promoted or not.
+        changed_share: Sum of |adjusted value now - when trained| over sum of |value when trained|, over the
+            periods trained on; NaN where not known.
+        live_ratio: WAPE of the champion's published forecasts over that of seasonal naive for the same rows;
+            NaN where no outcome is known. Weeks differ in how hard they are; the ratio differs less.
+        promised_ratio: The same ratio in the champion's backtest; NaN where not known.
+        live_periods: Target periods behind `live_ratio`.
+    """
+
+    unusable: str = ""
+    outdated: str = ""
+    periods_since_training: int = 0
+    changed_share: float = float("nan")
+    live_ratio: float = float("nan")
+    promised_ratio: float = float("nan")
+    live_periods: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to retrain.
+
+    Attributes:
+        due: Whether to.
+        cause: `champion`, `settings`, `age`, `history`, `accuracy`, or empty where it is not due.
+        sentence: Why, or why not, with the figures.
+    """
+
+    due: bool
+    cause: str
+    sentence: str
+
+    def as_dict(self) -> dict[str, bool | str]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def decide(facts: Facts, policy: Policy) -> Verdict:
+    """Whether a model should be trained now; the first cause that holds is named."""
+    if facts.unusable:
+        return Verdict(True, "champion", facts.unusable)
+    if facts.outdated:
+        return Verdict(True, "settings", facts.outdated)
+    if facts.changed_share > policy.changed_share:
+        return Verdict(
+            True,
+            "history",
+            f"{facts.changed_share:.1%} of the history that the newest model was trained on has changed since "
+            f"(limit {policy.changed_share:.1%}).",
+        )
+    if facts.periods_since_training >= policy.every:
+        return Verdict(
+            True,
+            "age",
+            f"The newest model was trained {facts.periods_since_training} periods ago (limit {policy.every}).",
+        )
+    return _by_accuracy(facts, policy)
+
+
+def _by_accuracy(facts: Facts, policy: Policy) -> Verdict:
+    age = facts.periods_since_training
+    lost = facts.live_ratio / facts.promised_ratio if facts.promised_ratio > 0 else float("nan")
+    if facts.live_periods < policy.evidence or np.isnan(lost):
+        judged = "there are too few outcomes to judge published forecasts"
+    else:
+        judged = (
+            f"published forecasts have {facts.live_ratio:.2f} of seasonal naive's error over "
+            f"{facts.live_periods} periods, {facts.promised_ratio:.2f} was promised"
+        )
+        if lost > policy.accuracy_ratio:
+            if age >= policy.cooldown:
+                told = f"{judged[0].upper()}{judged[1:]} (limit {policy.accuracy_ratio:g} times as much)."
+                return Verdict(True, "accuracy", told)
+            judged += f"; that is too much, but training {age} periods ago did not help"
+    changed = "" if np.isnan(facts.changed_share) else f"{facts.changed_share:.1%} of its history changed; "
+    return Verdict(
+        False, "", f"Not due: the newest model is {age} of {policy.every} periods old; {changed}{judged}."
+    )
+
+
+def keep_verdict(
+    con: duckdb.DuckDBPyConnection, verdict: Verdict, facts: Facts, cutoff: date, run_id: str
+) -> None:
+    """Append what was decided to reports.retraining."""
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {RETRAINING} (decided_at TIMESTAMPTZ, cutoff DATE, run_id VARCHAR, "
+        "due BOOLEAN, cause VARCHAR, sentence VARCHAR, periods_since_training INTEGER, changed_share DOUBLE, "
+        "live_ratio DOUBLE, promised_ratio DOUBLE, live_periods INTEGER)"
+    )
+    con.execute(
+        f"INSERT INTO {RETRAINING} VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            cutoff,
+            run_id,
+            verdict.due,
+            verdict.cause,
+            verdict.sentence,
+            facts.periods_since_training,
+            facts.changed_share,
+            facts.live_ratio,
+            facts.promised_ratio,
+            facts.live_periods,
+        ],
+    )
+
+
+def last_verdict(con: duckdb.DuckDBPyConnection) -> Verdict:
+    """What was decided last; not due where nothing was."""
+    if not has_table(con, RETRAINING):
+        return Verdict(False, "", "Nothing was decided yet.")
+    found = con.execute(
+        f"SELECT due, cause, sentence FROM {RETRAINING} ORDER BY decided_at DESC LIMIT 1"
+    ).fetchall()
+    return Verdict(*found[0])

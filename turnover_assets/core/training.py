@@ -1,0 +1,124 @@
+"""Training: from the cleaned tables to a challenger with its evidence, the same way wherever it is done.
+
+What belongs here: who takes part in a backtest, and the plan of one. What does not: fitting and scoring
+(backtest.py), and where results are kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import duckdb
+
+from turnover_assets.core.backtest import Backtest, Entrant, learn, run_backtest
+from turnover_assets.core.models import BASELINE, CANDIDATES, Blend, Candidate, make_candidate
+from turnover_assets.core.repairs import Repairs
+from turnover_assets.core.rows import RowLimits
+from turnover_assets.core.windows import make_windows
+from turnover_assets.panel import PanelSpec
+
+CHAMPION = "champion"  # name of the champion among the entrants, where it is none of the candidates
+Tuned = Mapping[str, Mapping[str, Any]]  # parameters by candidate, in place of the candidate's own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        limits: How many rows to make.
+        repairs: How the history is repaired.
+        seed: Seed of what draws.
+        threads: Threads for fitting.
+        tuned: Parameters that a search has found.
+    """
+
+    limits: RowLimits
+    repairs: Repairs
+    seed: int
+    threads: int
+    tuned: Tuned
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that was fitted before.
+
+    Attributes:
+        candidate: The model.
+        features: Names of its features.
+        until: Index of the last period that it has seen.
+    """
+
+    candidate: Candidate
+    features: Sequence[str]
+    until: int
+
+
+def recipe(candidate: Candidate, features: Sequence[str]) -> str:
+    """Fingerprint of what makes a model before any data does: candidate, parameters, features."""
+    said = (candidate.name, sorted(candidate.parameters().items()), list(features))
+    return sha256(repr(said).encode()).hexdigest()[:12]
+
+
+def entrants(tuned: Tuned, features: Sequence[str], champion: Fitted | None = None) -> list[Entrant]:
+    """The candidates, and the champion after them.
+
+    Args:
+        tuned: Parameters that a search has found.
+        features: Names of the features as they are now.
+        champion: The champion, where there is one that could forecast with these features.
+    """
+    found = [Entrant(kind.name, _maker(kind, tuned)) for kind in CANDIDATES]
+    if champion is None:
+        return found
+    same = [e.name for e in found if recipe(e.make(), features) == recipe(champion.candidate, features)]
+    like = same[0] if same else ""
+    return [*found, Entrant(CHAMPION, champion.candidate.unfitted, like, champion.candidate, champion.until)]
+
+
+def _maker(kind: type[Candidate], tuned: Tuned) -> Callable[[], Candidate]:
+    return lambda: make_candidate(kind, tuned)
+
+
+def backtest(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    cutoffs: Sequence[int],
+    who: Sequence[Entrant],
+    plan: Plan,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Backtest:
+    """Hold a backtest on the windows of some cutoffs (period indices, oldest first).
+
+    From each cutoff on, a horizon of cutoffs is forecast with the same fit, as a champion in use would: that
+    gives intervals, above all those of sums, more to learn from.
+    """
+    windows = make_windows(con, panel, cutoffs, plan.limits, plan.repairs, dense=panel.horizon)
+    return run_backtest(panel, windows, who, seed=plan.seed, threads=plan.threads, progress=progress)
+
+
+def challenger(found: Backtest, tuned: Tuned) -> Candidate:
+    """The best candidate of a backtest, not fitted."""
+    scores = found.scores()
+    return unfitted(found, str(scores[scores["model"] != CHAMPION]["model"].iloc[0]), tuned)
+
+
+def unfitted(found: Backtest, name: str, tuned: Tuned) -> Candidate:
+    """A candidate as a backtest would have it fitted: a blend has the weights that all windows teach."""
+    candidate = make_candidate(next(kind for kind in CANDIDATES if kind.name == name), tuned)
+    return learn(candidate, found.windows) if isinstance(candidate, Blend) else candidate
+
+
+def promise(found: Backtest, name: str) -> dict[str, float]:
+    """What a backtest says of an entrant, over the compared windows.
+
+    Returns:
+        `wape`, `bias`, and `wape_seasonal_naive` where the baseline took part.
+    """
+    scores = found.scores().set_index("model")
+    figures = {"wape": float(scores["wape"][name]), "bias": float(scores["bias"][name])}
+    if BASELINE in scores.index:
+        figures[f"wape_{BASELINE}"] = float(scores["wape"][BASELINE])
+    return figures

@@ -1,0 +1,171 @@
+"""Windows: what could be known at a past cutoff, and what was reported afterwards.
+
+What belongs here: choosing cutoffs, and the feature rows of each. What does not: models and scores
+(backtest.py).
+
+Invariants:
+    - nothing in a window's training rows, features or adjustments needs a value after its cutoff;
+    - what is scored against is what was reported, not what was adjusted.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pandas as pd
+
+from turnover_assets.core import relations
+from turnover_assets.core.adjustments import adjust, in_force, series_attributes_sql
+from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.metrics import NAIVE_ERRORS_SQL
+from turnover_assets.core.models import Rows
+from turnover_assets.core.repairs import Repairs
+from turnover_assets.core.rows import RowLimits, select_rows
+from turnover_assets.errors import NothingToForecastError
+from turnover_assets.panel import PanelSpec
+
+
+@dataclass(frozen=True)
+class Window:
+    """One cutoff of a backtest.
+
+    Attributes:
+        cutoff: Index of the last period known.
+        training: Rows to learn from; their target periods lie at or before the cutoff.
+        scoring: Rows of the cutoff, and of those after it that were asked for, in order of series, cutoff
+            and horizon; `reported` is NaN where not reported, or not yet.
+        series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period),
+            `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of the cutoff.
+    """
+
+    cutoff: int
+    training: Rows
+    scoring: Rows
+    series: pd.DataFrame
+
+
+def make_windows(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    cutoffs: Iterable[int],
+    limits: RowLimits,
+    repairs: Repairs,
+    dense: int = 1,
+) -> Iterator[Window]:
+    """The windows of the given cutoffs (period indices), one at a time.
+
+    Args:
+        con: Connection with the cleaned tables.
+        panel: The panel.
+        cutoffs: Cutoffs, in the order wanted.
+        limits: How many rows to make.
+        repairs: How the history is repaired; asked anew as of each cutoff.
+        dense: Cutoffs to score from each one on. Those after the first are scored as a model would be that
+            was trained at the first: with newer values, the same adjustments.
+    """
+    known = last_period(con, panel)
+    for cutoff in cutoffs:
+        decided = repairs.as_of(con, panel, cutoff)
+        newest = min(cutoff + dense - 1, known)
+        adjust(con, panel, decided, newest)
+        scale = in_force(con, panel, decided, cutoff)
+        relations.prepare(con, panel, newest, adjusted="adjusted", in_force=scale, known=known)
+        relations.choose_training_pairs(
+            con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
+        )
+        training = select_rows(con, panel, "WHERE actual IS NOT NULL")
+        relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
+        yield Window(cutoff, training, select_rows(con, panel), _series_facts(con, panel, cutoff))
+
+
+def _series_facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int) -> pd.DataFrame:
+    """What is known of each series at a cutoff; see Window.series."""
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW history AS SELECT series_id, t, y AS value FROM grid "
+        f"WHERE t <= {int(cutoff)};"
+        f"CREATE OR REPLACE TEMP VIEW origins AS SELECT series_id, {int(cutoff)} AS cutoff FROM series"
+    )
+    columns = ", ".join(f"a.{name}" for name in dict.fromkeys([*panel.keys, *panel.level_names]))
+    on = " AND ".join(f"a.{key} = s.{key}" for key in panel.keys)
+    return con.execute(
+        f"SELECT s.series_id, {columns}, s.first_t, e.naive_mae, e.naive_mse FROM series AS s "
+        f"JOIN ({series_attributes_sql(panel)}) AS a ON {on} "
+        f"LEFT JOIN ({NAIVE_ERRORS_SQL}) AS e USING (series_id) ORDER BY s.series_id",
+        {"season": panel.frequency.season},
+    ).df()
+
+
+def recent_cutoffs(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, windows: int, alive: int
+) -> tuple[int, ...]:
+    """Cutoffs of up to so many windows that do not overlap, oldest first; all their outcomes are known.
+
+    The newest lies one horizon before the newest period, or before that where no series was alive then. The
+    others follow at a horizon's distance, as long as a season of history lies before them.
+
+    Raises:
+        NothingToForecastError: Not even one can be had.
+    """
+    newest = _newest_cutoff(con, panel, alive)
+    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
+    wanted = (newest - number * panel.horizon for number in range(windows))
+    found = [t for t in wanted if t == newest or t >= first + panel.frequency.season]
+    return tuple(reversed(found))
+
+
+def with_evidence_before(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoffs: Sequence[int], windows: int
+) -> tuple[int, ...]:
+    """The cutoffs asked for, and as many earlier ones as needed so that each has evidence before it.
+
+    Evidence for a cutoff are windows whose outcomes were all known then.
+
+    Args:
+        con: Connection with the cleaned tables.
+        panel: The panel.
+        cutoffs: Cutoffs that are to be judged.
+        windows: Windows of evidence before each, as far as history goes.
+
+    Returns:
+        All of them, oldest first.
+    """
+    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
+    found: set[int] = set()
+    for cutoff in sorted(cutoffs):
+        before = sum(t + panel.horizon <= cutoff for t in found)
+        oldest = min((t for t in found if t + panel.horizon <= cutoff), default=cutoff)
+        added = (oldest - number * panel.horizon for number in range(1, windows - before + 1))
+        found |= {cutoff, *(t for t in added if t >= first + panel.frequency.season)}
+    return tuple(sorted(found))
+
+
+def _newest_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> int:
+    """The newest cutoff a horizon back at which a series was alive that reported again afterwards."""
+    newest = last_period(con, panel) - panel.horizon
+    for since in (newest - alive, newest - panel.frequency.season):  # all of a year is rarely needed
+        found = _last_with_outcome(con, panel, alive, since, newest)
+        if found is not None:
+            return found
+    raise NothingToForecastError(
+        "In the last year no series reported in two neighbouring stretches of "
+        f"{panel.horizon} periods, so models cannot be compared. Land the periods in between."
+    )
+
+
+def _last_with_outcome(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int, since: int, newest: int
+) -> int | None:
+    """The last cutoff in (since, newest] at which a series was alive that reported within the horizon.
+
+    Of two reports of a series, at a and later at b, it is alive up to a + alive - 1, and a cutoff before b
+    has b as an outcome.
+    """
+    keys = ", ".join(panel.keys)
+    found = con.execute(
+        f"WITH reported AS (SELECT {keys}, t FROM cleaned.{panel.series.name} WHERE t > $since) "
+        f"SELECT max(least(a.t + $alive - 1, b.t - 1, $newest)) FROM reported AS a JOIN reported AS b "
+        f"USING ({keys}) WHERE b.t > a.t AND a.t <= $newest "
+        "AND b.t <= least(a.t + $alive - 1, $newest) + $horizon",
+        {"horizon": panel.horizon, "alive": alive, "newest": newest, "since": since},
+    ).fetchall()[0][0]
+    return None if found is None else int(found)

@@ -1,0 +1,67 @@
+"""What is shown of a backtest and logged with a model: figures, tables, pictures.
+
+What belongs here: metadata of the model assets and MLflow's record. What does not: the assets (model.py).
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from turnover_assets.core import explanation_pictures, pictures
+from turnover_assets.core.backtest import Backtest
+from turnover_assets.core.calendar import label_of
+from turnover_assets.core.models import BASELINE, Rows
+from turnover_assets.core.partial_dependence import most_important, partial_dependence
+from turnover_assets.defs import common
+from turnover_assets.settings import Settings
+from turnover_assets.storage.registry import TrainedModel, TrainingRecord
+
+
+def backtest_metadata(found: Backtest) -> dict[str, Any]:
+    """What a backtest's asset shows."""
+    scores = found.scores()
+    wape = scores.set_index("model")["wape"]
+    windows = [str(label_of(found.panel, cutoff)) for cutoff in found.cutoffs]
+    return {
+        "scores": common.preview(scores),
+        "picture": common.picture(pictures.scores(scores), "WAPE by candidate"),
+        "windows": ", ".join(windows),
+        "compared": ", ".join(windows[-len(found.compared) :]),
+        "winner": str(scores["model"].iloc[0]),
+        "wape": float(wape.iloc[0]),
+        "wape_seasonal_naive": float(wape[BASELINE]) if BASELINE in wape.index else None,
+    }
+
+
+def training_record(
+    settings: Settings, model: TrainedModel, scores: pd.DataFrame, rows: Rows, run_id: str
+) -> TrainingRecord:
+    """What MLflow keeps beside the model's files."""
+    shares = model.candidate.importance(model.features)
+    images = {"scores": pictures.scores(scores)}
+    if len(shares):
+        images["importance"] = pictures.importance(shares)
+        top = most_important(model.candidate, model.features)
+        images["partial_dependence"] = explanation_pictures.partial_plots(
+            partial_dependence(model.candidate, rows, top)
+        )
+    chosen = {"training_share": settings.training_share, "seed": settings.seed}
+    weights = {f"weight_{name}": float(w) for name, w in getattr(model.candidate, "weights", {}).items()}
+    return TrainingRecord(
+        metrics=_metrics(scores, model.candidate.name) | weights | {"training_rows": float(len(rows))},
+        parameters=model.candidate.parameters() | chosen,
+        tags={"dagster_run_id": run_id},
+        tables={
+            "candidate_scores": scores,
+            "importance": shares.rename_axis("feature").reset_index(name="share"),
+        },
+        pictures=images,
+    )
+
+
+def _metrics(scores: pd.DataFrame, chosen: str) -> dict[str, float]:
+    """WAPE and bias of each candidate, and those of the chosen one without its name."""
+    found = {}
+    for row in scores.to_dict("records"):
+        found[f"wape_{row['model']}"], found[f"bias_{row['model']}"] = row["wape"], row["bias"]
+    return found | {"wape": found[f"wape_{chosen}"], "bias": found[f"bias_{chosen}"]}

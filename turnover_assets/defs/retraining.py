@@ -1,0 +1,118 @@
+"""Retraining: whether a model should be trained now, and why or why not.
+
+What belongs here: the asset that gathers the facts and keeps the verdict. What does not: the policy
+(core/retraining.py), and starting the training (runner.py, sensors.py).
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from math import nan
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from turnover_assets import __version__
+from turnover_assets.core import retraining
+from turnover_assets.core.calendar import index_of, label_of
+from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.forecast_history import BASELINE, CHAMPION, outcomes
+from turnover_assets.core.metrics import wape
+from turnover_assets.core.models import BASELINE as BASELINE_CANDIDATE
+from turnover_assets.core.retraining import Facts, Policy
+from turnover_assets.core.trained_history import changed_since_training
+from turnover_assets.defs import common
+from turnover_assets.defs.resources import RegistryResource, WarehouseResource
+from turnover_assets.settings import Settings
+from turnover_assets.storage.registry import ModelRegistry
+
+CODE_VERSION = "1"
+BASELINE_WAPE = f"wape_{BASELINE_CANDIDATE}"
+
+
+def policy(settings: Settings) -> Policy:
+    """The policy that the settings name; periods are those of the panel."""
+    horizon = settings.panel_spec.horizon
+    return Policy(
+        every=settings.retrain_every or horizon,
+        changed_share=settings.retrain_changed_share,
+        accuracy_ratio=settings.retrain_accuracy_ratio,
+        cooldown=max(1, horizon // 2),
+        evidence=max(1, horizon // 2),
+    )
+
+
+def build(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The asset of the verdict."""
+    panel = settings.panel_spec
+
+    @dg.asset(
+        key=common.RETRAINING,
+        deps=[common.FORECASTS, common.cleaned_key(panel.series.name), common.cleaned_key("adjustments")],
+        group_name="model",
+        description="Whether a model should be trained now: by age, changed history or lost accuracy.",
+        owners=[common.SCIENTISTS],
+        kinds={"duckdb"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def verdict(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, registry: RegistryResource
+    ) -> dg.MaterializeResult[None]:
+        with warehouse.open().transaction() as con:
+            last = last_period(con, panel)
+            facts = gather(con, settings, registry.open(), last)
+            found = retraining.decide(facts, policy(settings))
+            retraining.keep_verdict(con, found, facts, label_of(panel, last), context.run.run_id)
+        context.log.info(found.sentence)
+        return dg.MaterializeResult(metadata={**found.as_dict(), "cutoff": str(label_of(panel, last))})
+
+    return [verdict]
+
+
+def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRegistry, last: int) -> Facts:
+    """The facts that the policy looks at, as of the newest cutoff."""
+    panel = settings.panel_spec
+    if unusable := registry.why_unusable(panel):
+        return Facts(unusable=unusable)
+    version = registry.champion_version()
+    newest, champion = registry.newest_tags(), registry.load(version)
+    live, periods = live_ratio(outcomes(con, panel, last), version)
+    return Facts(
+        outdated=_outdated(settings, newest),
+        periods_since_training=last - index_of(panel, date.fromisoformat(newest["cutoff"])),
+        changed_share=changed_since_training(con, panel),
+        live_ratio=live,
+        promised_ratio=champion.backtest.get("wape", nan) / (champion.backtest.get(BASELINE_WAPE) or nan),
+        live_periods=periods,
+    )
+
+
+def _outdated(settings: Settings, newest: Mapping[str, str]) -> str:
+    """In what the newest model was made otherwise than one would be now."""
+    if newest.get("settings_version") != settings.result_version:
+        return "Settings that change numbers are not those that the newest model was trained with."
+    if newest.get("code_version") != __version__:
+        return f"The newest model was trained by release {newest.get('code_version')}; this is {__version__}."
+    return ""
+
+
+def live_ratio(table: pd.DataFrame, version: int) -> tuple[float, int]:
+    """WAPE of a version's published forecasts over that of the baseline for the same rows.
+
+    Args:
+        table: As forecast_history.outcomes gives it.
+        version: The model version.
+
+    Returns:
+        The ratio, NaN where it is not known, and the number of target periods behind it.
+    """
+    keys = [n for n in table.columns if n not in ("forecast", "role", "model_version")]
+    keys = [n for n in keys if not n.startswith(("lower_", "upper_"))]
+    mine = table[(table["role"] == CHAMPION) & (table["model_version"] == version)]
+    both = mine.merge(table[table["role"] == BASELINE], on=keys, suffixes=("", "_baseline"))
+    actual = both["actual"].to_numpy(float)
+    naive = wape(actual, both["forecast_baseline"].to_numpy(float)) if len(both) else 0.0
+    if not naive > 0:
+        return float("nan"), 0
+    return wape(actual, both["forecast"].to_numpy(float)) / naive, int(both["t"].nunique())

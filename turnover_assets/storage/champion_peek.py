@@ -1,0 +1,29 @@
+"""Which version is champion, without MLflow, whose import takes longer than a run that has nothing to do.
+
+What belongs here: that one question. What does not: any change (champions.py), and anything else about
+versions (registry.py).
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+QUERY = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'"
+
+
+def champion_of(folder: Path, name: str) -> int | None:
+    """Number of a registered model's champion; None where there is none, or MLflow's store cannot be read.
+
+    Args:
+        folder: MLflow's folder: mlflow.db and artifacts/.
+        name: Name of the registered model.
+    """
+    path = folder / "mlflow.db"
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            found = connection.execute(QUERY, [name]).fetchone()
+    except sqlite3.Error:
+        return None
+    return int(found[0]) if found else None
