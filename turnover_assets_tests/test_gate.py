@@ -114,8 +114,8 @@ def too_narrow(rows: pd.DataFrame, level: int, outside: float) -> pd.DataFrame:
 
 
 def biased(rows: pd.DataFrame) -> pd.DataFrame:
-    """All errors upwards."""
-    return rows.assign(forecast=rows["actual"] + (rows["forecast"] - rows["actual"]).abs())
+    """All errors downwards."""
+    return rows.assign(forecast=rows["actual"] - (rows["forecast"] - rows["actual"]).abs())
 
 
 def erratic(rows: pd.DataFrame) -> pd.DataFrame:
@@ -231,6 +231,17 @@ def test_a_gain_on_tuned_windows_only_is_refused() -> None:
 
     assert failed(decision) == ["untouched_wape"]
     assert decide(evidence(challenger, backtest(0.2))).promoted
+
+
+def test_untouched_windows_are_compared_with_the_champions_own() -> None:
+    challenger, champion = backtest(0.1, seed=1), backtest(0.2)
+    champion = scaled(champion, champion["cutoff"] == FIRST + 24, 0.4)
+
+    decision = decide(evidence(challenger, champion, tuned_until=FIRST + 20))
+
+    assert "untouched_wape" in failed(decision)
+    found = decision.checks.set_index("check").loc["untouched_wape"]
+    assert found["champion"] == pytest.approx(0.08, abs=0.005)
 
 
 def test_a_window_without_outcomes_is_no_untouched_window() -> None:
@@ -392,6 +403,14 @@ def test_every_member_has_the_accuracy_of_its_rows() -> None:
         assert row["champion"] == pytest.approx((theirs - known["actual"]).abs().sum() / size)
         assert row["change"] == pytest.approx(row["challenger"] / row["champion"] - 1)
     assert list(found["change"]) == sorted(found["change"], reverse=True)
+
+
+@pytest.mark.parametrize(("minimum", "members"), [(0.23, {1, 2, 3}), (0.25, {2, 3}), (0.3, set())])
+def test_only_members_with_the_share_asked_for_are_compared(minimum: float, members: set[int]) -> None:
+    pair = side_by_side(backtest(0.1), backtest(0.2), KEYS)
+    assert pair is not None
+
+    assert set(segments(pair, "dept", minimum).index) == members
 
 
 def test_a_champion_without_an_error_cannot_be_reached_by_one_with_errors() -> None:

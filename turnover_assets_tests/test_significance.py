@@ -115,7 +115,7 @@ def test_identical_losses_say_nothing() -> None:
 
 @pytest.mark.parametrize(("gain", "p_value"), [(0.01, 0.0), (-0.01, 1.0)], ids=["better", "worse"])
 def test_the_same_gain_in_every_period_leaves_no_doubt(gain: float, p_value: float) -> None:
-    champion = losses({t: 0.2 + t / 1000 for t in range(16)})
+    champion = losses({t: 0.2 + t / 7 for t in range(16)})
 
     found = diebold_mariano(champion, champion - gain, 8)
 
@@ -142,6 +142,15 @@ def test_only_periods_of_both_count() -> None:
 
     assert found.periods == 18
     assert found == diebold_mariano(champion.loc[2:], challenger.loc[:19], 2)
+
+
+def test_the_order_of_periods_does_not_matter() -> None:
+    dice = np.random.default_rng(2)
+    champion, challenger = (losses(dict(enumerate(dice.normal(0.2, 0.03, 24)))) for _ in range(2))
+
+    backwards = diebold_mariano(champion.iloc[::-1], challenger.iloc[::-1], 8)
+
+    assert backwards.statistic == pytest.approx(diebold_mariano(champion, challenger, 8).statistic)
 
 
 def test_losses_that_are_no_numbers_are_an_error() -> None:
