@@ -295,6 +295,20 @@ def test_without_rows_of_a_year_ago_forecasts_are_compared_with_their_average(de
     assert found["reference"].tolist() == pytest.approx((scale["scale"] * scale["in_force"]).tolist())
 
 
+def test_a_history_of_less_than_a_year_can_be_explained() -> None:
+    frames = default_history()
+    recent = sorted(frames["turnover"]["week"].unique())[-40:]
+    turnover = frames["turnover"][frames["turnover"]["week"].isin(recent)]
+    scene = make_scene(default_panel(), frames | {"turnover": turnover})
+
+    found = scene.explained(linear())
+
+    assert len(scene.year_ago) == 0
+    assert len(found) == len(scene.rows) > 0
+    assert set(found["compared_with"]) == {AVERAGE}
+    assert found["sentence"].str.contains("its average week of the last 12 months").all()
+
+
 def test_the_order_of_rows_does_not_matter(default: Scene) -> None:
     dice = np.random.default_rng(3)
 
