@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from turnover_assets import __version__
 from turnover_assets.commands import adjustments, models
+from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.rebuild import rebuild
@@ -60,7 +61,7 @@ def run(
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train now, whatever the policy says.")] = False,
 ) -> None:
-    """Bring everything up to date: land what is new, refresh what is stale, publish, train where it is due."""
+    """Bring everything up to date: land what is new, forecast, publish, and train where that is due."""
     from turnover_assets.settings import load_settings
 
     with plain_errors():
@@ -135,6 +136,7 @@ def ui(
         raise typer.Exit(serve(settings, port))
 
 
+app.command()(backtest)
 app.command()(compare)
 app.command()(rebuild)
 app.command()(reproduce)

@@ -4,17 +4,21 @@ What belongs here: helpers that two or more commands use. What does not: the com
 """
 
 import getpass
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from turnover_assets.errors import TurnoverError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 err = Console(stderr=True, highlight=False)
 
@@ -49,6 +53,27 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         raise TurnoverError("This system does not say who you are. Name yourself with --who.") from None
+
+
+def write_frame(table: "pd.DataFrame", output: Path | None, file_format: ExportFormat) -> None:
+    """Write a table to a file, whole or not at all, or to standard output.
+
+    A file whose name ends in .parquet is written as Parquet, whatever the format.
+
+    Raises:
+        TurnoverError: It cannot be written.
+    """
+    parquet = file_format is ExportFormat.PARQUET or (output is not None and output.suffix == ".parquet")
+
+    def write(stream: BinaryIO) -> None:
+        table.to_parquet(stream, index=False) if parquet else table.to_csv(stream, index=False)
+
+    if output is None:
+        write(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        write_whole(output, write)
+        err.print(f"{len(table):,} rows written to {escape(str(output))}", soft_wrap=True)
 
 
 def write_whole(output: Path, write: Callable[[BinaryIO], None]) -> None:

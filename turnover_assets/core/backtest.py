@@ -57,7 +57,7 @@ class WindowForecasts:
 
     Attributes:
         cutoff: The cutoff at which models were fitted.
-        rows: What was forecast, with the features; cutoffs after the window's own are those of a model in use.
+        rows: What was forecast, with the features; later cutoffs than the window's are of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
         forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
         seconds: By entrant: to fit and forecast.
@@ -179,8 +179,8 @@ class Backtest:
         """A row for each entrant, best first, over the compared windows.
 
         Returns:
-            `model`, `wape`, `bias` (shares), `windows`, `training_rows` (of the newest window), `scored_rows`,
-            `fit_seconds` (median of the windows), `chosen`.
+            `model`, `wape`, `bias` (shares), `windows`, `training_rows` (of the newest window),
+            `scored_rows`, `fit_seconds` (median of the windows), `chosen`.
         """
         compared = [w for w in self.windows if w.cutoff in self.compared]
         table = pd.DataFrame([_score(name, compared) for name in self.entrants])

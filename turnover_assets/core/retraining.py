@@ -25,7 +25,7 @@ class Policy:
         every: Periods after which a model is trained again anyway.
         changed_share: Share of the history trained on that may differ from it today.
         accuracy_ratio: `live_ratio` over `promised_ratio` from which accuracy counts as lost.
-        cooldown: Periods for which lost accuracy alone does not ask again, since training may not have helped.
+        cooldown: Periods for which lost accuracy alone does not ask again; training may not have helped.
         evidence: Periods with outcomes that are needed to judge published forecasts.
     """
 
@@ -90,14 +90,15 @@ def decide(facts: Facts, policy: Policy) -> Verdict:
         return Verdict(
             True,
             "history",
-            f"{facts.changed_share:.1%} of the history that the newest model was trained on has changed since "
-            f"(limit {policy.changed_share:.1%}).",
+            f"{facts.changed_share:.1%} of the history that the newest model was trained on has changed "
+            f"since (limit {policy.changed_share:.1%}).",
         )
     if facts.periods_since_training >= policy.every:
         return Verdict(
             True,
             "age",
-            f"The newest model was trained {facts.periods_since_training} periods ago (limit {policy.every}).",
+            f"The newest model was trained {facts.periods_since_training} periods ago "
+            f"(limit {policy.every}).",
         )
     return _by_accuracy(facts, policy)
 

@@ -20,7 +20,7 @@ from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.models import Rows
 from turnover_assets.panel import PanelSpec
 
-TABLES = ("training", "scoring")
+TABLES = ("training", "scoring", "year_ago")
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,16 @@ def fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowL
 
 
 def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
-    """Make features.scoring and features.series: the newest cutoff, for every series alive."""
+    """Make features.scoring and features.series: the newest cutoff, for every series alive.
+
+    Beside them features.year_ago: the same cutoff a season earlier, which forecasts are explained against.
+    """
     last = _prepare_newest(con, panel)
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
     relations.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
     _fill(con, panel, "scoring", "")
+    relations.choose_scoring_pairs(con, panel.horizon, last - panel.frequency.season, limits.alive)
+    _fill(con, panel, "year_ago", "")
 
 
 def _prepare_newest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
@@ -69,11 +74,11 @@ def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, where: st
 
 
 def series_sql(panel: PanelSpec) -> str:
-    """SQL for the series of features.series: `series_id`, the keys, and the members of each level."""
+    """SQL for features.series: `series_id`, keys, the members of each level, `first_t`."""
     columns = ", ".join(f"a.{name}" for name in dict.fromkeys([*panel.keys, *panel.level_names]))
     on = " AND ".join(f"a.{key} = s.{key}" for key in panel.keys)
     return (
-        f"SELECT s.series_id, {columns} FROM features.series AS s "
+        f"SELECT s.series_id, {columns}, s.first_t FROM features.series AS s "
         f"JOIN ({series_attributes_sql(panel)}) AS a ON {on}"
     )
 

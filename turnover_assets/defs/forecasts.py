@@ -17,6 +17,8 @@ from turnover_assets.core.adjustments import ADJUSTMENTS
 from turnover_assets.core.anomalies.findings import FINDINGS
 from turnover_assets.core.calendar import label_of, label_sql
 from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.explanation_pictures import importance_picture
+from turnover_assets.core.explanations import effect_shares, explain_forecasts
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecast_history import BASELINE as BASELINE_ROLE
 from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, HISTORY, keep_forecasts
@@ -39,6 +41,7 @@ from turnover_assets.storage.registry import ModelRegistry, TrainedModel
 CODE_VERSION = "2"
 TABLE = "forecasts.latest"
 AGGREGATES = "forecasts.aggregates"
+EXPLANATIONS = "forecasts.explanations"
 MODEL = "forecasts.model"
 FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
@@ -64,10 +67,37 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         yield dg.MaterializeResult(asset_key=common.AGGREGATES, metadata=sums)
 
     @dg.asset(
+        key=common.EXPLANATIONS,
+        deps=[common.FORECASTS],
+        group_name="forecasts",
+        description="Why each forecast is what it is: steps from last year that add up to it, and in words.",
+        owners=[common.SCIENTISTS],
+        kinds={"duckdb"},
+        code_version=CODE_VERSION,
+        pool=common.POOL,
+    )
+    def explanations(warehouse: WarehouseResource, registry: RegistryResource) -> dg.MaterializeResult[None]:
+        candidate = registry.open().load(registry.open().champion_version()).candidate
+        with warehouse.open().transaction() as con:
+            rows, year_ago = read_rows(con, panel, "scoring"), read_rows(con, panel, "year_ago")
+            series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
+            table = explain_forecasts(panel, candidate, rows, year_ago, series)
+            schema = common.keep_table(con, EXPLANATIONS, table)
+        image = importance_picture(effect_shares(panel, table), candidate.importance(rows.names))
+        return dg.MaterializeResult(
+            metadata={
+                **schema,
+                "picture": common.picture(image, "what moves forecasts"),
+                "sentences": common.preview(table[[*panel.keys, panel.time, "sentence"]].head(8)),
+            }
+        )
+
+    @dg.asset(
         key=common.PUBLISHED,
         deps=[
             common.FORECASTS,
             common.AGGREGATES,
+            common.EXPLANATIONS,
             common.RETRAINING,
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
@@ -119,13 +149,13 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [forecast, published]
+    return [forecast, explanations, published]
 
 
 def descriptions(panel: PanelSpec) -> dict[dg.AssetKey, str]:
     """What the forecast tables are."""
     return {
-        common.FORECASTS: f"The next {panel.horizon} periods of every series alive, with 80 % and 95 % bounds.",
+        common.FORECASTS: f"The next {panel.horizon} periods of every series alive, with bounds.",
         common.AGGREGATES: "Their sums by level and in total, with bounds of their own.",
     }
 
@@ -149,7 +179,7 @@ def make_forecasts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, registry: M
         The champion's forecasts, as published.
     """
     rows = read_rows(con, panel, "scoring")
-    series = con.execute(f"SELECT * FROM ({series_sql(panel)}) ORDER BY series_id").df()
+    series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
     version = registry.champion_version()
     champion = registry.load(version)
     check_row_columns(rows.names, champion.features)
@@ -194,9 +224,10 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",
         "files": manifest.FILES_QUERY,
         "aggregates": f"SELECT * FROM {AGGREGATES} ORDER BY level, member, horizon",
+        "explanations": f"SELECT * FROM {EXPLANATIONS} ORDER BY {keys}, horizon",
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         "backtest": backtest_query(panel),
-        "backtest_aggregates": f"SELECT * FROM {BACKTEST_SUMS} ORDER BY model, level, member, cutoff, horizon",
+        "backtest_aggregates": f"SELECT * FROM {BACKTEST_SUMS} ORDER BY ALL",
         "backtest_accuracy": f"SELECT * FROM {ACCURACY}",
         "gate_checks": f"SELECT * FROM {GATE_CHECKS}",
         "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",

@@ -91,7 +91,7 @@ def _challenger(settings: Settings) -> dg.AssetsDefinition:
         key=common.CHALLENGER,
         deps=[common.BACKTEST, common.TRAINING],
         group_name="model",
-        description="The best candidate of the backtest, fitted on all training rows and registered in MLflow.",
+        description="The best candidate of the backtest, fitted on all training rows, registered in MLflow.",
         owners=[common.SCIENTISTS],
         kinds={"mlflow", "xgboost"},
         code_version=CODE_VERSION,
@@ -247,7 +247,8 @@ def gather_evidence(
 ) -> Evidence:
     """The rows of challenger and champion, from the backtest and from forecasts that were published since."""
     rows = con.execute(
-        f"SELECT * EXCLUDE (is_compared, is_shown) FROM {BACKTEST} WHERE is_compared ORDER BY model, series_id, cutoff, t"
+        f"SELECT * EXCLUDE (is_compared, is_shown) FROM {BACKTEST} WHERE is_compared "
+        "ORDER BY model, series_id, cutoff, t"
     ).df()
     plan = ChallengerPlan.read(con)
     of = {str(name): table.drop(columns="model") for name, table in rows.groupby("model")}

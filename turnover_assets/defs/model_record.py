@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from turnover_assets.core import explanation_pictures, pictures
+from turnover_assets.core import pictures
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.explanation_pictures import importance_picture, partial_plots
 from turnover_assets.core.models import BASELINE, Rows
 from turnover_assets.core.partial_dependence import most_important, partial_dependence
 from turnover_assets.defs import common
@@ -40,11 +41,9 @@ def training_record(
     shares = model.candidate.importance(model.features)
     images = {"scores": pictures.scores(scores)}
     if len(shares):
-        images["importance"] = pictures.importance(shares)
+        images["importance"] = importance_picture(pd.Series(dtype=float), shares)
         top = most_important(model.candidate, model.features)
-        images["partial_dependence"] = explanation_pictures.partial_plots(
-            partial_dependence(model.candidate, rows, top)
-        )
+        images["partial_dependence"] = partial_plots(partial_dependence(model.candidate, rows, top))
     chosen = {"training_share": settings.training_share, "seed": settings.seed}
     weights = {f"weight_{name}": float(w) for name, w in getattr(model.candidate, "weights", {}).items()}
     return TrainingRecord(

@@ -303,6 +303,10 @@ class ModelRegistry:
         newest = max(versions, key=lambda version: int(version.version))
         return {**newest.tags, "version": str(newest.version)}
 
+    def candidate_of(self, version: int) -> str:
+        """Name of a version's candidate."""
+        return str(_mlflow.model_version(self._client(), self.name, version).tags["candidate"])
+
     def of_same_recipe(self, version: int) -> list[int]:
         """Numbers of the versions that were made by the same recipe as one, itself included."""
         versions = _mlflow.model_versions(self._client(), self.name)
