@@ -4,6 +4,7 @@ import csv
 import getpass
 import io
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -31,16 +32,23 @@ BIASED = Decision(
 )
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     """Four versions: 1 was champion by hand, 2 is by the gate, 3 is its challenger."""
-    monkeypatch.setenv("TURNOVER_HOME", str(tmp_path))
-    monkeypatch.setattr(getpass, "getuser", lambda: "anna")
-    registry = make_registry(tmp_path / "mlflow", versions=4)
+    registry = make_registry(tmp_path_factory.mktemp("decided") / "mlflow", versions=4)
     registry.promote(1, by="bert", reason="the first one")
     registry.record_decision(2, BETTER)
     registry.record_decision(3, BIASED)
     return registry
+
+
+@pytest.fixture
+def home(decided: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+    """A copy of it, in the home that the command uses."""
+    monkeypatch.setenv("TURNOVER_HOME", str(tmp_path))
+    monkeypatch.setattr(getpass, "getuser", lambda: "anna")
+    shutil.copytree(decided.folder, tmp_path / "mlflow")
+    return ModelRegistry(tmp_path / "mlflow", decided.name)
 
 
 def models(*arguments: str, code: int = 0) -> Result:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.gate import Decision
+from turnover_assets.core.models.naive import SeasonalNaive
 from turnover_assets.errors import TurnoverError, UnknownNameError
 from turnover_assets.storage import _mlflow
 from turnover_assets.storage.registry import CHALLENGER, CHAMPION, GATE, ModelRegistry, TrainedModel
@@ -68,15 +69,15 @@ def test_a_version_is_registered_with_its_figures_parameters_tags_and_files(empt
 def test_more_figures_than_one_call_takes_are_all_kept(empty: ModelRegistry) -> None:
     many = dataclasses.replace(
         make_training_record(),
-        metrics={f"m{n}": float(n) for n in range(1203)},
-        parameters={f"p{n}": n for n in range(251)},
+        metrics={f"m{n}": float(n) for n in range(905)},
+        parameters={f"p{n}": n for n in range(105)},
     )
 
     version = empty.register(make_model(), many)
 
     found = empty.details(version)
     assert found.metrics == many.metrics
-    assert {name: found.parameters[name] for name in many.parameters} == {f"p{n}": str(n) for n in range(251)}
+    assert {name: found.parameters[name] for name in many.parameters} == {f"p{n}": str(n) for n in range(105)}
 
 
 def test_a_version_that_cannot_be_written_leaves_a_failed_run_and_no_version(empty: ModelRegistry) -> None:
@@ -119,7 +120,7 @@ def test_a_home_that_was_moved_goes_on_with_its_versions(registry: ModelRegistry
     assert not registry.folder.exists()
 
 
-@pytest.mark.parametrize("name", ["it's ours", 'the "north"', "Größe 1"], ids=["'", '"', "ö"])
+@pytest.mark.parametrize("name", ["it's größer", 'the "north"'], ids=["'", '"'])
 def test_any_name_of_a_panel_will_do(empty: ModelRegistry, name: str) -> None:
     registry = dataclasses.replace(empty, name=name)
 
@@ -345,3 +346,23 @@ def test_a_version_whose_files_were_changed_is_refused(registry: ModelRegistry) 
 
     with pytest.raises(TurnoverError, match="missing or were changed since they were registered"):
         registry.check_usable(1, default_panel())
+
+
+def test_a_version_of_a_release_that_this_one_cannot_read_is_told(
+    empty: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as another_release:
+        another_release.setattr(SeasonalNaive, "name", "naive_of_tomorrow")
+        known_there = empty.register(make_model(), make_training_record())
+    with monkeypatch.context() as another_release:
+        another_release.setattr(TrainedModel, "save", lambda _, folder: write_another_format(folder))
+        written_there = empty.register(make_model(), make_training_record())
+
+    with pytest.raises(UnknownNameError, match="no candidate model named 'naive_of_tomorrow'"):
+        empty.check_usable(known_there, default_panel())
+    with pytest.raises(TurnoverError, match=r"version 2 are of a release that this one cannot read"):
+        empty.check_usable(written_there, default_panel())
+
+
+def write_another_format(folder: Path) -> None:
+    (folder / "model.json").write_text('{"format": 9}')
