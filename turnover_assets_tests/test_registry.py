@@ -24,7 +24,11 @@ def decided(*reasons: str, promoted: bool) -> Decision:
     """What a gate hands over."""
     checks = pd.DataFrame({"check": ["margin", "bias"], "passed": [True, promoted]})
     return Decision(
-        promoted, reasons or ("It is better by 3 %.",), (), {"margin": 0.03, "region=7": 0.1}, checks
+        promoted,
+        reasons or ("It is better by 3 %.",),
+        (),
+        {"region=7": 0.1, "challenger_wape": 0.2, "challenger_coverage_95": 0.96},
+        checks,
     )
 
 
@@ -240,7 +244,7 @@ def test_a_refused_version_becomes_challenger_and_says_why(registry: ModelRegist
         "refused",
         "Bias is 7 %, the limit 5 %. Too few windows.",
     )
-    assert found.metrics["gate_margin"] == 0.03
+    assert (found.facts.wape, found.facts.coverage_95) == (0.15, 0.96)  # the gate's where no other is logged
     assert found.metrics["gate_region_7"] == 0.1  # MLflow allows no = in a name
     assert found.checks is not None
     pd.testing.assert_frame_equal(found.checks, refused.checks)

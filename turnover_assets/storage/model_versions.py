@@ -32,7 +32,8 @@ class ModelVersionFacts:
         candidate: Name of the candidate.
         cutoff: Last period it was trained on, as its label; empty where an earlier release did not note it.
         created: When it was registered, in UTC.
-        wape: WAPE in its backtest; None where it was not measured, as for the figures below.
+        wape: WAPE in its backtest, or in the gate's where that was not logged; None where it was not
+            measured, as for the figures below.
         bias: Bias of its forecasts as a share of the actual total.
         coverage_80: Share of actuals within the 80 % interval.
         coverage_95: Share of actuals within the 95 % interval.
@@ -138,7 +139,7 @@ def _facts(
         candidate=tags.get("candidate", ""),
         cutoff=tags.get("cutoff", ""),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        **{figure: metrics.get(figure) for figure in FIGURES},
+        **{name: metrics.get(name, metrics.get(f"gate_challenger_{name}")) for name in FIGURES},
         decision=tags.get("decision", ""),
         reason=tags.get("decision_reason", ""),
         aliases=tuple(sorted(alias for alias, owner in aliases if owner == number)),
