@@ -1,4 +1,4 @@
-"""Repairs as of a cutoff: what training, holdout and scoring rows know of a block that is still going on."""
+"""Repairs as of a cutoff: what windows and scoring rows know of a block that is still going on."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -13,10 +13,11 @@ from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.ledger import Ledger, parse_ledger
-from turnover_assets.core.models import SeasonalNaive
+from turnover_assets.core.models import Rows, SeasonalNaive
 from turnover_assets.core.repairs import Repairs
-from turnover_assets.core.rows import RowLimits, fill_tables, read_rows
+from turnover_assets.core.rows import RowLimits, fill_scoring, read_rows
 from turnover_assets.core.synthetic import LAST_WEEK, make_retailer
+from turnover_assets.core.windows import Window, make_windows
 from turnover_assets.panel import default_panel
 from turnover_assets_tests.factories import insert_frames, memory_warehouse
 
@@ -56,7 +57,7 @@ def inflated() -> Iterator[duckdb.DuckDBPyConnection]:
     with memory_warehouse() as con:
         insert_frames(con, PANEL, frames(ONSET))
         repairs().write(con, PANEL)
-        fill_tables(con, PANEL, LIMITS, repairs())
+        fill_scoring(con, PANEL, LIMITS)
         yield con
 
 
@@ -111,44 +112,72 @@ def test_forecasts_come_back_in_the_scale_in_force(inflated: duckdb.DuckDBPyConn
     assert (both["forecast"] <= both["upper_95"]).all()
 
 
-def test_the_holdout_knows_what_its_cutoff_knew(inflated: duckdb.DuckDBPyConnection) -> None:
-    holdout = read_rows(inflated, PANEL, "holdout")
+def window_of(con: duckdb.DuckDBPyConnection, dense: int = 1) -> Window:
+    """The window one horizon before the newest period."""
+    return next(make_windows(con, PANEL, [LAST - PANEL.horizon], LIMITS, repairs(), dense))
+
+
+def test_a_window_knows_what_its_cutoff_knew(inflated: duckdb.DuckDBPyConnection) -> None:
+    window = window_of(inflated)
+
+    scored = window.scoring
     cutoff = LAST - PANEL.horizon
-    assert set(holdout.identity["cutoff"]) == {cutoff}
+    assert set(scored.identity["cutoff"]) == {cutoff}
     then = [a for a in repairs().as_of(inflated, PANEL, cutoff) if a.status == "applied"]
     now = read_adjustments(PANEL, inflated.execute("SELECT * FROM cleaned.adjustments").df())
     assert [a.where for a in then] == [{"department": DEPARTMENT}]
     assert then[0].factor != next(a.factor for a in now if a.status == "applied")
-    concerned = holdout.in_force != 1.0
-    assert set(holdout.in_force[concerned]) == {then[0].factor}
-    reported = holdout.identity["reported"].to_numpy()
-    np.testing.assert_allclose(holdout.actual * holdout.in_force, reported)
+    concerned = scored.identity["series_id"].isin(
+        window.series.loc[window.series["department"] == DEPARTMENT, "series_id"]
+    )
+    assert set(scored.in_force[concerned]) == {then[0].factor}
+    assert set(scored.in_force[~concerned]) == {1.0}
+    np.testing.assert_allclose(scored.actual * scored.in_force, scored.identity["reported"].to_numpy())
+    assert window.training.identity["t"].max() <= cutoff
 
-    training = read_rows(inflated, PANEL, "holdout_training")
-    assert training.identity["t"].max() <= cutoff
+
+def test_what_a_window_is_scored_against_is_what_was_reported(inflated: duckdb.DuckDBPyConnection) -> None:
+    reported = inflated.execute("SELECT store, department, t, turnover FROM cleaned.turnover").df()
+
+    window = window_of(inflated)
+
+    rows = window.scoring.identity.merge(window.series, on="series_id").merge(
+        reported, on=["store", "department", "t"], how="left", validate="one_to_one"
+    )
+    pd.testing.assert_series_equal(rows["reported"], rows["turnover"], check_names=False)
 
 
-def test_nothing_after_the_cutoff_reaches_the_holdout() -> None:
-    """Every value after the holdout's cutoff is replaced; only the outcomes of its rows change."""
-    tables = {}
-    for name in ("as it was", "changed"):
-        data = frames(ONSET)
-        if name == "changed":
-            later = data["turnover"]["week"] > label_of(PANEL, LAST - PANEL.horizon).isoformat()
-            data["turnover"].loc[later, "turnover"] = 77.0
-        with memory_warehouse() as con:
-            insert_frames(con, PANEL, data)
-            repairs().write(con, PANEL)
-            fill_tables(con, PANEL, LIMITS, repairs())
-            tables[name] = (read_rows(con, PANEL, "holdout"), read_rows(con, PANEL, "holdout_training"))
-    (held, training), (held_changed, training_changed) = tables.values()
+def until(rows: Rows, cutoff: int) -> Rows:
+    """The rows of cutoffs up to one."""
+    return rows.where((rows.identity["cutoff"] <= cutoff).to_numpy())
+
+
+@pytest.mark.parametrize("later", [0, 3], ids=["own cutoff", "dense"])
+def test_nothing_after_a_cutoff_reaches_its_rows(inflated: duckdb.DuckDBPyConnection, later: int) -> None:
+    """Every value after the cutoff, or one after it, is replaced: only outcomes later than that change."""
+    changed_after = LAST - PANEL.horizon + later
+    data = frames(ONSET)
+    concerned = data["turnover"]["week"] > label_of(PANEL, changed_after).isoformat()
+    data["turnover"].loc[concerned, "turnover"] = 77.0
+
+    was = window_of(inflated, dense=PANEL.horizon)
+    with memory_warehouse() as con:
+        insert_frames(con, PANEL, data)
+        changed = window_of(con, dense=PANEL.horizon)
 
     known = ["series_id", "cutoff", "horizon", "t", "scale", "in_force"]
-    pd.testing.assert_frame_equal(held.identity[known], held_changed.identity[known])
-    np.testing.assert_array_equal(held.x, held_changed.x)
-    assert not np.array_equal(held.actual, held_changed.actual)
-    pd.testing.assert_frame_equal(training.identity, training_changed.identity)
-    np.testing.assert_array_equal(training.x, training_changed.x)
+    before, after = until(was.scoring, changed_after), until(changed.scoring, changed_after)
+    assert before.identity["cutoff"].max() == changed_after
+    pd.testing.assert_frame_equal(before.identity[known], after.identity[known])
+    np.testing.assert_array_equal(before.x, after.x)
+    early = before.identity["t"] <= changed_after
+    reported, replaced = before.identity["reported"], after.identity["reported"]
+    pd.testing.assert_series_equal(reported[early], replaced[early])
+    assert (replaced[~early].dropna() == 77.0).all()
+    assert not (reported[~early] == 77.0).any()
+    pd.testing.assert_frame_equal(was.training.identity, changed.training.identity)
+    np.testing.assert_array_equal(was.training.x, changed.training.x)
+    pd.testing.assert_frame_equal(was.series, changed.series)
 
 
 def test_a_block_that_began_a_week_ago_is_not_known_yet(inflated: duckdb.DuckDBPyConnection) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from turnover_assets.core.tables import has_table
 from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
-from turnover_assets.storage.warehouse import SCHEMA_VERSION, SCHEMAS, Warehouse, has_table, row_count
+from turnover_assets.storage.warehouse import SCHEMA_VERSION, SCHEMAS, Warehouse, row_count
 from turnover_assets_tests.factories import as_nobody
 
 processes = multiprocessing.get_context("spawn")
