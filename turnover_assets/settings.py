@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
     )
     promotion_level: float = Field(
-        0.1, gt=0, lt=1, description="Level of the test that a challenger is better, one-sided."
+        0.05, gt=0, lt=1, description="Level of the test that a challenger is better, one-sided."
     )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
     sensor_interval_seconds: int = Field(

@@ -10,8 +10,11 @@ from hashlib import sha256
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from turnover_assets.core.backtest import Backtest, Entrant, learn, run_backtest
+from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.metrics import coverage
 from turnover_assets.core.models import BASELINE, CANDIDATES, Blend, Candidate, make_candidate
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
@@ -115,10 +118,14 @@ def promise(found: Backtest, name: str) -> dict[str, float]:
     """What a backtest says of an entrant, over the compared windows.
 
     Returns:
-        `wape`, `bias`, and `wape_seasonal_naive` where the baseline took part.
+        `wape`, `bias`, `coverage_80`, `coverage_95` (NaN where no window lies before the compared ones), and
+        `wape_seasonal_naive` where the baseline took part.
     """
     scores = found.scores().set_index("model")
     figures = {"wape": float(scores["wape"][name]), "bias": float(scores["bias"][name])}
+    rows = found.rows(name, found.compared)
+    actual, *bounds = (rows[column].to_numpy(np.float64) for column in ("actual", *BOUNDS))
+    figures |= {"coverage_80": coverage(actual, *bounds[:2]), "coverage_95": coverage(actual, *bounds[2:])}
     if BASELINE in scores.index:
         figures[f"wape_{BASELINE}"] = float(scores["wape"][BASELINE])
     return figures

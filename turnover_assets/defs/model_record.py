@@ -3,6 +3,7 @@
 What belongs here: metadata of the model assets and MLflow's record. What does not: the assets (model.py).
 """
 
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -45,9 +46,10 @@ def training_record(
         top = most_important(model.candidate, model.features)
         images["partial_dependence"] = partial_plots(partial_dependence(model.candidate, rows, top))
     chosen = {"training_share": settings.training_share, "seed": settings.seed}
+    promised = {name: value for name, value in model.backtest.items() if isfinite(value)}
     weights = {f"weight_{name}": float(w) for name, w in getattr(model.candidate, "weights", {}).items()}
     return TrainingRecord(
-        metrics=_metrics(scores, model.candidate.name) | weights | {"training_rows": float(len(rows))},
+        metrics=_metrics(scores) | promised | weights | {"training_rows": float(len(rows))},
         parameters=model.candidate.parameters() | chosen,
         tags={"dagster_run_id": run_id},
         tables={
@@ -58,9 +60,9 @@ def training_record(
     )
 
 
-def _metrics(scores: pd.DataFrame, chosen: str) -> dict[str, float]:
-    """WAPE and bias of each candidate, and those of the chosen one without its name."""
+def _metrics(scores: pd.DataFrame) -> dict[str, float]:
+    """WAPE and bias of each candidate."""
     found = {}
     for row in scores.to_dict("records"):
         found[f"wape_{row['model']}"], found[f"bias_{row['model']}"] = row["wape"], row["bias"]
-    return found | {"wape": found[f"wape_{chosen}"], "bias": found[f"bias_{chosen}"]}
+    return found

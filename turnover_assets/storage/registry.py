@@ -300,6 +300,8 @@ class ModelRegistry:
             TurnoverError: There is none.
         """
         versions = _mlflow.model_versions(self._client(), self.name)
+        if not versions:
+            raise TurnoverError(f"There are no models of {self.name!r} yet. Run `turnover run`.")
         newest = max(versions, key=lambda version: int(version.version))
         return {**newest.tags, "version": str(newest.version)}
 
