@@ -31,6 +31,11 @@ Bools = npt.NDArray[np.bool_]
 Progress = Callable[[str], None]
 
 
+def compared_cutoffs(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of a backtest's cutoffs, oldest first, on which models are compared: with evidence before, if any."""
+    return cutoffs[min(2, len(cutoffs) // 2) :]
+
+
 @dataclass(frozen=True)
 class Entrant:
     """One that takes part in a backtest.
@@ -115,8 +120,8 @@ class Backtest:
 
     @property
     def compared(self) -> tuple[int, ...]:
-        """Cutoffs of the windows on which models are compared: those with evidence before them, if any."""
-        return self.cutoffs[min(2, len(self.cutoffs) // 2) :]
+        """Cutoffs of the windows on which models are compared; see compared_cutoffs."""
+        return compared_cutoffs(self.cutoffs)
 
     @property
     def entrants(self) -> list[str]:

@@ -64,8 +64,10 @@ def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:
             return
 
 
-def experiment_id(client: "MlflowClient", name: str, artifacts: Path) -> str:
-    """Id of the experiment; it and the registered model are made at first use.
+def experiment_id(
+    client: "MlflowClient", name: str, artifacts: Path, *, with_model: bool = True
+) -> str:
+    """Id of the experiment; it and, where wanted, the registered model of its name are made at first use.
 
     An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one. One
     that was deleted in MLflow's page is taken back.
@@ -75,8 +77,9 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: Path) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    with suppress(MlflowException):  # it is there; a run that was killed may have made it alone
-        client.create_registered_model(name)
+    if with_model:
+        with suppress(MlflowException):  # it is there; a run that was killed may have made it alone
+            client.create_registered_model(name)
     if found is not None and found.artifact_location == artifacts.as_uri():
         return str(found.experiment_id)
     if found is not None:
