@@ -21,7 +21,7 @@ from turnover_assets.core.models.base import Rows
 __all__ = ["BOUNDS", "HELPERS", "LEVELS", "Intervals", "comparable"]
 
 HELPERS = ("deviation", "age")  # features that say something about the size of errors
-DECAY = 0.8  # weight of errors relative to those that are one horizon newer
+DECAY = 0.5  # weight of errors relative to those that are one horizon newer
 FEWEST_FOR_SLOPE = 2  # members, for the spread to depend on what is forecast
 FEWEST_FOR_SIZE = 20  # members, for the spread to depend on their sizes
 SAME_SCALE = 1.2  # factors closer than that are one, estimated twice
