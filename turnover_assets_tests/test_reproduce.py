@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from turnover_assets.cli import app
 from turnover_assets.core.intervals import Intervals
 from turnover_assets.core.models import CANDIDATES, Rows
-from turnover_assets.core.models.boosting import HistogramBoosting
+from turnover_assets.core.models.histogram import HistogramBoosting
 from turnover_assets.core.samples import sample_files
 from turnover_assets.core.synthetic import Retailer, make_retailer
 from turnover_assets.errors import TurnoverError, UnknownNameError

@@ -14,6 +14,8 @@ from turnover_assets.core.relations import CODES, WINDOWS, code_sql, signed
 from turnover_assets.panel import CovariateTable, Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
+# Beginnings of the names of features that forecast the target by themselves, divided by the scale.
+FORECASTING = ("lag_0", "mean_", "year_ago_", "around_", "recent_", "pooled_", "cycle_")
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 
 

@@ -1,7 +1,7 @@
 """Candidate models behind one small interface.
 
 What belongs here: the interface (base.py), one module for each family, and the registry below; a new
-candidate is one class and one line in it. What does not: choosing among them (core/holdout.py) and
+candidate is one class and one line in it. What does not: choosing among them (core/backtest.py) and
 tracking (storage/registry.py).
 """
 
@@ -10,15 +10,19 @@ from typing import Any
 
 from turnover_assets.core.models.base import Candidate, Rows
 from turnover_assets.core.models.blend import Blend, make_component
-from turnover_assets.core.models.boosting import HistogramBoosting, XGBoost
+from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
+from turnover_assets.core.models.histogram import HistogramBoosting
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
+from turnover_assets.core.models.regression import SeasonalRegression
 from turnover_assets.errors import UnknownNameError
 
 CANDIDATES: tuple[type[Candidate], ...] = (
     SeasonalNaive,
     SeasonalNaiveGrowth,
+    SeasonalRegression,
     HistogramBoosting,
     XGBoost,
+    ResidualBoosting,
     Blend,
 )
 

@@ -59,6 +59,41 @@ class Rows:
         return self.identity["actual"].to_numpy(np.float64)
 
 
+def thinned(rows: Rows, most: int) -> Rows:
+    """About so many of the rows, drawn evenly and the same ones each time; all of them where there are fewer.
+
+    Rows of neighbouring cutoffs and of one period share most of what they teach, so a share of them is soon
+    as good as all.
+    """
+    if len(rows) <= most:
+        return rows
+    return rows.where(np.random.default_rng(len(rows)).random(len(rows)) < most / len(rows))
+
+
+def training_weights(rows: Rows, memory: float) -> Floats:
+    """The scales times how recent a row is, divided by their mean, shape (n,).
+
+    Weighting the absolute error of `value / scale` by the scale makes it the absolute error in units of the
+    target, which is what WAPE counts. With a mean of 1, penalties count rows, whatever the currency.
+
+    Args:
+        rows: n rows.
+        memory: Seasons after which a row counts 1/e of a new one; 0 for no forgetting.
+    """
+    cutoff = rows.identity["cutoff"].to_numpy(np.float64)
+    weights = rows.scale
+    if memory > 0:
+        weights = weights * np.exp((cutoff - cutoff.max()) / (memory * _season(rows)))
+    normed: Floats = weights / weights.mean()
+    return normed
+
+
+def _season(rows: Rows) -> int:
+    """Periods of a season: the longest mean among the features; 1 where they have none."""
+    means = [name.removeprefix("mean_") for name in rows.names if name.startswith("mean_")]
+    return max((int(length) for length in means if length.isdigit()), default=1)
+
+
 class Candidate(ABC):
     """A model that may become champion.
 

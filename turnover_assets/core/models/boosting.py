@@ -1,8 +1,7 @@
-"""Gradient boosted trees on scaled targets, absolute error weighted by the scale.
+"""Gradient boosted trees of xgboost on scaled targets, absolute error weighted by the scale.
 
-What belongs here: the two boosting candidates and how each is stored without pickle. Weighting the
-absolute error of `value / scale` by `scale` makes the loss the absolute error in units of the target,
-which is what WAPE counts.
+What belongs here: the candidates made of xgboost. What does not: the regression that one of them starts from
+(regression.py), and scikit-learn's trees (histogram.py).
 """
 
 import json
@@ -12,27 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import skops.io
 import xgboost
-from sklearn.ensemble import HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 
 from turnover_assets.core.features import check_row_columns
-from turnover_assets.core.models.base import Candidate, Floats, Rows
-
-# What a stored model of ours holds beyond the types skops itself trusts, and nothing else. Never read from
-# the file: a list taken from there would trust whatever someone put in.
-SKOPS_TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
-
-
-def _weights(rows: Rows) -> Floats:
-    """The scales, divided by their mean.
-
-    Both libraries take the sum of the weights for the hessian of the absolute error. With a mean of 1,
-    `min_child_weight` and the penalties count rows, whatever the currency or the size of the retailer.
-    """
-    weights: Floats = rows.scale / rows.scale.mean()
-    return weights
+from turnover_assets.core.models.base import Candidate, Floats, Rows, thinned, training_weights
+from turnover_assets.core.models.regression import SeasonalRegression
 
 
 def write_parameters(folder: Path, parameters: Mapping[str, Any]) -> None:
@@ -50,7 +33,7 @@ class XGBoost(Candidate):
     """A global xgboost model."""
 
     name = "xgboost"
-    ROUNDS = 200
+    ROUNDS = 120
     PARAMETERS: Mapping[str, str | int | float] = {
         "objective": "reg:absoluteerror",
         "tree_method": "hist",
@@ -60,31 +43,42 @@ class XGBoost(Candidate):
         "subsample": 0.7,
         "colsample_bytree": 0.6,
         "reg_lambda": 1.0,
-        "max_bin": 128,
+        "max_bin": 64,
+        "memory": 2.0,
+        "max_rows": 150_000,
     }
 
     def __init__(
         self, parameters: Mapping[str, Any] | None = None, booster: xgboost.Booster | None = None
     ) -> None:
-        """Args: parameters in place of its own, `rounds` among them; what was fitted before."""
+        """Args: parameters in place of its own, `rounds` among them; what was fitted before.
+
+        Beyond xgboost's own there are `memory` (see training_weights) and `max_rows` (see thinned).
+        """
         self._parameters = {**self.PARAMETERS, "rounds": self.ROUNDS, **(parameters or {})}
         self._booster = booster
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
         chosen = dict(self._parameters)
-        rounds = int(chosen.pop("rounds"))
+        rounds, memory = int(chosen.pop("rounds")), float(chosen.pop("memory"))
+        some = thinned(rows, int(chosen.pop("max_rows")))
         data = xgboost.QuantileDMatrix(
-            rows.x,
-            label=rows.actual / rows.scale,
-            weight=_weights(rows),
-            feature_names=list(rows.names),
+            some.x,
+            label=self._label(some),
+            weight=training_weights(some, memory),
+            feature_names=list(some.names),
             max_bin=int(chosen["max_bin"]),
             nthread=threads,
         )
         settings = {**chosen, "seed": seed, "nthread": threads}
         self._booster = xgboost.train(settings, data, num_boost_round=rounds)
         return self
+
+    def _label(self, rows: Rows) -> Floats:
+        """What the trees learn, divided by the scale, shape (n,)."""
+        label: Floats = rows.actual / rows.scale
+        return label
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
@@ -137,122 +131,51 @@ class XGBoost(Candidate):
         return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
 
 
-TYPICAL_ROWS = 20_000  # enough for a median
-FEWEST_KNOWN = 50  # values of a feature
-WORTH_THREADS = 50_000  # rows; below that, threads wait for one another longer than they work
+class ResidualBoosting(XGBoost):
+    """A seasonal regression, and a cautious xgboost model of what that leaves."""
 
-
-def _without_empty_columns(x: Floats) -> Floats:
-    """The features, with zeros for those that are hardly ever known.
-
-    scikit-learn cannot put a feature into bins whose values are all missing, or all in rows that it does
-    not sample for that. A constant feature is never split on, so what it holds later does not matter.
-    """
-    empty = (~np.isnan(x)).sum(axis=0) < FEWEST_KNOWN
-    return np.where(empty, np.float32(0.0), x) if empty.any() else x
-
-
-class HistogramBoosting(Candidate):
-    """scikit-learn's histogram gradient boosting."""
-
-    name = "histogram_boosting"
-    PARAMETERS: Mapping[str, Any] = {
-        "loss": "absolute_error",
-        "learning_rate": 0.12,
-        "max_iter": 100,
-        "max_leaf_nodes": 31,
-        "min_samples_leaf": 50,
-        "l2_regularization": 1.0,
-        "early_stopping": False,
+    name = "residual_boosting"
+    ROUNDS = 50
+    PARAMETERS: Mapping[str, str | int | float] = {
+        **XGBoost.PARAMETERS,
+        "learning_rate": 0.07,
+        "max_depth": 5,
+        "min_child_weight": 100.0,
     }
-
-    def __init__(
-        self,
-        parameters: Mapping[str, Any] | None = None,
-        model: HistGradientBoostingRegressor | None = None,
-        names: Sequence[str] = (),
-    ) -> None:
-        """Args: parameters in place of its own; what was fitted before, and on which features."""
-        self._parameters = {**self.PARAMETERS, **(parameters or {})}
-        self._model, self._names = model, tuple(names)
-        self._reference: Floats = np.empty(0)
+    _regression = SeasonalRegression()
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
-        self._model = HistGradientBoostingRegressor(**self._parameters, random_state=seed)
-        self._names = rows.names
-        some = rows.x[:: max(1, len(rows) // TYPICAL_ROWS)]
-        self._reference = pd.DataFrame(some).median().to_numpy(np.float64)
-        with threadpool_limits(limits=threads, user_api="openmp"):
-            self._model.fit(
-                _without_empty_columns(rows.x), rows.actual / rows.scale, sample_weight=_weights(rows)
-            )
-        return self
+        self._regression = SeasonalRegression().fit(rows, seed=seed, threads=threads)
+        return super().fit(rows, seed=seed, threads=threads)
+
+    def _label(self, rows: Rows) -> Floats:
+        """What the regression leaves, divided by the scale, shape (n,)."""
+        label: Floats = (rows.actual - self._regression.predict(rows)) / rows.scale
+        return label
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        check_row_columns(rows.names, self._names)
-        return self._scaled(rows.x) * rows.scale
+        left = super().predict(rows)
+        return left + self._regression.predict(rows)
 
     def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate.
-
-        The model has no SHAP of its own, so the groups are moved one after the other from a typical row's
-        values (medians) to the row's own, and what each step changes is its contribution.
-        """
-        check_row_columns(rows.names, self._names)
-        x = np.tile(self._reference.astype(np.float32), (len(rows), 1))
-        before = self._scaled(x)
-        table = {"base": before * rows.scale}
-        for group in sorted(set(groups.values())):
-            members = [i for i, name in enumerate(rows.names) if groups[name] == group]
-            x[:, members] = rows.x[:, members]
-            after = self._scaled(x)
-            table[group], before = (after - before) * rows.scale, after
-        return pd.DataFrame(table)
+        """See Candidate; the contributions of both, added up."""
+        return super().explain(rows, groups) + self._regression.explain(rows, groups)
 
     def importance(self, names: Sequence[str]) -> pd.Series:
-        """See Candidate; total gain of the splits."""
-        gain = np.zeros(len(names))
-        for (tree,) in self._fitted._predictors:
-            splits = tree.nodes[tree.nodes["is_leaf"] == 0]
-            np.add.at(gain, splits["feature_idx"].astype(int), np.maximum(splits["gain"], 0.0))
-        return pd.Series(gain / max(gain.sum(), 1e-12), index=list(names)).sort_values(ascending=False)
-
-    def parameters(self) -> dict[str, str | int | float]:
-        """See Candidate."""
-        return dict(self._parameters)
-
-    def unfitted(self) -> Self:
-        """See Candidate."""
-        return type(self)(self._parameters)
+        """See Candidate; the mean of both."""
+        both = (super().importance(names) + self._regression.importance(names)) / 2
+        return both.sort_values(ascending=False, kind="stable")
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
-        skops.io.dump(self._fitted, folder / "model.skops")
-        facts = {
-            "names": self._names,
-            "reference": [None if np.isnan(v) else float(v) for v in self._reference],
-        }
-        (folder / "features.json").write_text(json.dumps(facts))
-        write_parameters(folder, self._parameters)
+        super().save(folder)
+        self._regression.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
-        facts = json.loads((folder / "features.json").read_text())
-        model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
-        found = cls(read_parameters(folder), model, facts["names"])
-        found._reference = np.array([np.nan if v is None else v for v in facts["reference"]])
+        """See Candidate."""
+        found = super().load(folder)
+        found._regression = SeasonalRegression.load(folder)
         return found
-
-    @property
-    def _fitted(self) -> HistGradientBoostingRegressor:
-        if self._model is None:
-            raise ValueError("the model has not been fitted; call fit or load first")
-        return self._model
-
-    def _scaled(self, x: Floats) -> Floats:
-        with threadpool_limits(limits=1 if len(x) < WORTH_THREADS else None, user_api="openmp"):
-            predicted: Floats = self._fitted.predict(x)
-        return predicted

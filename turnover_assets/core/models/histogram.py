@@ -1,0 +1,151 @@
+"""Histogram gradient boosting of scikit-learn on scaled targets, absolute error weighted by the scale.
+
+What belongs here: the candidate, and how it is stored without pickle. What does not: xgboost (boosting.py).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import skops.io
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+from turnover_assets.core.features import check_row_columns
+from turnover_assets.core.models.base import Candidate, Floats, Rows, thinned, training_weights
+from turnover_assets.core.models.boosting import read_parameters, write_parameters
+
+# What a stored model of ours holds beyond the types skops itself trusts, and nothing else. Never read from
+# the file: a list taken from there would trust whatever someone put in.
+SKOPS_TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+
+
+TYPICAL_ROWS = 20_000  # enough for a median
+FEWEST_KNOWN = 50  # values of a feature
+WORTH_THREADS = 50_000  # rows; below that, threads wait for one another longer than they work
+
+
+def _without_empty_columns(x: Floats) -> Floats:
+    """The features, with zeros for those that are hardly ever known.
+
+    scikit-learn cannot put a feature into bins whose values are all missing, or all in rows that it does
+    not sample for that. A constant feature is never split on, so what it holds later does not matter.
+    """
+    empty = (~np.isnan(x)).sum(axis=0) < FEWEST_KNOWN
+    return np.where(empty, np.float32(0.0), x) if empty.any() else x
+
+
+class HistogramBoosting(Candidate):
+    """scikit-learn's histogram gradient boosting."""
+
+    name = "histogram_boosting"
+    PARAMETERS: Mapping[str, Any] = {
+        "loss": "absolute_error",
+        "learning_rate": 0.12,
+        "max_iter": 100,
+        "max_leaf_nodes": 31,
+        "min_samples_leaf": 50,
+        "l2_regularization": 1.0,
+        "early_stopping": False,
+        "memory": 2.0,
+        "max_rows": 150_000,
+    }
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        model: HistGradientBoostingRegressor | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Args: parameters in place of its own; what was fitted before, and on which features."""
+        self._parameters = {**self.PARAMETERS, **(parameters or {})}
+        self._model, self._names = model, tuple(names)
+        self._reference: Floats = np.empty(0)
+
+    def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
+        """See Candidate."""
+        chosen = dict(self._parameters)
+        memory, most = float(chosen.pop("memory")), int(chosen.pop("max_rows"))
+        self._model = HistGradientBoostingRegressor(**chosen, random_state=seed)
+        self._names = rows.names
+        typical = thinned(rows, TYPICAL_ROWS)
+        self._reference = pd.DataFrame(typical.x).median().to_numpy(np.float64)
+        some = thinned(rows, most)
+        with threadpool_limits(limits=threads, user_api="openmp"):
+            self._model.fit(
+                _without_empty_columns(some.x),
+                some.actual / some.scale,
+                sample_weight=training_weights(some, memory),
+            )
+        return self
+
+    def predict(self, rows: Rows) -> Floats:
+        """See Candidate."""
+        check_row_columns(rows.names, self._names)
+        return self._scaled(rows.x) * rows.scale
+
+    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
+        """See Candidate.
+
+        The model has no SHAP of its own, so the groups are moved one after the other from a typical row's
+        values (medians) to the row's own, and what each step changes is its contribution.
+        """
+        check_row_columns(rows.names, self._names)
+        x = np.tile(self._reference.astype(np.float32), (len(rows), 1))
+        before = self._scaled(x)
+        table = {"base": before * rows.scale}
+        for group in sorted(set(groups.values())):
+            members = [i for i, name in enumerate(rows.names) if groups[name] == group]
+            x[:, members] = rows.x[:, members]
+            after = self._scaled(x)
+            table[group], before = (after - before) * rows.scale, after
+        return pd.DataFrame(table)
+
+    def importance(self, names: Sequence[str]) -> pd.Series:
+        """See Candidate; total gain of the splits."""
+        gain = np.zeros(len(names))
+        for (tree,) in self._fitted._predictors:
+            splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+            np.add.at(gain, splits["feature_idx"].astype(int), np.maximum(splits["gain"], 0.0))
+        return pd.Series(gain / max(gain.sum(), 1e-12), index=list(names)).sort_values(ascending=False)
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """See Candidate."""
+        return dict(self._parameters)
+
+    def unfitted(self) -> Self:
+        """See Candidate."""
+        return type(self)(self._parameters)
+
+    def save(self, folder: Path) -> None:
+        """See Candidate."""
+        skops.io.dump(self._fitted, folder / "model.skops")
+        facts = {
+            "names": self._names,
+            "reference": [None if np.isnan(v) else float(v) for v in self._reference],
+        }
+        (folder / "features.json").write_text(json.dumps(facts))
+        write_parameters(folder, self._parameters)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
+        facts = json.loads((folder / "features.json").read_text())
+        model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
+        found = cls(read_parameters(folder), model, facts["names"])
+        found._reference = np.array([np.nan if v is None else v for v in facts["reference"]])
+        return found
+
+    @property
+    def _fitted(self) -> HistGradientBoostingRegressor:
+        if self._model is None:
+            raise ValueError("the model has not been fitted; call fit or load first")
+        return self._model
+
+    def _scaled(self, x: Floats) -> Floats:
+        with threadpool_limits(limits=1 if len(x) < WORTH_THREADS else None, user_api="openmp"):
+            predicted: Floats = self._fitted.predict(x)
+        return predicted
