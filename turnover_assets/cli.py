@@ -19,6 +19,7 @@ from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
+from turnover_assets.commands.tune import tune
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ app.command()(backtest)
 app.command()(compare)
 app.command()(rebuild)
 app.command()(reproduce)
+app.command()(tune)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

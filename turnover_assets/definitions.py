@@ -20,6 +20,7 @@ from turnover_assets.defs import (
     reports,
     retraining,
     sensors,
+    tuning,
 )
 from turnover_assets.defs.resources import (
     RegistryResource,
@@ -56,6 +57,7 @@ def build_definitions(
             *reports.build(settings),
             *profile.build(settings),
             *retraining.build(settings),
+            *tuning.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),

@@ -140,6 +140,29 @@ def rebuild_warehouse(
         )
 
 
+def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+    """Search for hyper-parameters in this process; forecasts and champion stay as they are.
+
+    Args:
+        settings: The settings.
+        config: Fields of defs.tuning.TuningConfig.
+        progress: Told what begins and what is done.
+
+    Returns:
+        What the search's asset shows, by name.
+
+    Raises:
+        TurnoverError: Something the user can mend; the parameters in use are as before.
+    """
+    from turnover_assets.defs import common, jobs
+
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        ops = {common.TUNED.to_python_identifier(): {"config": dict(config)}}
+        _run_job(settings, instance, jobs.TUNE, {}, {"ops": ops}, progress)
+        return common.latest_metadata(instance, common.TUNED)
+
+
 def _warehouse(settings: Settings) -> Warehouse:
     return Warehouse(
         settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds

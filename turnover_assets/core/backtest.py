@@ -32,7 +32,7 @@ Progress = Callable[[str], None]
 
 
 def compared_cutoffs(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of a backtest's cutoffs, oldest first, on which models are compared: with evidence before, if any."""
+    """The cutoffs, of a backtest's, on which models are compared: those with evidence before, if any."""
     return cutoffs[min(2, len(cutoffs) // 2) :]
 
 

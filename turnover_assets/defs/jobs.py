@@ -1,4 +1,4 @@
-"""Jobs: landing files, forecasting with the champion, and training.
+"""Jobs: landing files, forecasting with the champion, training, and tuning.
 
 What belongs here: the selection of assets in each job, and the run tags that say why a run was made.
 """
@@ -18,6 +18,7 @@ from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 INGEST = "ingest"
 REFRESH = "refresh"
 RETRAIN = "retrain"
+TUNE = "tune"
 CAUSE_TAG = "turnover/landed_version"  # what a run was made for: what landed, and the ledger
 MADE_WITH_TAG = "turnover/made_with"  # and what it is made with: settings, release, champion
 TRAINING_TAG = "turnover/training"  # what a training was made for, in a word or two
@@ -64,7 +65,8 @@ def build() -> list[UnresolvedAssetJobDefinition]:
     """The jobs; one process each, since every step waits for the warehouse anyway."""
     landed = dg.AssetSelection.assets(common.LANDED)
     training = dg.AssetSelection.assets(*TRAINING_ONLY)
-    everything = dg.AssetSelection.all() - landed
+    tuned = dg.AssetSelection.assets(common.TUNED)
+    everything = dg.AssetSelection.all() - landed - tuned
     return [
         dg.define_asset_job(
             INGEST,
@@ -82,6 +84,12 @@ def build() -> list[UnresolvedAssetJobDefinition]:
             RETRAIN,
             selection=everything,
             description="The same with training before: backtest, challenger, and the gate.",
+            executor_def=dg.in_process_executor,
+        ),
+        dg.define_asset_job(
+            TUNE,
+            selection=tuned,
+            description="Search for hyper-parameters; the next training uses what is found.",
             executor_def=dg.in_process_executor,
         ),
     ]

@@ -64,9 +64,7 @@ def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:
             return
 
 
-def experiment_id(
-    client: "MlflowClient", name: str, artifacts: Path, *, with_model: bool = True
-) -> str:
+def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_model: bool = True) -> str:
     """Id of the experiment; it and, where wanted, the registered model of its name are made at first use.
 
     An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one. One
