@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dagster._core.storage.tags import (
 )
 from dagster._core.test_utils import create_run_for_test
 
+from turnover_assets import __version__
 from turnover_assets.definitions import build_definitions
 from turnover_assets.defs import common, jobs, sensors
 from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, ranges
@@ -26,12 +27,13 @@ from turnover_assets.defs.sensors import (
     LandingState,
     contents_to_land,
     held_still,
-    look_for_changes,
     look_for_files,
     pending_partitions,
 )
+from turnover_assets.defs.training_sensors import Present, look_for_changes, look_for_retraining
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.landing_folder import scan
+from turnover_assets.storage.ledger import NO_LEDGER
 
 Status = dg.DagsterRunStatus
 LIMIT = 3
@@ -293,7 +295,7 @@ def test_a_backlog_is_one_run_of_the_whole_range(daemon: Daemon, settings: Setti
 def test_partitions_are_registered_with_the_request_that_names_them(
     instance: dg.DagsterInstance, settings: Settings
 ) -> None:
-    landing_sensor, _ = sensors.build(settings)
+    landing_sensor, *_ = sensors.build(settings)
     definitions = build_definitions(settings)
     drop(settings, "week.csv")
 
@@ -432,7 +434,20 @@ def test_the_cursor_names_each_file_once(daemon: Daemon, settings: Settings) -> 
     assert (state["seen"], len(state["handled"]), state["attempts"]) == ({}, 100, {})
 
 
-# Refreshing --------------------------------------------------------------------------------------
+# Forecasting ---------------------------------------------------------------------------------------
+
+MADE_FROM = {
+    "ledger_version": NO_LEDGER,
+    "settings_version": "settings",
+    "code_version": "1.0",
+    "model_version": 1,
+}
+Look = Callable[[dg.DagsterInstance, int, Present], dg.RunRequest | dg.SkipReason]
+
+
+def present(*, is_whole: bool = True, unusable: str = "", **others: Any) -> Present:
+    """How things are, with a champion that can forecast."""
+    return Present(MADE_FROM | others, is_whole, lambda: unusable)
 
 
 def landed_version(instance: dg.DagsterInstance, version: str, rows: int = 5) -> None:
@@ -442,129 +457,299 @@ def landed_version(instance: dg.DagsterInstance, version: str, rows: int = 5) ->
     )
 
 
-def refreshed(instance: dg.DagsterInstance) -> dg.RunRequest:
-    found = look_for_changes(instance, LIMIT)
+def published(instance: dg.DagsterInstance, version: str, **others: Any) -> None:
+    materialise(instance, common.PUBLISHED, landed_version=version, **(MADE_FROM | others))
+
+
+def asked(instance: dg.DagsterInstance, now: Present, look: Look = look_for_changes) -> dg.RunRequest:
+    found = look(instance, LIMIT, now)
     assert isinstance(found, dg.RunRequest), found
     return found
 
 
-def reason(instance: dg.DagsterInstance) -> str:
-    found = look_for_changes(instance, LIMIT)
+def reason(instance: dg.DagsterInstance, now: Present, look: Look = look_for_changes) -> str:
+    found = look(instance, LIMIT, now)
     assert isinstance(found, dg.SkipReason), found
     return found.skip_message or ""
 
 
-def test_nothing_is_refreshed_before_anything_landed(instance: dg.DagsterInstance) -> None:
-    assert reason(instance) == "Nothing to forecast has landed yet."
+@pytest.mark.parametrize("rows", [None, 0], ids=["nothing", "no row of the series"])
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        pytest.param(look_for_changes, "Nothing to forecast has landed yet.", id="forecasting"),
+        pytest.param(look_for_retraining, "Nothing to learn from has landed yet.", id="training"),
+    ],
+)
+def test_nothing_is_made_before_anything_landed(
+    instance: dg.DagsterInstance, rows: int | None, look: Look, told: str
+) -> None:
+    if rows is not None:
+        landed_version(instance, "v1", rows=rows)
 
-
-def test_nothing_is_refreshed_while_no_row_of_the_series_landed(instance: dg.DagsterInstance) -> None:
-    landed_version(instance, "v1", rows=0)
-
-    assert reason(instance) == "Nothing to forecast has landed yet."
+    assert reason(instance, present(), look) == told
 
 
 def test_what_is_published_already_is_left(instance: dg.DagsterInstance) -> None:
     landed_version(instance, "v1")
-    materialise(instance, common.PUBLISHED, landed_version="v1")
+    published(instance, "v1")
 
-    assert reason(instance) == "What landed (version v1) is published already."
+    assert reason(instance, present()) == "What landed (version v1) is published already."
 
 
-@pytest.mark.parametrize("published", [None, "v1"], ids=["first", "later"])
-def test_what_is_not_published_is_refreshed(instance: dg.DagsterInstance, published: str | None) -> None:
+@pytest.mark.parametrize("before", [None, "v1"], ids=["first", "later"])
+def test_what_is_not_published_is_refreshed(instance: dg.DagsterInstance, before: str | None) -> None:
     landed_version(instance, "v2")
-    if published:
-        materialise(instance, common.PUBLISHED, landed_version=published)
+    if before:
+        published(instance, before)
 
-    request = refreshed(instance)
+    request = asked(instance, present())
 
-    assert request.run_key == "v2#1"
-    assert request.tags == {jobs.CAUSE_TAG: "v2", "turnover/attempt": "1"}
+    assert request.run_key == "v2 settings/1.0/1#1"
+    assert request.tags == {
+        jobs.CAUSE_TAG: "v2",
+        jobs.MADE_WITH_TAG: "settings/1.0/1",
+        jobs.ATTEMPT_TAG: "1",
+    }
 
 
-@pytest.mark.parametrize("job", [jobs.INGEST, jobs.REFRESH])
-@pytest.mark.parametrize("status", UNFINISHED, ids=lambda status: status.value)
-def test_a_refresh_waits_for_runs_under_way(instance: dg.DagsterInstance, job: str, status: Status) -> None:
+CHANGES = {
+    "another ledger": (present(ledger_version="new"), "v1+new settings/1.0/1#1"),
+    "other settings": (present(settings_version="others"), "v1 others/1.0/1#1"),
+    "another release": (present(code_version="1.1"), "v1 settings/1.1/1#1"),
+    "another champion": (present(model_version=2), "v1 settings/1.0/2#1"),
+    "a snapshot that is gone": (present(is_whole=False), "v1 settings/1.0/1#1"),
+}
+
+
+@pytest.mark.parametrize(("now", "key"), CHANGES.values(), ids=list(CHANGES))
+def test_whatever_the_published_depends_on_is_a_cause_of_its_own(
+    instance: dg.DagsterInstance, now: Present, key: str
+) -> None:
     landed_version(instance, "v1")
-    run = add_run(instance, job, status)
+    published(instance, "v1")
 
-    assert reason(instance) == f"Waiting for the {job} run {run.run_id} to end."
-
-
-@pytest.mark.parametrize("status", [Status.FAILURE, Status.CANCELED, Status.SUCCESS], ids=lambda s: s.value)
-def test_attempts_are_numbered_and_then_given_up(instance: dg.DagsterInstance, status: Status) -> None:
-    landed_version(instance, "v1")
-    keys = []
-    for _ in range(LIMIT):
-        request = refreshed(instance)
-        keys.append(request.run_key)
-        add_run(instance, jobs.REFRESH, status, **request.tags)
-
-    assert keys == ["v1#1", "v1#2", "v1#3"]
-    assert "Gave up on version v1 after 3 runs" in reason(instance)
-
-
-def changed_ledger(instance: dg.DagsterInstance, ledger: str) -> dg.RunRequest | dg.SkipReason:
-    return look_for_changes(instance, LIMIT, ledger=ledger)
-
-
-def test_a_changed_ledger_is_refreshed_as_a_cause_of_its_own(instance: dg.DagsterInstance) -> None:
-    landed_version(instance, "v1")
-    materialise(instance, common.PUBLISHED, landed_version="v1", ledger_version="old")
-    for _ in range(LIMIT):
-        add_run(instance, jobs.REFRESH, Status.FAILURE, **{jobs.CAUSE_TAG: "v1"})
-    keys = []
-    while isinstance(request := changed_ledger(instance, "new"), dg.RunRequest):
-        keys.append(request.run_key)
-        add_run(instance, jobs.REFRESH, Status.FAILURE, **request.tags)
-
-    assert keys == ["v1+new#1", "v1+new#2", "v1+new#3"]
-    assert "Gave up on version v1+new after 3 runs" in (request.skip_message or "")
-    assert isinstance(changed_ledger(instance, "old"), dg.SkipReason)
+    assert asked(instance, now).run_key == key
 
 
 def test_a_ledger_taken_away_is_noticed(instance: dg.DagsterInstance) -> None:
     landed_version(instance, "v1")
-    materialise(instance, common.PUBLISHED, landed_version="v1", ledger_version="old")
+    published(instance, "v1", ledger_version="old")
 
-    assert refreshed(instance).run_key == "v1#1"
+    assert asked(instance, present()).run_key == "v1 settings/1.0/1#1"
+
+
+@pytest.mark.parametrize("look", [look_for_changes, look_for_retraining], ids=["forecasting", "training"])
+@pytest.mark.parametrize("job", [jobs.INGEST, jobs.REFRESH, jobs.RETRAIN])
+@pytest.mark.parametrize("status", UNFINISHED, ids=lambda status: status.value)
+def test_both_wait_for_runs_under_way(
+    instance: dg.DagsterInstance, look: Look, job: str, status: Status
+) -> None:
+    landed_version(instance, "v1")
+    run = add_run(instance, job, status)
+
+    assert (
+        reason(instance, present(unusable="None."), look) == f"Waiting for the {job} run {run.run_id} to end."
+    )
+
+
+def test_without_a_champion_training_comes_first(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+    now = present(model_version=None, unusable="There is no champion yet.")
+
+    assert reason(instance, now) == "Training comes first: There is no champion yet."
+    request = asked(instance, now, look_for_retraining)
+    assert request.run_key == "v1 settings/1.0/None champion#1"
+    assert request.tags[jobs.REASON_TAG] == "There is no champion yet."
+
+
+ENDED = [Status.FAILURE, Status.CANCELED, Status.SUCCESS]
+
+
+@pytest.mark.parametrize("status", ENDED, ids=lambda s: s.value)
+def test_attempts_are_numbered_and_then_given_up(instance: dg.DagsterInstance, status: Status) -> None:
+    landed_version(instance, "v1")
+    keys = []
+    for _ in range(LIMIT):
+        request = asked(instance, present())
+        keys.append(request.run_key)
+        add_run(instance, jobs.REFRESH, status, **request.tags)
+
+    assert keys == [f"v1 settings/1.0/1#{number}" for number in (1, 2, 3)]
+    assert "Gave up on v1 settings/1.0/1 after 3 refresh runs" in reason(instance, present())
+
+
+def test_a_changed_ledger_has_attempts_of_its_own(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+    published(instance, "v1", ledger_version="old")
+    for _ in range(LIMIT):
+        add_run(instance, jobs.REFRESH, Status.FAILURE, **asked(instance, present()).tags)
+    keys = []
+    for _ in range(LIMIT):
+        request = asked(instance, present(ledger_version="new"))
+        keys.append(request.run_key)
+        add_run(instance, jobs.REFRESH, Status.FAILURE, **request.tags)
+
+    assert keys == [f"v1+new settings/1.0/1#{number}" for number in (1, 2, 3)]
+    assert "Gave up on v1+new settings/1.0/1 after 3" in reason(instance, present(ledger_version="new"))
+    assert "is published already" in reason(instance, present(ledger_version="old"))
 
 
 def test_failures_of_another_version_do_not_count(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
     for _ in range(LIMIT):
-        add_run(instance, jobs.REFRESH, Status.FAILURE, **{jobs.CAUSE_TAG: "v1"})
+        add_run(instance, jobs.REFRESH, Status.FAILURE, **asked(instance, present()).tags)
     landed_version(instance, "v2")
 
-    assert refreshed(instance).run_key == "v2#1"
+    assert asked(instance, present()).run_key == "v2 settings/1.0/1#1"
+
+
+def test_going_back_and_forth_between_champions_by_hand_is_never_given_up(
+    instance: dg.DagsterInstance,
+) -> None:
+    landed_version(instance, "v1")
+    published(instance, "v1")
+    keys = []
+    for number in range(4 * LIMIT):
+        version = 2 - number % 2
+        request = asked(instance, present(model_version=version))
+        keys.append(request.run_key)
+        add_run(instance, jobs.REFRESH, Status.SUCCESS, **request.tags)
+        published(instance, "v1", model_version=version)
+
+    assert len(set(keys)) == 4 * LIMIT
+
+
+def test_a_run_that_never_publishes_what_is_present_is_given_up(instance: dg.DagsterInstance) -> None:
+    """For example a daemon of one release, whose runs are started with another."""
+    landed_version(instance, "v1")
+    for _ in range(LIMIT):
+        add_run(instance, jobs.REFRESH, Status.SUCCESS, **asked(instance, present()).tags)
+        published(instance, "v1", code_version="0.9")
+
+    assert "Gave up on v1" in reason(instance, present())
 
 
 def test_a_success_after_failures_stays_quiet(instance: dg.DagsterInstance) -> None:
     landed_version(instance, "v1")
     for status in (Status.FAILURE, Status.SUCCESS):
-        add_run(instance, jobs.REFRESH, status, **refreshed(instance).tags)
-    materialise(instance, common.PUBLISHED, landed_version="v1")
+        add_run(instance, jobs.REFRESH, status, **asked(instance, present()).tags)
+    published(instance, "v1")
 
-    assert "published already" in reason(instance)
+    assert "published already" in reason(instance, present())
 
 
 def test_failures_of_the_command_line_count(instance: dg.DagsterInstance) -> None:
     landed_version(instance, "v1")
-    tags = {jobs.CAUSE_TAG: "v1", jobs.PROCESS_TAG: "elsewhere:1"}  # the tags that `turnover run` gives
+    tags = jobs.cause_tags("v1", MADE_FROM) | {
+        jobs.PROCESS_TAG: "elsewhere:1"
+    }  # as `turnover run` gives them
     add_run(instance, jobs.REFRESH, Status.FAILURE, **tags)
 
-    assert refreshed(instance).run_key == "v1#2"
+    assert asked(instance, present()).run_key == "v1 settings/1.0/1#2"
 
 
-def test_the_same_state_gives_the_same_run_key(instance: dg.DagsterInstance, settings: Settings) -> None:
+# Training ------------------------------------------------------------------------------------------
+
+
+def verdict(instance: dg.DagsterInstance, cause: str, sentence: str) -> None:
+    materialise(instance, common.RETRAINING, due=bool(cause), cause=cause, sentence=sentence)
+
+
+def test_what_the_policy_says_is_done(instance: dg.DagsterInstance) -> None:
     landed_version(instance, "v1")
-    _, refresh_sensor = sensors.build(settings)
+    published(instance, "v1")
+    unasked = reason(instance, present(), look_for_retraining)
+    verdict(instance, "", "Not due: young.")
+    too_early = reason(instance, present(), look_for_retraining)
+    verdict(instance, "age", "It is old.")
+
+    request = asked(instance, present(), look_for_retraining)
+
+    assert (unasked, too_early) == ("The policy has not been asked yet.", "Not due: young.")
+    assert request.run_key == "v1 settings/1.0/1 age#1"
+    assert request.tags == {
+        **jobs.cause_tags("v1", MADE_FROM),
+        jobs.TRAINING_TAG: "age",
+        jobs.REASON_TAG: "It is old.",
+        jobs.ATTEMPT_TAG: "1",
+    }
+
+
+def test_a_training_asked_for_is_done_once(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+    published(instance, "v1")
+    verdict(instance, "age", "It is old.")
+    materialise(instance, common.CHAMPION)
+
+    told = reason(instance, present(), look_for_retraining)
+
+    assert told == "A model was trained since the policy asked for it."
+
+
+@pytest.mark.parametrize("status", ENDED, ids=lambda s: s.value)
+def test_attempts_at_training_are_numbered_and_given_up_until_something_changes(
+    instance: dg.DagsterInstance, status: Status
+) -> None:
+    landed_version(instance, "v1")
+    published(instance, "v1")
+    verdict(instance, "history", "5.0% has changed.")
+    keys = []
+    for _ in range(LIMIT):
+        request = asked(instance, present(), look_for_retraining)
+        keys.append(request.run_key)
+        add_run(instance, jobs.RETRAIN, status, **request.tags)
+    given_up = reason(instance, present(), look_for_retraining)
+    verdict(instance, "history", "6.0% has changed.")
+    still = reason(instance, present(), look_for_retraining)
+    landed_version(instance, "v2")
+
+    assert keys == [f"v1 settings/1.0/1 history#{number}" for number in (1, 2, 3)]
+    assert given_up == still
+    assert "Gave up on v1 settings/1.0/1 history after 3 retrain runs" in given_up
+    assert asked(instance, present(), look_for_retraining).run_key == "v2 settings/1.0/1 history#1"
+
+
+def test_a_long_reason_is_cut_to_what_a_tag_holds(instance: dg.DagsterInstance) -> None:
+    landed_version(instance, "v1")
+
+    request = asked(instance, present(unusable="x" * 5000), look_for_retraining)
+
+    assert len(request.tags[jobs.REASON_TAG]) == jobs.LONGEST_TAG
+
+
+@pytest.mark.parametrize(("name", "key"), [("refresh_sensor", None), ("retrain_sensor", "champion#1")])
+def test_the_same_state_gives_the_same_answer_at_every_tick(
+    instance: dg.DagsterInstance, settings: Settings, name: str, key: str | None
+) -> None:
+    landed_version(instance, "v1")
+    (sensor,) = (made for made in sensors.build(settings) if made.name == name)
     definitions = build_definitions(settings)
 
     with dg.build_sensor_context(instance, definitions=definitions) as context:
-        found = [refresh_sensor.evaluate_tick(context).run_requests or [] for _ in range(2)]
+        ticks = [sensor.evaluate_tick(context) for _ in range(2)]
 
-    assert [[request.run_key for request in requests] for requests in found] == [["v1#1"], ["v1#1"]]
+    said = [(tick.skip_message, [request.run_key for request in tick.run_requests or []]) for tick in ticks]
+    assert said[0] == said[1]
+    if key is None:
+        assert said[0] == ("Training comes first: There is no champion yet.", [])
+    else:
+        assert said[0][1] == [f"v1 {settings.result_version}/{__version__}/None {key}"]
+
+
+@pytest.mark.parametrize("name", ["refresh_sensor", "retrain_sensor"])
+def test_a_ledger_that_cannot_be_read_is_a_reason(
+    instance: dg.DagsterInstance, settings: Settings, name: str
+) -> None:
+    landed_version(instance, "v1")
+    settings.ledger_path.mkdir()
+    (sensor,) = (made for made in sensors.build(settings) if made.name == name)
+
+    with dg.build_sensor_context(instance, definitions=build_definitions(settings)) as context:
+        tick = sensor.evaluate_tick(context)
+
+    assert tick.run_requests in (None, [])
+    assert str(settings.ledger_path) in (tick.skip_message or "")
 
 
 # Killed runs -------------------------------------------------------------------------------------

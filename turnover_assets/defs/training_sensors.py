@@ -4,7 +4,8 @@ What belongs here: two sensors, and the pure functions that decide for them. Wha
 policy of retraining (core/retraining.py) and its facts (retraining.py).
 
 A sensor never works itself: it looks, decides, and says why, also where it does nothing. All runs made for
-one cause count as attempts, whoever made them and however they ended, so that nothing can ask for ever.
+one cause without another in between count as attempts, whoever made them and however they ended, so that
+nothing can ask for ever; who goes back and forth between two champions by hand is not kept from it.
 """
 
 from collections.abc import Callable, Mapping
@@ -161,21 +162,22 @@ def _time_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:
 def _request(
     instance: dg.DagsterInstance, job: str, tags: Mapping[str, str], why: Mapping[str, str], limit: int
 ) -> dg.RunRequest | dg.SkipReason:
-    """The next attempt for a cause, unless there were enough.
+    """The next attempt for a cause, unless the newest runs were all made for it in vain.
 
     Args:
         instance: The Dagster instance.
         job: The job.
         tags: What the run is made for.
         why: Why a training is made.
-        limit: Runs made for one cause at most.
+        limit: Runs made for one cause at most, without one for another cause in between.
     """
     cause = dict(tags) | {name: text for name, text in why.items() if name == jobs.TRAINING_TAG}
-    made = instance.get_runs_count(dg.RunsFilter(job_name=job, tags=cause))
+    newest = instance.get_runs(dg.RunsFilter(job_name=job), limit=limit)
     told = " ".join(cause.values())
-    if made >= limit:
+    if len(newest) == limit and all(cause.items() <= run.tags.items() for run in newest):
         return dg.SkipReason(
-            f"Gave up on {told} after {made} {job} runs that did not publish it; mend the cause (see the "
+            f"Gave up on {told} after {limit} {job} runs that did not publish it; mend the cause (see the "
             "newest failed run), then start the job by hand, land another file or correct the ledger."
         )
-    return dg.RunRequest(f"{told}#{made + 1}", tags={**tags, **why, jobs.ATTEMPT_TAG: str(made + 1)})
+    number = 1 + instance.get_runs_count(dg.RunsFilter(job_name=job, tags=cause))  # never used before
+    return dg.RunRequest(f"{told}#{number}", tags={**tags, **why, jobs.ATTEMPT_TAG: str(number)})
