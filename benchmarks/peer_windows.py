@@ -31,7 +31,7 @@ from turnover_assets_tests.factories import clean_all, land_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TURNOVER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
-HISTORIES = ("adjusted", "reported")
+HISTORIES = ("reported", "adjusted")
 
 
 @dataclass(frozen=True)
@@ -158,21 +158,23 @@ def write_window(cache: Path, label: str, horizon: int, frames: dict[str, pd.Dat
     return folder
 
 
-def run_peers(python: Path, found: Sequence[Window], peers: Sequence[str], raw_only: Sequence[str]) -> None:
-    """Have every peer forecast every window from both histories, in a process of their own Python.
+def run_peers(
+    python: Path, found: Sequence[Window], peers: Sequence[str], history: str, again: bool = False
+) -> None:
+    """Have peers forecast every window from one history, in a process of their own Python.
 
     Args:
         python: The interpreter of an environment with the peers' libraries.
-        found: The windows; what was forecast before is kept.
+        found: The windows.
         peers: Names of the peers.
-        raw_only: Those among them that forecast from the reported history only.
+        history: One of HISTORIES; local models of the adjusted one take over what the reported one gave them.
+        again: Also what is kept from an earlier run, for its time.
     """
-    script = Path(__file__).with_name("peers.py")
+    script, flags = Path(__file__).with_name("peers.py"), ["--again"] if again else []
     folders = [str(window.folder) for window in found]
-    for history in reversed(HISTORIES):
-        names = [p for p in peers if history == "reported" or p not in raw_only]
-        if names:
-            subprocess.run([python, script, *folders, "--histories", history, "--peers", *names], check=True)
+    if peers:
+        command = [python, script, *folders, *flags, "--histories", history, "--peers", *peers]
+        subprocess.run(command, check=True)
 
 
 def peer_forecasts(window: Window, peer: str, history: str) -> tuple[pd.Series, float]:

@@ -232,12 +232,13 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="windows, see peer_windows.write_window")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--histories", nargs="+", default=["reported", "adjusted"])
+    parser.add_argument("--again", action="store_true", help="also where forecasts are kept, for their time")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two threads on busy cores wait without spinning
     for folder in chosen.folders:
         for peer in chosen.peers:
             for history in chosen.histories:
-                if not (folder / f"{peer}-{history}.json").exists():
+                if chosen.again or not (folder / f"{peer}-{history}.json").exists():
                     forecast(folder, peer, history)
 
 

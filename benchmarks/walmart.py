@@ -53,6 +53,7 @@ PEERS = (
     "case_study",
 )
 DEFAULT_PEERS = tuple(peer for peer in PEERS if peer != "auto_ets")
+RAW_ONLY = ("case_study",)
 OURS = "ours"
 
 
@@ -75,10 +76,11 @@ def main() -> int:
                 if chosen.ours
                 else hold_backtest(con, panel, settings, labels, chosen.model, chosen.evidence)
             )
-    run_peers(chosen.peers_python, found, chosen.peers, ())
     for history in HISTORIES:
+        peers = [p for p in chosen.peers if history == "reported" or p not in RAW_ONLY]
+        run_peers(chosen.peers_python, found, peers, history)
         print(f"\n## Walmart, peers on the {history} history, WMAE\n")
-        print(markdown(weighted_errors(panel, found, chosen.peers, history, ours, actuals)))
+        print(markdown(weighted_errors(panel, found, peers, history, ours, actuals)))
     print(f"\n{time.perf_counter() - began:.0f} s, load {os.getloadavg()[0]:.1f} at the end")
     return 0
 
