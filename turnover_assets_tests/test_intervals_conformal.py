@@ -82,7 +82,7 @@ def test_the_spread_follows_what_makes_errors_large() -> None:
     found = Spread.fit(facts, error, np.ones(len(facts)), ["horizon", "deviation"])
 
     ratio = found.of(facts) / usual
-    assert ratio.quantile(0.95) / ratio.quantile(0.05) < 1.5
+    assert ratio.quantile(0.95) / ratio.quantile(0.05) < 2  # of the scale alone: more than 10
 
 
 def test_a_fact_that_is_missing_counts_as_the_usual_one() -> None:
