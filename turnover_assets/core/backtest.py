@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from turnover_assets.core.aggregates import aggregate
+from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.metrics import bias, wape
 from turnover_assets.core.models import Candidate, Rows
@@ -163,6 +164,7 @@ class Backtest:
         if intervals is not None:
             nonnegative = self.panel.series.target.nonnegative
             bounds = intervals.bounds(rows, forecast, nonnegative=nonnegative).mul(in_force, axis=0)
+            bounds = bounds.mask(closed(self.panel, rows), 0.0)
         table[list(BOUNDS)] = bounds
         members = window.members[window.own].reset_index(drop=True)
         table["is_new"] = members["first_t"] > window.cutoff - self.panel.frequency.season
@@ -243,8 +245,7 @@ def run_backtest(
             predicted = _forecast(entrant, window, forecasts, done, seed=seed, threads=threads)
             if predicted is None:
                 continue
-            nonnegative = panel.series.target.nonnegative
-            forecasts[entrant.name] = np.maximum(predicted, 0.0) if nonnegative else predicted
+            forecasts[entrant.name] = limited(panel, window.scoring, predicted)
             seconds[entrant.name] = time.perf_counter() - began
         if not forecasts:
             raise ValueError(f"nobody can be fitted on {len(window.training)} rows; let a baseline take part")

@@ -96,6 +96,8 @@ class Wording:
     def _reason(self, group: str, row: Mapping[str, Any]) -> str:
         effect = row[self.effects[group]]
         if group == BOUNDS:
+            if effect < 0:  # stopping at 0 only raises
+                return "nothing is reported on this day of the week"
             return "it cannot fall below 0"
         if group == LEVEL:  # the effect is that share of the reference
             relation = _relation(1 + effect / row["reference"], 1.0)

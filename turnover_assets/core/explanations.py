@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.closures import limited
 from turnover_assets.core.explanation_words import AVERAGE, BOUNDS, LEVEL, OTHER, SEASON, YEAR_AGO, Wording
 from turnover_assets.core.features import feature_groups
 from turnover_assets.core.models import Candidate, Rows
@@ -76,16 +77,16 @@ def explain_forecasts(
         the columns of effect_columns, `sentence`. Amounts are in units of the target, in the scale reported
         now; `reference` and all effects add up to `forecast`, which is that of forecasting.forecast_table.
         `effect_level` is what the change of the series' average adds, `effect_bounds` what stopping at zero
-        adds. `reported_year_ago` is NaN where not known.
+        adds, or not reporting on that day of the week. `reported_year_ago` is NaN where not known.
     """
     start = _starts(panel, rows, year_ago, series)
     predicted = candidate.predict(rows)
-    limited = predicted.clip(min=0.0) if panel.series.target.nonnegative else predicted
+    shown = limited(panel, rows, predicted)
     effects = _effects(panel, candidate, rows, start, predicted)
-    effects[effect_columns(panel)[BOUNDS]] += limited - predicted
+    effects[effect_columns(panel)[BOUNDS]] += shown - predicted
     effects = effects.mul(rows.in_force, axis=0)
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
-    table["forecast"] = limited * rows.in_force
+    table["forecast"] = shown * rows.in_force
     table["compared_with"] = np.where(start.has_year, YEAR_AGO, AVERAGE)
     table["reference"] = start.reference * rows.in_force
     table["reported_year_ago"] = np.where(start.has_year, start.reported, np.nan)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.panel import PanelSpec
@@ -28,13 +29,11 @@ def forecast_table(
         A row for each scoring row: the series keys, `cutoff`, the time column, `horizon`, `forecast` and
         the bounds (units of the target, in the scale in force at the cutoff), ordered by keys and horizon.
     """
-    predicted = candidate.predict(rows)
-    if panel.series.target.nonnegative:
-        predicted = predicted.clip(min=0.0)
+    predicted = limited(panel, rows, candidate.predict(rows))
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
     table["forecast"] = predicted * rows.in_force
     bounds = intervals.bounds(rows, predicted, nonnegative=panel.series.target.nonnegative)
-    bounds = bounds.mul(rows.in_force, axis=0)
+    bounds = bounds.mul(rows.in_force, axis=0).mask(closed(panel, rows), 0.0)
     table = pd.concat([table, bounds], axis=1).merge(series, on="series_id", validate="many_to_one")
     labels = {t: label_of(panel, int(t)) for t in {*table["t"].unique(), *table["cutoff"].unique()}}
     table[panel.time] = table["t"].map(labels)
