@@ -1,7 +1,6 @@
 """The documentation is held against the code: settings, panel fields, examples, links."""
 
 import re
-import tomllib
 from pathlib import Path
 from types import UnionType
 from typing import get_origin
@@ -11,11 +10,12 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from turnover_assets import panel as panels
-from turnover_assets.panel import PanelSpec, parse_panel
+from turnover_assets.panel import PanelSpec, load_panel
 from turnover_assets.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGURATION = REPOSITORY / "docs" / "configuration.md"
+EXAMPLES = sorted((REPOSITORY / "docs" / "panels").glob("*.toml"))
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CHANGELOG.md",
@@ -45,17 +45,6 @@ WORDS = {
     ("CovariateTable", "time_column"): "that of the series",
 }
 BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
-
-
-def panel_id(text: str) -> str:
-    return str(tomllib.loads(text)["name"])
-
-
-def toml_blocks() -> list[str]:
-    """The panels among the examples; test_ledger.py has the ledger."""
-    text = CONFIGURATION.read_text("utf-8")
-    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if "[[adjustment]]" not in block]
 
 
 def table_rows(text: str) -> dict[str, list[str]]:
@@ -152,15 +141,14 @@ def test_every_field_of_a_panel_is_described_with_its_default(heading: str) -> N
     assert all(len(cells) == 4 and all(cells) for cells in rows.values())
 
 
-@pytest.mark.parametrize("block", toml_blocks(), ids=panel_id)
-def test_every_example_panel_can_be_used(block: str) -> None:
-    assert parse_panel(tomllib.loads(block), "docs/configuration.md").tables
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_panel_can_be_used_and_is_referred_to(path: Path) -> None:
+    assert load_panel(path).tables
+    assert f"panels/{path.name}" in links(CONFIGURATION)
 
 
 def test_the_examples_cover_weeks_and_days() -> None:
-    found = {parse_panel(tomllib.loads(block), "example").frequency.every for block in toml_blocks()}
-
-    assert found == {"week", "day"}
+    assert {load_panel(path).frequency.every for path in EXAMPLES} == {"week", "day"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
