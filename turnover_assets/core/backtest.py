@@ -164,7 +164,7 @@ class Backtest:
         if intervals is not None:
             nonnegative = self.panel.series.target.nonnegative
             bounds = intervals.bounds(rows, forecast, nonnegative=nonnegative).mul(in_force, axis=0)
-            bounds = bounds.mask(closed(self.panel, rows), 0.0)
+            bounds.loc[closed(self.panel, rows)] = 0.0
         table[list(BOUNDS)] = bounds
         members = window.members[window.own].reset_index(drop=True)
         table["is_new"] = members["first_t"] > window.cutoff - self.panel.frequency.season

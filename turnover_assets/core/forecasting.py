@@ -33,7 +33,8 @@ def forecast_table(
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
     table["forecast"] = predicted * rows.in_force
     bounds = intervals.bounds(rows, predicted, nonnegative=panel.series.target.nonnegative)
-    bounds = bounds.mul(rows.in_force, axis=0).mask(closed(panel, rows), 0.0)
+    bounds = bounds.mul(rows.in_force, axis=0)
+    bounds.loc[closed(panel, rows)] = 0.0
     table = pd.concat([table, bounds], axis=1).merge(series, on="series_id", validate="many_to_one")
     labels = {t: label_of(panel, int(t)) for t in {*table["t"].unique(), *table["cutoff"].unique()}}
     table[panel.time] = table["t"].map(labels)
