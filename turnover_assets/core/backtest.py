@@ -19,7 +19,7 @@ import pandas as pd
 
 from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.closures import closed, limited
-from turnover_assets.core.intervals import BOUNDS, Intervals
+from turnover_assets.core.intervals import BOUNDS, HELPERS, Intervals, comparable
 from turnover_assets.core.metrics import bias, wape
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
@@ -65,6 +65,7 @@ class WindowForecasts:
         cutoff: The cutoff at which models were fitted.
         rows: What was forecast, with the features; later cutoffs than the window's are of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
+        factors: See windows.Window.
         forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
         seconds: By entrant: to fit and forecast.
         training_rows: How many rows there were to learn from.
@@ -73,6 +74,7 @@ class WindowForecasts:
     cutoff: int
     rows: Rows
     members: pd.DataFrame
+    factors: pd.DataFrame
     forecasts: dict[str, Floats]
     seconds: dict[str, float]
     training_rows: int
@@ -89,30 +91,37 @@ class WindowForecasts:
         return self.rows.identity["reported"].to_numpy(np.float64)
 
     def errors(self, name: str, until: int | None = None) -> pd.DataFrame:
-        """Rows with known outcomes, for calibration; see Intervals.calibrate.
+        """Rows to calibrate on, those without a report among them; see Intervals.calibrate.
 
         Args:
             name: The entrant.
-            until: Last target period whose outcome counts as known.
+            until: Last target period whose outcome counts as known; all that are known where left out.
         """
         identity = self.rows.identity
-        known = ~np.isnan(self.reported)
-        if until is not None:
-            known &= (identity["t"] <= until).to_numpy()
+        known = (identity["t"] <= (identity["t"].max() if until is None else until)).to_numpy()
         table = identity[["series_id", "cutoff", "t", "horizon"]].assign(
             scale=self.rows.scale * self.rows.in_force,
             forecast=self.forecasts[name] * self.rows.in_force,
             actual=self.reported,
+            in_force=self.rows.in_force,
+            **{feature: self.rows.column(feature) for feature in HELPERS if feature in self.rows.names},
         )
         return pd.concat([table, self.members], axis=1)[known]
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """What came of a backtest: every window, oldest first, forecast by every entrant that could take part."""
+    """What came of a backtest.
+
+    Attributes:
+        panel: The panel.
+        windows: Every window, oldest first, forecast by every entrant that could take part.
+        factors: As windows.Window.factors, as known now.
+    """
 
     panel: PanelSpec
     windows: tuple[WindowForecasts, ...]
+    factors: pd.DataFrame
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
@@ -136,7 +145,15 @@ class Backtest:
         """
         errors = [w.errors(name, until) for w in self.windows if until is None or w.cutoff < until]
         table = pd.concat(errors, ignore_index=True) if errors else pd.DataFrame()
-        return Intervals.calibrate(table, self.panel.level_names) if len(table) else None
+        if table.empty:
+            return None
+        table["comparable"] = comparable(table, self._factors_at(until), self.panel.keys)
+        known = table["actual"].notna().any()
+        return Intervals.calibrate(table, self.panel.level_names) if known else None
+
+    def _factors_at(self, until: int | None) -> pd.DataFrame:
+        """Which values were reported in another scale, as known at a window's cutoff, or now."""
+        return next((w.factors for w in self.windows if w.cutoff == until), self.factors)
 
     def rows(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
         """Forecasts of an entrant for the windows' own cutoffs, with bounds from the windows before.
@@ -217,6 +234,7 @@ def run_backtest(
     *,
     seed: int,
     threads: int,
+    factors: pd.DataFrame | None = None,
     progress: Progress = lambda _: None,
 ) -> Backtest:
     """Forecast every window with every entrant.
@@ -227,6 +245,7 @@ def run_backtest(
         entrants: Who takes part; blends stand after their components.
         seed: Seed of what draws.
         threads: Threads for fitting.
+        factors: See Backtest; those of the last window where left out.
         progress: Told what is under way.
 
     Raises:
@@ -250,9 +269,17 @@ def run_backtest(
         if not forecasts:
             raise ValueError(f"nobody can be fitted on {len(window.training)} rows; let a baseline take part")
         done.append(
-            WindowForecasts(window.cutoff, window.scoring, members, forecasts, seconds, len(window.training))
+            WindowForecasts(
+                window.cutoff,
+                window.scoring,
+                members,
+                window.factors,
+                forecasts,
+                seconds,
+                len(window.training),
+            )
         )
-    return Backtest(panel, tuple(done))
+    return Backtest(panel, tuple(done), done[-1].factors if factors is None else factors)
 
 
 def check_separation(window: Window) -> None:

@@ -18,7 +18,7 @@ from turnover_assets.core.metrics import coverage
 from turnover_assets.core.models import BASELINE, CANDIDATES, Blend, Candidate, make_candidate
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
-from turnover_assets.core.windows import make_windows
+from turnover_assets.core.windows import make_windows, present_factors
 from turnover_assets.panel import PanelSpec
 
 CHAMPION = "champion"  # name of the champion among the entrants, where it is none of the candidates
@@ -99,7 +99,15 @@ def backtest(
     gives intervals, above all those of sums, more to learn from.
     """
     windows = make_windows(con, panel, cutoffs, plan.limits, plan.repairs, dense=panel.horizon)
-    return run_backtest(panel, windows, who, seed=plan.seed, threads=plan.threads, progress=progress)
+    return run_backtest(
+        panel,
+        windows,
+        who,
+        seed=plan.seed,
+        threads=plan.threads,
+        factors=present_factors(con, panel),
+        progress=progress,
+    )
 
 
 def challenger(found: Backtest, tuned: Tuned) -> Candidate:

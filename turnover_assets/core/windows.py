@@ -34,6 +34,8 @@ class Window:
         training: Rows to learn from; their target periods lie at or before the cutoff.
         scoring: Rows of the cutoff, and of those after it that were asked for, in order of series, cutoff
             and horizon; `reported` is NaN where not reported, or not yet.
+        factors: Series keys, `t` and `factor` (reported over adjusted value) where it was not 1, as known at
+            the cutoff; NaN where the value counted as missing.
         series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period),
             `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of the cutoff.
     """
@@ -41,6 +43,7 @@ class Window:
     cutoff: int
     training: Rows
     scoring: Rows
+    factors: pd.DataFrame
     series: pd.DataFrame
 
 
@@ -74,8 +77,21 @@ def make_windows(
             con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
         )
         training = select_rows(con, panel, "WHERE actual IS NOT NULL")
+        factors = _factors(con, panel, "adjusted")
         relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
-        yield Window(cutoff, training, select_rows(con, panel), _series_facts(con, panel, cutoff))
+        yield Window(cutoff, training, select_rows(con, panel), factors, _series_facts(con, panel, cutoff))
+
+
+def present_factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
+    """What Window.factors holds, as known now."""
+    return _factors(con, panel, f"cleaned.{panel.series.name}")
+
+
+def _factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec, table: str) -> pd.DataFrame:
+    return con.execute(
+        f"SELECT {', '.join(panel.keys)}, t, {panel.target} / nullif({panel.target}_adjusted, 0) AS factor "
+        f"FROM {table} WHERE adjustment_id IS NOT NULL"
+    ).df()
 
 
 def _series_facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int) -> pd.DataFrame:

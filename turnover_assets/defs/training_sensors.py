@@ -53,38 +53,43 @@ class Present:
         )
 
 
+Look = Callable[[dg.DagsterInstance, int, Present], dg.RunRequest | dg.SkipReason]
+
+
 def build(settings: Settings) -> list[dg.SensorDefinition]:
     """The sensors, switched on."""
+    return [
+        _sensor(
+            settings,
+            jobs.REFRESH,
+            look_for_changes,
+            "Cleans, forecasts with the champion and publishes when something has changed.",
+        ),
+        _sensor(
+            settings,
+            jobs.RETRAIN,
+            look_for_retraining,
+            "Trains where no champion can forecast, and where the policy says that it is due.",
+        ),
+    ]
 
+
+def _sensor(settings: Settings, job: str, look: Look, description: str) -> dg.SensorDefinition:
     @dg.sensor(
-        name="refresh_sensor",
-        job_name=jobs.REFRESH,
+        name=f"{job}_sensor",
+        job_name=job,
         minimum_interval_seconds=settings.sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Cleans, forecasts with the champion and publishes when something has changed.",
+        description=description,
     )
-    def refresh_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
             present = Present.of(settings)
         except TurnoverError as error:
             return dg.SkipReason(str(error))
-        return look_for_changes(context.instance, settings.sensor_attempts, present)
+        return look(context.instance, settings.sensor_attempts, present)
 
-    @dg.sensor(
-        name="retrain_sensor",
-        job_name=jobs.RETRAIN,
-        minimum_interval_seconds=settings.sensor_interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Trains where no champion can forecast, and where the policy says that it is due.",
-    )
-    def retrain_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        try:
-            present = Present.of(settings)
-        except TurnoverError as error:
-            return dg.SkipReason(str(error))
-        return look_for_retraining(context.instance, settings.sensor_attempts, present)
-
-    return [refresh_sensor, retrain_sensor]
+    return sensor
 
 
 def look_for_changes(
