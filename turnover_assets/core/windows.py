@@ -158,9 +158,9 @@ def with_evidence_before(
 def _newest_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> int:
     """The newest cutoff a horizon back at which a series was alive that reported again afterwards."""
     newest = last_period(con, panel) - panel.horizon
-    for since in (newest - alive, newest - panel.frequency.season):  # all of a year is rarely needed
-        found = _last_with_outcome(con, panel, alive, since, newest)
-        if found is not None:
+    for reach in (alive, panel.frequency.season):  # all of a year is rarely needed
+        found = _last_with_outcome(con, panel, alive, newest - reach - alive, newest)
+        if found is not None and found > newest - reach:  # older reports make no newer cutoff
             return found
     raise NothingToForecastError(
         "In the last year no series reported in two neighbouring stretches of "
@@ -171,9 +171,9 @@ def _newest_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int)
 def _last_with_outcome(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int, since: int, newest: int
 ) -> int | None:
-    """The last cutoff in (since, newest] at which a series was alive that reported within the horizon.
+    """The last cutoff up to `newest` at which a series was alive that reported within the horizon.
 
-    Of two reports of a series, at a and later at b, it is alive up to a + alive - 1, and a cutoff before b
+    Only reports after `since` count. Of two reports of a series, at a and later at b, it is alive up to a + alive - 1, and a cutoff before b
     has b as an outcome.
     """
     keys = ", ".join(panel.keys)
