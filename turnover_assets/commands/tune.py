@@ -19,7 +19,7 @@ def tune(
     ] = 30,
     minutes: Annotated[float, typer.Option(min=0.01, help="No trial begins after so many minutes.")] = 30.0,
     windows: Annotated[int, typer.Option(min=2, help="Windows on which a trial is judged.")] = 4,
-    candidate: Annotated[str, typer.Option(help="The candidate: xgboost or histogram_boosting.")] = "xgboost",
+    candidate: Annotated[str, typer.Option(help="The candidate whose parameters are searched.")] = "xgboost",
 ) -> None:
     """Search for hyper-parameters on windows before those that models are compared on.
 

@@ -32,24 +32,29 @@ class Range:
         return Range(min(self.low, *known), max(self.high, *known), self.log, self.whole)
 
 
+_MEMORY = Range(0.5, 8.0, log=True)  # seasons
+_TREES: Mapping[str, Range] = {
+    "learning_rate": Range(0.02, 0.3, log=True),
+    "max_depth": Range(3, 9, whole=True),
+    "min_child_weight": Range(1.0, 300.0, log=True),
+    "subsample": Range(0.5, 1.0),
+    "colsample_bytree": Range(0.3, 1.0),
+    "reg_lambda": Range(0.1, 30.0, log=True),
+    "memory": _MEMORY,
+}
 # By candidate. The upper ends of rounds, depth and leaves bound what a training may cost.
 SPACES: Mapping[str, Mapping[str, Range]] = {
-    "xgboost": {
-        "learning_rate": Range(0.02, 0.3, log=True),
-        "rounds": Range(100, 500, log=True, whole=True),
-        "max_depth": Range(4, 10, whole=True),
-        "min_child_weight": Range(1.0, 100.0, log=True),
-        "subsample": Range(0.5, 1.0),
-        "colsample_bytree": Range(0.3, 1.0),
-        "reg_lambda": Range(0.1, 30.0, log=True),
-    },
+    "xgboost": {"rounds": Range(60, 360, log=True, whole=True), **_TREES},
+    "residual_boosting": {"rounds": Range(20, 200, log=True, whole=True), **_TREES},
     "histogram_boosting": {
-        "learning_rate": Range(0.03, 0.3, log=True),
         "max_iter": Range(50, 300, log=True, whole=True),
+        "learning_rate": Range(0.03, 0.3, log=True),
         "max_leaf_nodes": Range(15, 127, log=True, whole=True),
         "min_samples_leaf": Range(10, 300, log=True, whole=True),
         "l2_regularization": Range(0.1, 30.0, log=True),
+        "memory": _MEMORY,
     },
+    "seasonal_regression": {"ridge": Range(0.001, 1.0, log=True), "memory": _MEMORY},
 }
 
 

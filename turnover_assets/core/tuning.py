@@ -46,7 +46,7 @@ class Budget:
 
     Attributes:
         trials: After so many trials, those of known parameters among them.
-        seconds: No trial begins after so many; None where only trials count.
+        seconds: No trial but the first begins after so many; None where only trials count.
     """
 
     trials: int
@@ -94,11 +94,14 @@ def search(
     )
     for parameters in known:
         study.enqueue_trial(parameters)
-    study.optimize(
-        lambda trial: objective.judge(trial, seed, threads, told),
-        n_trials=budget.trials,
-        timeout=budget.seconds,
-    )
+
+    def judge(trial: Any) -> float:
+        return objective.judge(trial, seed, threads, told)
+
+    began = time.perf_counter()
+    study.optimize(judge, n_trials=1)  # the own parameters are judged whatever the time
+    left = None if budget.seconds is None else max(0.0, budget.seconds - (time.perf_counter() - began))
+    study.optimize(judge, n_trials=budget.trials - 1, timeout=left)
     cutoffs = tuple(window.cutoff for window in windows)
     return Search(name, cutoffs, cutoffs[-1] + panel.horizon, tuple(objective.trials))
 
