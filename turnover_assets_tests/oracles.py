@@ -14,6 +14,7 @@ from typing import Any
 import holidays as holiday_calendars
 import numpy as np
 import pandas as pd
+from dateutil.easter import easter
 
 Series = Mapping[int, float]  # values of one series by period index
 
@@ -261,6 +262,14 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
             found[f"cycle_{j}"] = ratio(y.get(target - nearest - j * shape.cycle), scale)
     found["year_ago_grown"] = ratio(product(y.get(year_ago), growth[shape.medium]), scale)
     found["around_grown"] = ratio(product(around[1, 1], growth[shape.short]), scale)
+    near: dict[int, float | None] = {}
+    for years in (1, 2, 3):
+        middle = target - years * shape.season
+        near[years] = mean(y.get(t) for t in range(middle - shape.cycle, middle + shape.cycle + 1))
+    found["around_years"] = ratio(mean(near.values()), scale)
+    for k in (shape.short, shape.medium):
+        pooled = limited(pooled_ratio(near, y, shape, cutoff, k))
+        found[f"pooled_{k}"] = ratio(product(mean(back(k - 1, 0)), pooled), scale)
     level_now = mean(back(shape.means[0] - 1, 0))
     for years, name in ((1, "recent_shaped"), (2, "recent_shaped_older")):
         base = mean(back(years * shape.season + shape.short - 1, years * shape.season))
@@ -271,16 +280,37 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
         totals = _totals(within)
         grown = {k: limited(growth_of(within, shape, cutoff, k)) for k in (shape.short, shape.medium)}
         found |= {f"{level}_growth_{k}": value for k, value in grown.items()}
-        for years in (1, 2):
+        around_level: dict[int, float | None] = {}
+        same_level: dict[int, float | None] = {}
+        for years in (1, 2, 3):
             middle = target - years * shape.season
-            near = mean(totals.get(t) for t in range(middle - shape.cycle, middle + shape.cycle + 1))
-            ago = cutoff - years * shape.season
-            base = mean(totals.get(ago - k) for k in range(shape.short))
-            shaped = limited(ratio(near, base))
-            found[f"{level}_shape_{years}"] = shaped
-            found[f"recent_{level}_shape_{years}"] = ratio(product(level_now, shaped), scale)
+            window = range(middle - shape.cycle, middle + shape.cycle + 1)
+            around_level[years] = mean(totals.get(t) for t in window)
+            same_level[years] = totals.get(middle)
+        base = mean(totals.get(cutoff - shape.season - k) for k in range(shape.short))
+        shaped = limited(ratio(around_level[1], base))
+        found[f"{level}_shape_1"] = shaped
+        found[f"recent_{level}_shape_1"] = ratio(product(level_now, shaped), scale)
+        for kind, values in (("around", around_level), ("same", same_level)):
+            for k in (shape.short, shape.medium):
+                pooled = limited(pooled_ratio(values, totals, shape, cutoff, k))
+                name = f"pooled_{level}_{kind}_{k}"
+                found[name] = ratio(product(mean(back(k - 1, 0)), pooled), scale)
+        found[f"year_ago_{level}_grown"] = ratio(product(y.get(year_ago), grown[shape.medium]), scale)
         found[f"around_{level}_grown"] = ratio(product(around[1, 1], grown[shape.short]), scale)
     return found
+
+
+def pooled_ratio(
+    near: Mapping[int, float | None], y: Series, shape: Shape, cutoff: int, length: int
+) -> float | None:
+    """What stood around the target over what stood before the cutoff, all years that have both together."""
+    above = below = 0.0
+    for years, value in near.items():
+        base = mean(y.get(cutoff - years * shape.season - k) for k in range(length))
+        if value is not None and base is not None:
+            above, below = above + value, below + base
+    return ratio(above, below)
 
 
 def scale_of(history: History, series: Any, cutoff: int) -> float:
@@ -334,7 +364,39 @@ def calendar_features(start: date, days: int, season: int, country: str | None) 
         "holidays_after": count(start + timedelta(days=days)),
         "holidays_last_year": count(start - timedelta(days=days * season)),
         "days_to_year_end": christmas,
+        **{f"days_to_{name}": days_to(middle, days) for name, days in moving(country, years).items()},
     }
+
+
+def moving(country: str | None, years: range) -> dict[str, list[date]]:
+    """The dates of moving holidays, from their rules."""
+    if country == "FR":
+        found = {"easter_monday": 1, "ascension_day": 39}
+        return {name: [easter(y) + timedelta(days=k) for y in years] for name, k in found.items()}
+    if country == "US":
+        rules = {
+            "martin_luther_king_jr_day": (1, 0, 3),
+            "washington_s_birthday": (2, 0, 3),
+            "labor_day": (9, 0, 1),
+            "columbus_day": (10, 0, 2),
+            "thanksgiving_day": (11, 3, 4),
+        }
+        last_mondays = [max(d for d in nth_weekdays(y, 5, 0)) for y in years]
+        found_us = {name: [nth_weekdays(y, m, d)[n - 1] for y in years] for name, (m, d, n) in rules.items()}
+        return {**found_us, "memorial_day": last_mondays}
+    return {}
+
+
+def nth_weekdays(year: int, month: int, weekday: int) -> list[date]:
+    """All Mondays of a month, say."""
+    days = (date(year, month, 1) + timedelta(days=k) for k in range(31))
+    return [day for day in days if day.weekday() == weekday and day.month == month]
+
+
+def days_to(middle: date, days: list[date]) -> int:
+    """Days to the nearest of them, at most three weeks either way."""
+    nearest = min(((day - middle).days for day in days), key=abs)
+    return max(-21, min(21, nearest))
 
 
 # Reports -----------------------------------------------------------------------------------------

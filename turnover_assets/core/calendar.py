@@ -4,7 +4,9 @@ What belongs here: arithmetic of periods and calendar facts about a period. What
 built from them (features.py).
 """
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 import holidays as holiday_calendars
@@ -12,6 +14,9 @@ import numpy as np
 import pandas as pd
 
 from turnover_assets.panel import WEEKDAYS, PanelSpec
+
+MOVING_YEARS = range(2001, 2031)  # by which holidays that move are told from those that do not
+HOLIDAY_REACH = 21  # days beyond which a holiday is as good as none; the season says the rest
 
 
 def epoch(panel: PanelSpec) -> date:
@@ -82,7 +87,9 @@ def calendar_table(panel: PanelSpec, first: int, last: int) -> pd.DataFrame:
         One row a period, indexed 0..n-1: `t`, `season_sin`, `season_cos` (phase of the year of the
         period's middle), `month`, `holidays` (public holidays in the period), `holidays_before` and
         `holidays_after` (in the neighbouring periods), `holidays_last_year` (one season earlier), and
-        `days_to_year_end` (days from the period's middle to the nearest 25 December, -182..183).
+        `days_to_year_end` (days from the period's middle to the nearest 25 December, -182..183), and for
+        each of moving_holidays `days_to_<name>` (days from the period's middle to the nearest one, at most
+        HOLIDAY_REACH either way).
     """
     season, days = panel.frequency.season, panel.frequency.days
     t = range(first, last + 1)
@@ -101,8 +108,64 @@ def calendar_table(panel: PanelSpec, first: int, last: int) -> pd.DataFrame:
             "holidays_after": [counts[i + 1] for i in t],
             "holidays_last_year": [counts[i - season] for i in t],
             "days_to_year_end": _days_to_christmas(middle),
+            **_days_to_moving(panel, middle),
         }
     )
+
+
+def moving_holidays(panel: PanelSpec) -> tuple[str, ...]:
+    """Names of the holidays whose date changes from year to year, in lower case with underscores.
+
+    Of several that keep the same distance of at most HOLIDAY_REACH days, only the first is named: the others
+    say nothing that it does not. Those that some of MOVING_YEARS lack are left out.
+
+    Example:
+        >>> from turnover_assets.panel import default_panel
+        >>> moving_holidays(default_panel())
+        ('easter_monday', 'ascension_day')
+    """
+    if panel.holidays is None:
+        return ()
+    kept: dict[str, list[date]] = {}
+    for name, days in _holidays_by_name(panel, MOVING_YEARS[0], MOVING_YEARS[-1]).items():
+        moves = len({(day.month, day.day) for day in days}) > 1
+        if moves and {day.year for day in days} == set(MOVING_YEARS) and _is_news(days, kept):
+            kept[name] = days
+    return tuple(kept)
+
+
+def _is_news(days: list[date], kept: Mapping[str, list[date]]) -> bool:
+    """Whether days keep no constant and short distance from any of those kept."""
+    for other in kept.values():
+        if len(days) == len(other):
+            apart = {(a - b).days for a, b in zip(days, other, strict=True)}
+            if len(apart) == 1 and abs(apart.pop()) <= HOLIDAY_REACH:
+                return False
+    return True
+
+
+def _holidays_by_name(panel: PanelSpec, first: int, last: int) -> dict[str, list[date]]:
+    """Dates of each holiday in the years from `first` to `last`, by name."""
+    found: dict[str, list[date]] = {}
+    for day, names in holidays_between(panel, date(first, 1, 1), date(last, 12, 31)).items():
+        for name in names.split("; "):
+            plain = re.sub(r"[^a-z0-9]+", "_", name.lower().replace("(estimated)", "")).strip("_")
+            found.setdefault(plain, []).append(day)
+    return found
+
+
+def _days_to_moving(panel: PanelSpec, middle: pd.DatetimeIndex) -> dict[str, np.ndarray]:
+    """Days from each period's middle to the nearest of each moving holiday, by the feature's name."""
+    names = moving_holidays(panel)
+    dates = _holidays_by_name(panel, middle[0].year - 1, middle[-1].year + 1) if names else {}
+    return {f"days_to_{name}": _days_to(dates[name], middle) for name in names}
+
+
+def _days_to(dates: list[date], middle: pd.DatetimeIndex) -> np.ndarray:
+    days = pd.DatetimeIndex(dates).to_numpy()[None, :] - middle.to_numpy()[:, None]
+    apart = days / np.timedelta64(1, "D")
+    nearest = apart[np.arange(len(apart)), np.abs(apart).argmin(axis=1)]
+    return np.clip(nearest, -HOLIDAY_REACH, HOLIDAY_REACH)
 
 
 def _holiday_counts(panel: PanelSpec, first: int, last: int) -> Counter[int]:

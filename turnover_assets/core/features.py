@@ -10,7 +10,8 @@ model serves series of every size, and the model's loss is weighted by that scal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from turnover_assets.core.relations import CODES, WINDOWS, code_sql, signed
+from turnover_assets.core.calendar import moving_holidays
+from turnover_assets.core.relations import CODES, WINDOWS, YEARS, code_sql, signed
 from turnover_assets.panel import CovariateTable, Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
@@ -33,7 +34,7 @@ def features(panel: PanelSpec) -> list[Feature]:
     found = _recent(panel.frequency) + _season(panel)
     for level in panel.level_names:
         found += _level(panel, level)
-    found += _calendar() + _attributes(panel) + _covariates(panel)
+    found += _calendar(panel) + _attributes(panel) + _covariates(panel)
     return found
 
 
@@ -104,15 +105,42 @@ def _season(panel: PanelSpec) -> list[Feature]:
     names += [f"around_{years}_{width}" for years in (1, 2) for width in ("narrow", "wide")]
     names += [f"cycle_{j}" for j in range(4)] if panel.frequency.cycle > 1 else []
     found = [Feature(name, f"r.{name} / k.scale", "season") for name in names]
-    own_shape = _limited("r.around_1_narrow / nullif(k.mean_last_year, 0)")
-    older_shape = _limited("r.around_2_narrow / nullif(k.mean_two_years_ago, 0)")
+    own_shape = _limited(f"r.around_1_narrow / nullif(k.base_1_{short}, 0)")
+    older_shape = _limited(f"r.around_2_narrow / nullif(k.base_2_{short}, 0)")
     return [
         *found,
         Feature("year_ago_grown", f"r.year_ago_same * {_limited(f'k.growth_{medium}')} / k.scale", "season"),
         Feature("around_grown", f"r.around_1_narrow * {_limited(f'k.growth_{short}')} / k.scale", "season"),
         Feature("recent_shaped", f"k.mean_{windows.means[0]} * {own_shape} / k.scale", "season"),
         Feature("recent_shaped_older", f"k.mean_{windows.means[0]} * {older_shape} / k.scale", "season"),
+        Feature("around_years", f"{_mean_of('r.around_{}_narrow')} / k.scale", "season"),
+        *(Feature(f"pooled_{k}", _shaped(k, "r.around_{}_narrow", "k"), "season") for k in (short, medium)),
     ]
+
+
+def _shaped(length: int, around: str, base: str) -> str:
+    """The mean of the last periods times the shape of the season, of all years together.
+
+    A single year's shape carries that year's weather; several years' carry less of it.
+
+    Args:
+        length: Periods that the mean and the bases of the shape are taken over.
+        around: SQL of the value around the target period, with `{}` for the years back.
+        base: Relation of the values before the cutoff, one or more years back.
+    """
+    pairs = [(around.format(years), f"{base}.base_{years}_{length}") for years in YEARS]
+    both = [f"CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN" for a, b in pairs]
+    top = " + ".join(f"{when} {a} ELSE 0 END" for when, (a, _) in zip(both, pairs, strict=True))
+    bottom = " + ".join(f"{when} {b} ELSE 0 END" for when, (_, b) in zip(both, pairs, strict=True))
+    return f"k.mean_{length} * {_limited(f'({top}) / nullif({bottom}, 0)')} / k.scale"
+
+
+def _mean_of(value: str) -> str:
+    """Mean over the years for which the SQL, with `{}` for the years back, has a value."""
+    values = [value.format(years) for years in YEARS]
+    total = " + ".join(f"coalesce({v}, 0)" for v in values)
+    known = " + ".join(f"CAST({v} IS NOT NULL AS INTEGER)" for v in values)
+    return f"({total}) / nullif({known}, 0)"
 
 
 def _level(panel: PanelSpec, level: str) -> list[Feature]:
@@ -122,25 +150,31 @@ def _level(panel: PanelSpec, level: str) -> list[Feature]:
         Feature(f"{level}_growth_{k}", _limited(f"{at_cutoff}.growth_{k}"), f"{level} growth")
         for k in (windows.short, windows.medium)
     ]
-    for years in (1, 2):
-        shape = _limited(f"{at_target}.around_{years} / nullif({at_cutoff}.base_{years}, 0)")
-        found.append(Feature(f"{level}_shape_{years}", shape, f"{level} season"))
-        shaped = f"k.mean_{windows.means[0]} * {shape} / k.scale"
-        found.append(Feature(f"recent_{level}_shape_{years}", shaped, f"{level} season"))
+    shape = _limited(f"{at_target}.around_1 / nullif({at_cutoff}.base_1_{windows.short}, 0)")
+    found.append(Feature(f"{level}_shape_1", shape, f"{level} season"))
+    shaped = f"k.mean_{windows.means[0]} * {shape} / k.scale"
+    found.append(Feature(f"recent_{level}_shape_1", shaped, f"{level} season"))
+    for kind in ("around", "same"):
+        for k in (windows.short, windows.medium):
+            sql = _shaped(k, f"{at_target}.{kind}_{{}}", at_cutoff)
+            found.append(Feature(f"pooled_{level}_{kind}_{k}", sql, f"{level} season"))
+    grown_medium = _limited(f"{at_cutoff}.growth_{windows.medium}")
     grown = f"r.around_1_narrow * {_limited(f'{at_cutoff}.growth_{windows.short}')} / k.scale"
     return [
         *found,
         Feature(f"around_{level}_grown", grown, f"{level} growth"),
+        Feature(f"year_ago_{level}_grown", f"r.year_ago_same * {grown_medium} / k.scale", f"{level} growth"),
         Feature(f"{level}_code", _level_code(panel, level), level),
     ]
 
 
-def _calendar() -> list[Feature]:
+def _calendar(panel: PanelSpec) -> list[Feature]:
     names = (
         "season_sin season_cos month holidays holidays_before holidays_after holidays_last_year "
         "days_to_year_end"
     )
-    return [Feature(name, f"calendar.{name}", "calendar") for name in names.split()]
+    moving = [f"days_to_{name}" for name in moving_holidays(panel)]
+    return [Feature(name, f"calendar.{name}", "calendar") for name in (*names.split(), *moving)]
 
 
 def _attributes(panel: PanelSpec) -> list[Feature]:

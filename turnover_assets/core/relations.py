@@ -21,6 +21,7 @@ from turnover_assets.panel import Column, Frequency, PanelSpec
 
 SAMPLE_BUCKETS = 1000
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
+YEARS = (1, 2, 3)  # seasons back of which shapes are made
 PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
 
 
@@ -233,6 +234,15 @@ def _sum(column: str, length: int) -> str:
     return f"sum({column}) OVER (w ROWS BETWEEN {length - 1} PRECEDING AND CURRENT ROW)"
 
 
+def _bases(column: str, season: int, windows: Windows) -> list[str]:
+    """Means of a column over the windows of growth, one or more seasons before this row."""
+    return [
+        f"{_mean(column, years * season + k - 1, years * season)} AS base_{years}_{k}"
+        for years in YEARS
+        for k in (windows.short, windows.medium)
+    ]
+
+
 def _as_of_sql(panel: PanelSpec) -> str:
     """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
     windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
@@ -243,8 +253,7 @@ def _as_of_sql(panel: PanelSpec) -> str:
         columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
     columns += [
         f"{_mean('abs(y)', season - 1, 0)} AS scale_own",
-        f"{_mean('y', season + windows.short - 1, season)} AS mean_last_year",
-        f"{_mean('y', 2 * season + windows.short - 1, 2 * season)} AS mean_two_years_ago",
+        *_bases("y", season, windows),
         f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
         f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
         "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
@@ -271,9 +280,11 @@ def _around_sql(panel: PanelSpec) -> str:
     """What stood around the target period one and two seasons earlier: windows aligned to the target."""
     season, cycle = panel.frequency.season, panel.frequency.cycle
     columns = [f"lag(y, {season + k * cycle}) OVER w AS year_ago_{signed(-k)}" for k in (-2, -1, 0, 1, 2)]
-    for years in (1, 2):
+    for years in YEARS:
         middle = years * season
         columns.append(f"{_mean('y', middle + cycle, middle - cycle)} AS around_{years}_narrow")
+    for years in YEARS[:2]:
+        middle = years * season
         columns.append(f"{_mean('y', middle + 2 * cycle, middle - 2 * cycle)} AS around_{years}_wide")
     if cycle > 1:
         nearest = -(-panel.horizon // cycle) * cycle
@@ -297,10 +308,11 @@ def _level_sql(frequency: Frequency, level: str) -> str:
         f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
         for k in (windows.short, windows.medium)
     ]
-    for years in (1, 2):
+    columns += _bases("total", season, windows)
+    for years in YEARS:
         middle = years * season
-        columns.append(f"{_mean('total', middle + windows.short - 1, middle)} AS base_{years}")
         columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
+        columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
     listed = ",\n  ".join(columns)
     return (
         f"SELECT id, t, {_mean('per_series', season - 1, 0)} AS mean_per_series,\n  {listed}\nFROM ("
