@@ -52,7 +52,7 @@ def run_on(root: Path, panel: str, sales: pd.DataFrame, **settings: Any) -> Othe
 # Weeks labelled by their Friday ------------------------------------------------------------------
 
 
-def write_us_stores(folder: Path, weeks: int = 120, seed: int = 5) -> pd.DataFrame:
+def write_us_stores(folder: Path, weeks: int = 134, seed: int = 5) -> pd.DataFrame:
     """Sales by store and department, values by store and week, and stores with CR for line ends.
 
     Some sales are negative, values are missing as `NA` or as nothing, the plans reach past the last week of
@@ -73,7 +73,7 @@ def write_us_stores(folder: Path, weeks: int = 120, seed: int = 5) -> pd.DataFra
     ]
     sales = pd.DataFrame(rows, columns=["store", "department", "week", "weekly_sales"])
     train = sales.set_axis(["Store", "Dept", "Date", "Weekly_Sales"], axis=1)
-    train["IsHoliday"] = [_holiday_week(friday) for friday in sales["week"]]
+    train["IsHoliday"] = [holiday_week(friday) for friday in sales["week"]]
     train.to_csv(folder / "train.csv.gz", index=False)
     plans = [
         _plans(rng, store, friday, late=i > weeks // 2) for store in sizes for i, friday in enumerate(fridays)
@@ -90,10 +90,11 @@ def _weekly(rng: np.random.Generator, level: float, friday: date) -> float:
     """An amount with a season and noise; small departments take back more than they sell now and then."""
     season = 1 + 0.3 * np.sin(2 * np.pi * friday.timetuple().tm_yday / 365)
     noise = rng.normal(0, 0.8 if level < 200 else 0.05)
-    return round(float(level * season * (1 + noise + 0.5 * _holiday_week(friday))), 2)
+    return round(float(level * season * (1 + noise + 0.5 * holiday_week(friday))), 2)
 
 
-def _holiday_week(friday: date) -> bool:
+def holiday_week(friday: date) -> bool:
+    """Whether the week that ends on a Friday is one of the year's four holiday weeks."""
     return (friday.month, friday.day // 7) in ((2, 1), (9, 1), (11, 3), (12, 4))
 
 
@@ -101,7 +102,7 @@ def _plans(rng: np.random.Generator, store: int, friday: date, *, late: bool) ->
     """A line of plans; markdowns are written from half of the history on, and not all of them."""
     markdowns = [f"{rng.gamma(2, 500):.2f}" if late and rng.random() < 0.7 else "NA" for _ in range(5)]
     facts = f"{rng.normal(60, 15):.2f},2.572,{','.join(markdowns)},211.09,{'8.106' if late else ''}"
-    return f"{store},{friday},{facts},{'TRUE' if _holiday_week(friday) else 'FALSE'}"
+    return f"{store},{friday},{facts},{'TRUE' if holiday_week(friday) else 'FALSE'}"
 
 
 # Days --------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def write_daily_shops(folder: Path, days: int = 800, seed: int = 6) -> pd.DataFr
         "Station": ("Bonn", 1500),
         "Kiosk": ("Bonn", 25),
     }
-    promoted = {(shop, day): _in_blocks(day, f"{seed}{shop}", 0.15) for shop in shops for day in calendar}
+    promoted = {(shop, day): is_promoted(shop, day) for shop in shops for day in calendar}
     rows = [
         (shop, day, _daily(rng, level, day, promoted=promoted[shop, day]))
         for shop, (_, level) in shops.items()
@@ -137,7 +138,7 @@ def write_daily_shops(folder: Path, days: int = 800, seed: int = 6) -> pd.DataFr
     _write(folder / "shops.csv", "code,city", ((shop, city) for shop, (city, _) in shops.items()))
     plans = ((shop, _dated(day), "yes" if on else "no") for (shop, day), on in promoted.items())
     _write(folder / "promotions.csv", "shop_code,day,promo", plans)
-    school = ((_dated(day), int(_school_is_out(day))) for day in calendar)
+    school = ((_dated(day), int(school_is_out(day))) for day in calendar)
     _write(folder / "school.csv", "day,school_holiday", school)
     return sales
 
@@ -145,20 +146,19 @@ def write_daily_shops(folder: Path, days: int = 800, seed: int = 6) -> pd.DataFr
 def _daily(rng: np.random.Generator, level: float, day: date, *, promoted: bool) -> float:
     weekday = (0.8, 0.85, 0.9, 1.0, 1.3, 1.6, 0.7)[day.weekday()]
     season = 1 + 0.15 * np.sin(2 * np.pi * day.timetuple().tm_yday / 365)
-    lift = (PROMOTION_LIFT if promoted else 1.0) * (SCHOOL_IS_OUT_LIFT if _school_is_out(day) else 1.0)
+    lift = (PROMOTION_LIFT if promoted else 1.0) * (SCHOOL_IS_OUT_LIFT if school_is_out(day) else 1.0)
     noise = rng.normal(1.0, 0.6 if level < 100 else 0.08)
     return round(float(level * weekday * season * lift * noise), 2)
 
 
-def _in_blocks(day: date, name: str, share: float) -> bool:
-    """Whether a block of five days has a promotion; which do is drawn for each name."""
-    block = (day - FIRST_DAY).days // 5
-    seed = [block, *name.encode()]
-    return bool(np.random.default_rng(seed).random() < share)
+def is_promoted(shop: str, day: date) -> bool:
+    """Whether a shop has an offer: about one in six spells of five days, other ones in each shop."""
+    spell = (day - FIRST_DAY).days // 5
+    return bool(np.random.default_rng([spell, *shop.encode()]).random() < 1 / 6)
 
 
-def _school_is_out(day: date) -> bool:
-    """Two weeks that begin elsewhere each year, as moving holidays do."""
+def school_is_out(day: date) -> bool:
+    """Whether schools are closed: two weeks that begin elsewhere each year, as moving holidays do."""
     begin = date(day.year, 3, 1) + timedelta(days=(day.year * 11) % 40)
     return begin <= day < begin + timedelta(days=14)
 

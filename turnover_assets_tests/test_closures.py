@@ -75,9 +75,8 @@ def test_a_day_of_the_week_without_reports_is_closed(rows: Rows) -> None:
 
     found = closed(panel, rows)
 
-    expected = [
-        _is_closed(shops[row.series_id - 1], label_of(panel, row.t)) for row in rows.identity.itertuples()
-    ]
+    targets = zip(rows.identity["series_id"].tolist(), rows.identity["t"].tolist(), strict=True)
+    expected = [_is_closed(shops[number - 1], label_of(panel, t)) for number, t in targets]
     assert len(rows) == len(OPEN) * panel.horizon
     assert found.tolist() == expected
     sundays = found.reshape(len(OPEN), panel.horizon).sum(axis=1)
