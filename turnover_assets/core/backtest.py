@@ -309,12 +309,14 @@ def _forecast(
     if entrant.like:
         return forecasts.get(entrant.like)
     candidate = entrant.make()
-    if isinstance(candidate, Blend):
+    if isinstance(candidate, Blend) and entrant.fitted is None:
         if not set(candidate.components) <= forecasts.keys():
             return None
         return learn(candidate, done, window.cutoff).combine(forecasts)
     if len(window.training) < MINIMUM_ROWS and candidate.parameters():
         return None
+    if isinstance(candidate, Blend):  # a champion's, whose components are not those that take part
+        candidate = learn(candidate, done, window.cutoff)
     return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
 
 

@@ -173,8 +173,8 @@ def _last_with_outcome(
 ) -> int | None:
     """The last cutoff up to `newest` at which a series was alive that reported within the horizon.
 
-    Only reports after `since` count. Of two reports of a series, at a and later at b, it is alive up to a + alive - 1, and a cutoff before b
-    has b as an outcome.
+    Only reports after `since` count. Of two reports of a series, at a and later at b, it is alive up to
+    a + alive - 1, and a cutoff before b has b as an outcome.
     """
     keys = ", ".join(panel.keys)
     found = con.execute(
