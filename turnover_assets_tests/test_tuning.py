@@ -21,13 +21,15 @@ from turnover_assets.cli import app
 from turnover_assets.core import tuning
 from turnover_assets.core.backtest import compared_cutoffs
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.features import feature_names
 from turnover_assets.core.ledger import Ledger
 from turnover_assets.core.models import candidate_class, make_candidate
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.search_spaces import SPACES, Range, search_space
+from turnover_assets.core.training import entrants
 from turnover_assets.core.trials import Search, Trial
-from turnover_assets.core.tuned import Tuned, read_tuned
+from turnover_assets.core.tuned import Tuned, keep_tuned, read_tuned
 from turnover_assets.core.tuning import Budget, search
 from turnover_assets.core.tuning_pictures import search_picture
 from turnover_assets.core.tuning_windows import tuning_cutoffs, usable_windows, window_wape
@@ -329,6 +331,22 @@ def test_other_candidates_keep_what_they_had_and_the_last_period_seen_only_grows
 
     assert better == Tuned({"blend": {"a": 1}, "xgboost": {"ridge": 2.0}}, 130)
     assert worse == Tuned({"blend": {"a": 1}}, 110)
+
+
+def test_the_next_training_makes_candidates_and_parts_of_a_blend_with_what_was_kept(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    con.execute("CREATE SCHEMA IF NOT EXISTS reports")
+    keep_tuned(con, Tuned({CHEAP: {"ridge": 0.125}}, 90))
+    keep_tuned(con, Tuned({CHEAP: {"ridge": 0.25}}, 110))
+
+    tuned = read_tuned(con)
+    made = {e.name: e.make().parameters() for e in entrants(tuned.parameters, feature_names(default_panel()))}
+
+    assert tuned.until == 110
+    assert made[CHEAP]["ridge"] == 0.25
+    assert made["blend"][f"{CHEAP}.ridge"] == 0.25
+    assert made["xgboost"] == make_candidate(candidate_class("xgboost")).parameters()
 
 
 def test_the_table_has_the_best_first_and_those_given_up_last() -> None:
