@@ -70,6 +70,8 @@ def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:
     lines = [("Files", _files(outcome))]
     if outcome.snapshot is not None:
         lines += _facts(settings, outcome.snapshot.facts, outcome)
+        if outcome.training:
+            lines.append(("Training", outcome.training))
         lines += _repairs(outcome)
         lines.append(("Published", str(outcome.snapshot.folder)))
         lines.append(("Read it", "turnover export forecasts --output forecasts.csv"))
@@ -92,7 +94,7 @@ def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> li
     return [
         ("Rows", f"{accepted:,} accepted, {facts['rejected_rows']:,} rejected"),
         ("Model", f"{model['candidate']} version {model['version']}{new}"),
-        ("WAPE", f"{_share(model['wape'])} on the last {facts['horizon']} {_periods(settings)}{beside}"),
+        ("WAPE", f"{_share(model['wape'])} in its backtest{beside}"),
         (
             "Forecast",
             f"{facts['horizon']} {_periods(settings)} to {facts['last_period']} "

@@ -46,6 +46,7 @@ class Outcome:
         refused_before: Records of files still in the folder that an earlier run refused.
         refreshed: Whether new forecasts were published.
         snapshot: The current snapshot, None where nothing has ever been published.
+        training: Why a model was trained in this run, or why not; empty where that was not asked.
     """
 
     landed: tuple[FileRecord, ...]
@@ -53,6 +54,7 @@ class Outcome:
     refused_before: tuple[FileRecord, ...]
     refreshed: bool
     snapshot: Snapshot | None
+    training: str = ""
 
     @property
     def accepted(self) -> list[FileRecord]:
@@ -97,9 +99,9 @@ def bring_up_to_date(
         if new:
             _ingest(settings, folder, new, progress)
         records = _manifest(settings, warehouse) if new else before
-        refreshed = False
+        refreshed, training = False, ""
         if any(record.table == panel.series.name for record in records):
-            refreshed = _refresh(settings, warehouse, progress, retrain=retrain)
+            refreshed, training = _refresh(settings, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, records))
         digests, here = {file.digest for file in new}, {file.digest for file in found}
@@ -109,6 +111,7 @@ def bring_up_to_date(
             refused_before=tuple(r for r in before if r.status == "refused" and r.digest in here),
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
+            training=training,
         )
 
 
@@ -234,15 +237,18 @@ def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progres
             _run_job(settings, instance, jobs.INGEST, tags, config, progress)
 
 
-def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress, *, retrain: bool) -> bool:
-    """Bring everything after landing up to date; False where there was nothing to do.
+def _refresh(
+    settings: Settings, warehouse: Warehouse, progress: Progress, *, retrain: bool
+) -> tuple[bool, str]:
+    """Bring everything after landing up to date: whether there was anything to do, and Outcome.training.
 
     The champion's forecasts are published first; training follows where it is due. Where no champion can
     forecast, training comes first.
     """
     version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
-    if not retrain and _is_current(settings, version) and not _last_verdict(warehouse).due:
-        return False
+    verdict = _last_verdict(warehouse)
+    if not retrain and _is_current(settings, version) and not verdict.due:
+        return False, verdict.sentence
     from turnover_assets.defs import jobs
 
     with _instance(settings) as instance:
@@ -255,12 +261,12 @@ def _refresh(settings: Settings, warehouse: Warehouse, progress: Progress, *, re
             refreshed = True
         verdict = _last_verdict(warehouse)
         if not (retrain or verdict.due or _unusable(settings)):
-            return refreshed
+            return refreshed, verdict.sentence
         cause, reason = _why_train(settings, verdict, retrain=retrain)
         progress("note", f"training: {reason}")
         tags = jobs.cause_tags(version, jobs.made_from(settings)) | jobs.training_tags(cause, reason)
         _run_job(settings, instance, jobs.RETRAIN, tags, {}, progress)
-        return True
+        return True, f"Done: {reason}"
 
 
 def _why_train(settings: Settings, verdict: Verdict, *, retrain: bool) -> tuple[str, str]:
