@@ -16,6 +16,7 @@ from turnover_assets.errors import NoSnapshotError, UnknownNameError
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import load_settings
 from turnover_assets.storage.comparison import (
+    HISTORIES,
     SnapshotDifference,
     compare_snapshots,
     comparing,
@@ -232,4 +233,5 @@ def test_late_data_flows_through_and_what_was_published_stays(copied: Landed) ->
     assert found.tables["turnover"].changed_by_column["turnover"] == found.tables["restatements"].only_b == 1
     assert f"store {row.store}, department {row.department}" in {change.what for change in found.forecasts}
     assert tables >= {"turnover", "forecasts", "department_turnover", "files"}
-    assert set(new.facts["tables"]) - set(table_keys(settings.panel_spec)) <= {"checks", "profile"}
+    assert set(new.facts["tables"]) - set(table_keys(settings.panel_spec)) == HISTORIES
+    assert new.facts["model"]["version"] == old.facts["model"]["version"]

@@ -20,8 +20,9 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import FACTS, Snapshot, current, read_snapshot
 
 # They keep the past of every run, or say when something was made: no differences of values.
-HISTORIES = frozenset({"checks", "profile"})
+HISTORIES = frozenset({"checks", "forecast_history", "profile", "retraining"})
 RUN_COLUMNS = frozenset({"created_at", "fit_seconds", "landed_at", "model_version", "run_id"})
+FORECASTS = frozenset({"aggregates", "explanations", "forecasts"})
 FORECAST_PLACE = frozenset({"cutoff", "horizon"})  # two forecasts of one period are compared whatever theirs
 CHANGES_SHOWN = 20
 SERIES_SHOWN = 10
@@ -124,6 +125,12 @@ def table_keys(panel: PanelSpec) -> dict[str, tuple[str, ...]]:
     series = (*panel.keys, panel.time)
     return {
         "forecasts": series,
+        "aggregates": ("level", "member", panel.time),
+        "explanations": series,
+        "backtest": ("model", *panel.keys, "cutoff", "horizon"),
+        "backtest_aggregates": ("model", "level", "member", "cutoff", "horizon"),
+        "backtest_accuracy": ("model", "basis", "scope", "member", "cutoff"),
+        "gate_checks": ("check",),
         panel.series.name: series,
         "rejected": ("table_name", "file", "line", "rule"),
         "restatements": (*series, "new_file_no"),
@@ -194,7 +201,7 @@ def _relation(snapshot: Snapshot, table: str) -> str:
 def _compare_table(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, table: str, a: Snapshot, b: Snapshot
 ) -> TableDifference:
-    ignored = RUN_COLUMNS | FORECAST_PLACE if table == "forecasts" else RUN_COLUMNS
+    ignored = RUN_COLUMNS | FORECAST_PLACE if table in FORECASTS else RUN_COLUMNS
     keys = table_keys(panel).get(table, ())
     return compare_tables(con, _relation(a, table), _relation(b, table), keys, ignored=ignored, keep_as=table)
 
