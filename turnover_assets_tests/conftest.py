@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from turnover_assets.core import training
 from turnover_assets_tests.factories import BASELINES_ONLY, Landed, copy_home, land_retailer, memory_warehouse
 
 REAL_DATA = "TURNOVER_TEST_DATA"
@@ -46,8 +47,10 @@ def shared_con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture(scope="session")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    """A home with every candidate fitted; tests read it only."""
-    return land_retailer(tmp_path_factory.mktemp("full"), training_share=0.1)
+    """A home with every candidate fitted, of which the blend is champion; tests read it only."""
+    with pytest.MonkeyPatch.context() as patched:  # whoever is best on so few rows
+        patched.setattr(training, "challenger", lambda found, tuned: training.unfitted(found, "blend", tuned))
+        return land_retailer(tmp_path_factory.mktemp("full"), 0.06, backtest_windows=2)
 
 
 @pytest.fixture(scope="session")

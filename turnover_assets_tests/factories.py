@@ -231,6 +231,7 @@ def land_frame(
 
 TURNOVER_HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
 BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
+QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1}  # settings of a home whose runs are quick
 
 
 @dataclass(frozen=True)
@@ -247,14 +248,14 @@ def quiet(_news: str, _text: str) -> None:
     """Progress that nobody looks at."""
 
 
-def settings_for(home: Path, training_share: float = BASELINES_ONLY) -> Settings:
-    """Settings of a home whose runs are quick."""
-    return load_settings(home=home, training_share=training_share)
+def settings_for(home: Path, training_share: float = BASELINES_ONLY, **others: Any) -> Settings:
+    """Settings of a home whose runs are quick, with others where they are named."""
+    return load_settings(home=home, **{**QUICK, "training_share": training_share, **others})
 
 
-def land_retailer(root: Path, training_share: float) -> Landed:
+def land_retailer(root: Path, training_share: float, **others: Any) -> Landed:
     """A synthetic retailer with the defects of real feeds, brought to published forecasts."""
-    settings = settings_for(root / "var", training_share)
+    settings = settings_for(root / "var", training_share, **others)
     folder = root / "files"
     folder.mkdir()
     retailer = make_retailer(stores=8, departments=2, weeks=125, seed=3)
@@ -267,16 +268,23 @@ def copy_home(landed: Landed, root: Path) -> Landed:
     """The same, in a home and a folder of one's own."""
     shutil.copytree(landed.settings.home, root / "var")
     shutil.copytree(landed.folder, root / "files")
-    return Landed(settings_for(root / "var"), root / "files", landed.outcome, landed.retailer)
+    settings = landed.settings.model_copy(update={"home": root / "var"})
+    return Landed(settings, root / "files", landed.outcome, landed.retailer)
 
 
-def next_week(landed: Landed, amount: str = "100.0") -> str:
-    """A file for the week after the last one, for every series of the retailer."""
+def next_week(landed: Landed, amount: str = "", ahead: int = 1) -> str:
+    """A file for a week after the last one, for every series of the retailer.
+
+    Args:
+        landed: The home.
+        amount: What each series sold; where left out, as much as in the last week.
+        ahead: Weeks after the last one.
+    """
     turnover = landed.retailer.turnover
     newest = turnover["day_id"].max()
-    week = (pd.Timestamp(newest) + pd.Timedelta(days=7)).date()
+    week = (pd.Timestamp(newest) + pd.Timedelta(weeks=ahead)).date()
     lines = [
-        f"{week},{row.but_num_business_unit},{row.dpt_num_department},{amount}"
+        f"{week},{row.but_num_business_unit},{row.dpt_num_department},{amount or row.turnover}"
         for row in turnover[turnover["day_id"] == newest].itertuples()
     ]
     return TURNOVER_HEADER + "\n".join(lines) + "\n"
@@ -362,6 +370,7 @@ def daily_history(seed: int = 3, periods: int = 800) -> dict[str, pd.DataFrame]:
 
 __all__ = [
     "BASELINES_ONLY",
+    "QUICK",
     "TURNOVER_HEADER",
     "Landed",
     "RawFile",

@@ -14,7 +14,7 @@ from dagster._core.test_utils import freeze_time
 
 from turnover_assets.core import table_rules
 from turnover_assets.definitions import build_definitions
-from turnover_assets.defs import checks, common
+from turnover_assets.defs import checks, common, jobs
 from turnover_assets.defs.resources import build_warehouse
 from turnover_assets.errors import TurnoverError
 from turnover_assets.runner import bring_up_to_date
@@ -71,7 +71,7 @@ def test_a_part_of_a_week_holds_up_publishing_until_the_rest_has_landed(copied: 
 
 def test_the_checks_of_a_run_open_the_warehouse_once_a_group(plain: Landed) -> None:
     with dg.DagsterInstance.from_config(str(plain.settings.dagster_path)) as instance:
-        (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"))
+        (run,) = instance.get_runs(dg.RunsFilter(job_name=jobs.RETRAIN))
         steps = {stats.step_key for stats in instance.get_run_step_stats(run.run_id)}
 
     assert {step for step in steps if step.startswith("check")} == {

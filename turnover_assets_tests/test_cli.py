@@ -27,7 +27,7 @@ from turnover_assets.cli import app
 from turnover_assets.defs import common, jobs
 from turnover_assets.defs.partitions import name_of
 from turnover_assets.storage.snapshots import current
-from turnover_assets_tests.factories import BASELINES_ONLY, Landed, next_week
+from turnover_assets_tests.factories import QUICK, Landed, next_week
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 MODULE = [sys.executable, "-m", "turnover_assets.cli"]
@@ -41,8 +41,8 @@ def turnover(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turnover:
     """Call the command in a home of its own, or in the one given."""
 
     def call(*arguments: str | Path, home: Path = tmp_path / "var", **settings: str) -> Result:
-        for name, value in {"HOME": str(home), "TRAINING_SHARE": str(BASELINES_ONLY), **settings}.items():
-            monkeypatch.setenv(f"TURNOVER_{name}", value)
+        for name, value in {"HOME": home, **{k.upper(): v for k, v in QUICK.items()}, **settings}.items():
+            monkeypatch.setenv(f"TURNOVER_{name}", str(value))
         return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
     return call
@@ -258,7 +258,8 @@ def test_a_run_accounts_for_what_it_did_and_a_second_one_says_that_nothing_is_ne
         f"{facts['tables']['turnover']['rows']:,} accepted, {facts['rejected_rows']} rejected" in first.stderr
     )
     wape, naive = facts["model"]["wape"], facts["model"]["wape_seasonal_naive"]
-    assert f"WAPE       {wape:.1%} on the last 8 weeks (seasonal naive {naive:.1%})" in first.stderr
+    assert f"WAPE       {wape:.1%} in its backtest (seasonal naive {naive:.1%})" in first.stderr
+    assert "Training   Not due: the newest model is 1 of 8 periods old; " in first.stderr
     assert f"Published  {copied.settings.published_path / facts['id']}" in lines
     assert "not_a_number (row rejected), e.g. new.csv line 2: " in first.stderr
     assert second.exit_code == 0
@@ -414,7 +415,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
     environment = {
         **os.environ,
         "TURNOVER_HOME": str(settings.home),
-        "TURNOVER_TRAINING_SHARE": str(BASELINES_ONLY),
+        **{f"TURNOVER_{name.upper()}": str(value) for name, value in QUICK.items()},
         "TURNOVER_SENSOR_INTERVAL_SECONDS": "2",
     }
     log = tmp_path / "ui.log"

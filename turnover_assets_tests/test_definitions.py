@@ -118,7 +118,8 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
     nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
 
     assert {node.group_name for node in nodes} == GROUPS
-    assert [node.key for node in nodes if node.pools != {common.POOL}] == []
+    without_pool = [node.key for node in nodes if node.pools != {common.POOL}]
+    assert without_pool == [common.TUNED]  # a search may take hours, in which forecasts must go on
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -160,21 +161,34 @@ def test_every_check_says_what_it_checks(graph: Any) -> None:
     assert [key for key in graph.asset_check_keys if not graph.get(key).description] == []
 
 
-def test_the_jobs_share_out_the_assets_without_overlap(definitions: dg.Definitions, graph: Any) -> None:
-    shares = [
-        definitions.resolve_job_def(name).asset_layer.executable_asset_keys
-        for name in (jobs.INGEST, jobs.REFRESH)
-    ]
+def test_forecasting_is_all_of_training_but_the_training_itself(
+    definitions: dg.Definitions, graph: Any
+) -> None:
+    ingest, refresh, retrain = (
+        set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys)
+        for name in (jobs.INGEST, jobs.REFRESH, jobs.RETRAIN)
+    )
 
-    assert set(shares[0]) == {common.LANDED}
-    assert not set(shares[0]) & set(shares[1])
-    assert set(shares[0]) | set(shares[1]) == set(graph.get_all_asset_keys())
+    assert ingest == {common.LANDED}
+    assert not ingest & retrain
+    assert retrain - refresh == set(jobs.TRAINING_ONLY)
+    assert refresh < retrain
+    assert common.PUBLISHED in refresh
 
 
-def test_both_sensors_run_from_the_start(definitions: dg.Definitions) -> None:
+def test_every_asset_is_in_a_job(definitions: dg.Definitions, graph: Any) -> None:
+    made = [definitions.resolve_job_def(job.name) for job in definitions.jobs or []]
+
+    assert {key for job in made for key in job.asset_layer.executable_asset_keys} == set(
+        graph.get_all_asset_keys()
+    )
+
+
+def test_all_sensors_run_from_the_start(definitions: dg.Definitions) -> None:
     statuses = {sensor.name: sensor.default_status for sensor in definitions.sensors or []}
 
-    assert statuses == dict.fromkeys(["landing_sensor", "refresh_sensor"], dg.DefaultSensorStatus.RUNNING)
+    names = ["landing_sensor", "refresh_sensor", "retrain_sensor"]
+    assert statuses == dict.fromkeys(names, dg.DefaultSensorStatus.RUNNING)
 
 
 # Blocking ----------------------------------------------------------------------------------------
@@ -253,8 +267,8 @@ def test_pictures_in_the_event_log_are_small(
     assert {key.to_user_string() for key, found in sizes.items() if found} >= {
         "cleaned/turnover",
         "forecasts/latest",
-        "model/candidates",
-        "model/champion",
+        "model/backtest",
+        "model/challenger",
         "reports/department_turnover",
         "reports/seasonal_profile",
     }
@@ -262,14 +276,27 @@ def test_pictures_in_the_event_log_are_small(
 
 
 def test_every_table_logs_its_rows_and_columns(graph: Any, logged: Mapping[dg.AssetKey, Metadata]) -> None:
-    tables = set(graph.get_all_asset_keys()) - {common.CHAMPION, common.PUBLISHED, common.PROFILE_PAGE}
+    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.PROFILE_PAGE}
 
-    for key in tables:
+    for key in set(logged) & set(graph.get_all_asset_keys()) - no_tables:
         rows, schema = logged[key]["dagster/row_count"].value, logged[key]["dagster/column_schema"].value
         assert isinstance(rows, int), key
         assert isinstance(schema, dg.TableSchema), key
         assert schema.columns, key
     assert logged[CLEANED]["dagster/row_count"].value > 0
+    assert set(logged) >= {common.BACKTEST, common.CHAMPION, common.FORECASTS, common.AGGREGATES}
+
+
+@pytest.mark.parametrize("key", [common.BACKTEST, common.CHAMPION, common.FORECASTS, common.AGGREGATES])
+def test_columns_of_what_models_make_are_described(
+    logged: Mapping[dg.AssetKey, Metadata], key: dg.AssetKey
+) -> None:
+    panel = load_settings().panel_spec
+    spoken_for = {*panel.keys, *panel.level_names, panel.time}  # the panel file says what these are
+
+    columns = logged[key]["dagster/column_schema"].value.columns  # type: ignore[union-attr]
+
+    assert [c.name for c in columns if not c.description and c.name not in spoken_for] == []
 
 
 def test_no_single_value_in_the_event_log_is_large(

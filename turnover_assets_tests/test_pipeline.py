@@ -21,7 +21,7 @@ from turnover_assets.settings import load_settings
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import (
-    BASELINES_ONLY,
+    QUICK,
     TURNOVER_HEADER,
     Landed,
     next_week,
@@ -131,7 +131,7 @@ def test_runs_show_in_the_dagster_instance_with_their_checks(landed: Landed) -> 
         runs = instance.get_runs()
         partitions = instance.get_materialized_partitions(dg.AssetKey(["raw", "landed_files"]))
 
-    assert sorted(run.job_name for run in runs) == ["ingest", "refresh"]
+    assert sorted(run.job_name for run in runs) == ["ingest", "retrain"]
     assert all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
     assert len(partitions) == len(landed.outcome.landed)
 
@@ -298,8 +298,8 @@ def test_a_killed_run_is_marked_failed_and_its_work_done_by_the_next(copied: Lan
         "import os, signal; from pathlib import Path; from turnover_assets.runner import bring_up_to_date\n"
         "from turnover_assets.settings import load_settings\n"
         "def tell(news, text):\n"
-        "    if 'candidates' in text: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"settings = load_settings(home={str(copied.settings.home)!r}, training_share={BASELINES_ONLY})\n"
+        "    if (news, text) == ('start', 'forecast'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"settings = load_settings(home={str(copied.settings.home)!r}, **{QUICK})\n"
         f"bring_up_to_date(settings, Path({str(copied.folder)!r}), tell)"
     )
 
@@ -384,7 +384,7 @@ def test_after_a_closure_of_everything_models_are_compared_before_it(copied: Lan
 
     assert outcome.snapshot is not None
     assert outcome.snapshot.facts["cutoff"] == weeks[-1]
-    assert outcome.snapshot.read("accuracy")["holdout_rows"].min() > 0
+    assert outcome.snapshot.read("accuracy")["scored_rows"].min() > 0
 
 
 def test_a_retailer_that_sold_nothing_is_forecast_without_a_wape(tmp_path: Path) -> None:
