@@ -1,0 +1,75 @@
+"""The champion without MLflow's client: the same answer as the client's, and none where it cannot be read."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from turnover_assets.storage import _mlflow
+from turnover_assets.storage.champion_peek import champion_of
+from turnover_assets.storage.registry import CHAMPION, ModelRegistry
+from turnover_assets_tests.model_factories import make_registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ModelRegistry:
+    """A registry with versions 1 to 4 and no champion."""
+    return make_registry(tmp_path / "mlflow", versions=4)
+
+
+def by_client(registry: ModelRegistry) -> int | None:
+    """The champion as MLflow's own client tells it."""
+    client: MlflowClient = _mlflow.connect(registry.folder, must_exist=True)
+    found = client.get_registered_model(registry.name).aliases.get(CHAMPION)
+    return None if found is None else int(found)
+
+
+def test_the_answer_is_the_clients_after_promotions_and_rollbacks(registry: ModelRegistry) -> None:
+    answers = [(champion_of(registry.folder, registry.name), by_client(registry))]
+    for step in (1, 3, 2, None, None):
+        if step is None:
+            registry.rollback(by="anna", reason="it was better before")
+        else:
+            registry.promote(step, by="anna", reason="it is better")
+        answers.append((champion_of(registry.folder, registry.name), by_client(registry)))
+
+    assert answers == [(None, None), (1, 1), (3, 3), (2, 2), (3, 3), (1, 1)]
+
+
+def test_another_models_champion_is_not_ours(registry: ModelRegistry) -> None:
+    registry.promote(2, by="anna", reason="it is better")
+
+    assert champion_of(registry.folder, "another") is None
+
+
+def test_the_challenger_is_no_champion(registry: ModelRegistry) -> None:
+    _mlflow.connect(registry.folder, must_exist=True).set_registered_model_alias(
+        registry.name, "challenger", "4"
+    )
+
+    assert champion_of(registry.folder, registry.name) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database at all" * 100], ids=["none", "empty", "other"])
+def test_a_store_that_cannot_be_read_has_no_champion_and_is_left_as_it_is(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "mlflow.db").write_bytes(content)
+
+    assert champion_of(tmp_path, "small") is None
+
+    found = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert found == ([] if content is None else [content])
+
+
+def test_a_path_with_signs_that_mean_something_in_addresses_can_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "50 % ? #"
+    folder.mkdir()
+    with sqlite3.connect(folder / "mlflow.db") as con:
+        con.execute("CREATE TABLE registered_model_aliases (name, alias, version)")
+        con.execute("INSERT INTO registered_model_aliases VALUES ('small', 'champion', 7)")
+    con.close()
+
+    assert champion_of(folder, "small") == 7
