@@ -68,7 +68,8 @@ def make_rows(pairs: Sequence[tuple[int, int]], horizon: int, value: Value, know
     reported = np.where(identity["t"] <= known, truth, np.nan)
     identity["actual"] = identity["reported"] = reported
     x = (truth / identity["scale"].to_numpy()).astype(np.float32)[:, None]
-    return Rows(identity, np.repeat(x, 4, axis=1), ("year_ago_same", "around_1_narrow", "lag_0", "mean_4"))
+    names = ("year_ago_same", "around_1_narrow", "around_1_wide", "lag_0", "mean_4")
+    return Rows(identity, np.repeat(x, len(names), axis=1), names)
 
 
 def make_window(
@@ -99,6 +100,7 @@ def make_window(
         cutoff,
         make_rows([(s, c) for s in SERIES for c in past], horizon, value, known),
         make_rows([(s, c) for s in SERIES for c in newer], horizon, value, known),
+        pd.DataFrame({"shop": pd.Series(dtype=int), "t": pd.Series(dtype=int), "factor": []}),
         series,
     )
 

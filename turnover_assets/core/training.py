@@ -76,7 +76,8 @@ def entrants(tuned: Tuned, features: Sequence[str], champion: Fitted | None = No
     found = [Entrant(kind.name, _maker(kind, tuned)) for kind in CANDIDATES]
     if champion is None:
         return found
-    same = [e.name for e in found if recipe(e.make(), features) == recipe(champion.candidate, features)]
+    its_own = recipe(champion.candidate, champion.features)
+    same = [e.name for e in found if recipe(e.make(), features) == its_own]
     like = same[0] if same else ""
     return [*found, Entrant(CHAMPION, champion.candidate.unfitted, like, champion.candidate, champion.until)]
 
