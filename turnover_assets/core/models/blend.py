@@ -14,16 +14,10 @@ from scipy.optimize import minimize
 
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
-from turnover_assets.core.models.histogram import HistogramBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
 
-COMPONENTS: tuple[type[Candidate], ...] = (SeasonalRegression, ResidualBoosting, XGBoost, HistogramBoosting)
-PRIOR: Mapping[str, float] = {
-    "seasonal_regression": 0.3,
-    "residual_boosting": 0.3,
-    "xgboost": 0.2,
-    "histogram_boosting": 0.2,
-}
+COMPONENTS: tuple[type[Candidate], ...] = (SeasonalRegression, ResidualBoosting, XGBoost)
+PRIOR: Mapping[str, float] = {"seasonal_regression": 0.4, "residual_boosting": 0.3, "xgboost": 0.3}
 PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
 SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0
 Evidence = tuple[Mapping[str, Floats], Rows]

@@ -51,7 +51,7 @@ class HistogramBoosting(Candidate):
         "l2_regularization": 1.0,
         "early_stopping": False,
         "memory": 2.0,
-        "max_rows": 150_000,
+        "max_rows": 50_000,
     }
 
     def __init__(
