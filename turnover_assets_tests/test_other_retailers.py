@@ -179,7 +179,9 @@ def test_days_on_which_a_shop_is_closed_are_forecast_as_nothing(daily_shops: Oth
     assert (forecasts.loc[closed, BOUNDS] == 0).all(axis=None)
     assert (forecasts.loc[~closed, "forecast"] > 0).all()
     assert explained["forecast"].tolist() == forecasts["forecast"].tolist()
-    assert explained.loc[closed, "sentence"].str.contains("nothing is reported on this day of the week").all()
+    sentences = explained.loc[closed, "sentence"]
+    assert sentences.str.startswith("0 EUR expected, ").all()
+    assert sentences.str.contains("nothing is reported on this day of the week").all()
     sums = snapshot.read("aggregates")
     total = sums[sums["level"] == "total"].set_index("sold_on")["forecast"]
     station = forecasts[sundays & ~closed].set_index("sold_on")["forecast"]
