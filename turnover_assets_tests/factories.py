@@ -231,7 +231,8 @@ def land_frame(
 
 TURNOVER_HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
 BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
-QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1}  # settings of a home whose runs are quick
+# Settings of a home whose runs are quick. New weeks often change what detectors make of so short a history.
+QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1, "retrain_changed_share": 0.5}
 
 
 @dataclass(frozen=True)
