@@ -280,7 +280,8 @@ def compare_files(recorded: Path, again: Path) -> Comparison:
     if not differing:
         return Comparison("model", True, f"{', '.join(names)}: byte for byte")
     models = [TrainedModel.load(folder).candidate for folder in (recorded, again)]
-    if TIMED.issuperset(differing) and joblib.hash(models[0]) == joblib.hash(models[1]):
+    timed = TIMED.issuperset(Path(name).name for name in differing)
+    if timed and joblib.hash(models[0]) == joblib.hash(models[1]):
         same = f"{', '.join(differing)}: value for value (it holds the time)"
         rest = [name for name in names if name not in differing]
         return Comparison("model", True, f"{', '.join(rest)}: byte for byte; {same}")
@@ -288,12 +289,13 @@ def compare_files(recorded: Path, again: Path) -> Comparison:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that a model consists of, by name."""
+    """SHA-256 of the files that a model and its components consist of, by path inside its folder."""
     found = {}
-    for path in folder.iterdir():
-        if path.is_file():
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and name.parts[0] != ORIGIN_FOLDER:
             with path.open("rb") as stream:
-                found[path.name] = file_digest(stream, "sha256").hexdigest()
+                found[name.as_posix()] = file_digest(stream, "sha256").hexdigest()
     return found
 
 
