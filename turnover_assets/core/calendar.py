@@ -165,7 +165,7 @@ def _days_to(dates: list[date], middle: pd.DatetimeIndex) -> np.ndarray:
     days = pd.DatetimeIndex(dates).to_numpy()[None, :] - middle.to_numpy()[:, None]
     apart = days / np.timedelta64(1, "D")
     nearest = apart[np.arange(len(apart)), np.abs(apart).argmin(axis=1)]
-    return np.clip(nearest, -HOLIDAY_REACH, HOLIDAY_REACH)
+    return np.asarray(np.clip(nearest, -HOLIDAY_REACH, HOLIDAY_REACH))
 
 
 def _holiday_counts(panel: PanelSpec, first: int, last: int) -> Counter[int]:
