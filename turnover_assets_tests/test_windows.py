@@ -295,6 +295,7 @@ def test_each_cutoff_asked_for_has_the_evidence_that_history_has_room_for(
         pytest.param([100, 97, 94], 2, (88, 91, 94, 97, 100), id="the asked ones serve each other"),
         pytest.param([100, 99], 1, (96, 99, 100), id="overlapping ones serve the next, not each other"),
         pytest.param([54], 3, (54,), id="no room"),
+        pytest.param([56, 54], 2, (53, 54, 56), id="room for the later one only"),
     ],
 )
 def test_evidence_is_taken_from_what_is_there_before_more_is_added(
