@@ -63,7 +63,7 @@ class WindowForecasts:
 
     Attributes:
         cutoff: The cutoff at which models were fitted.
-        rows: What was forecast, with the features; later cutoffs than the window's are of a model in use.
+        rows: What was forecast, with the features of HELPERS; later cutoffs are those of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
         factors: See windows.Window.
         forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
@@ -271,7 +271,7 @@ def run_backtest(
         done.append(
             WindowForecasts(
                 window.cutoff,
-                window.scoring,
+                window.scoring.with_features(HELPERS),
                 members,
                 window.factors,
                 forecasts,
@@ -279,6 +279,7 @@ def run_backtest(
                 len(window.training),
             )
         )
+        del window  # or two of them would stand in memory while the next one is made
     return Backtest(panel, tuple(done), done[-1].factors if factors is None else factors)
 
 

@@ -190,7 +190,7 @@ def _series_sql(panel: PanelSpec) -> str:
     ids = [f"dense_rank() OVER (ORDER BY {level} NULLS FIRST) AS {level}_id" for level in panel.level_names]
     inner = ", ".join(["p.*", *columns])
     return (
-        f"SELECT row_number() OVER (ORDER BY {keys}) AS series_id, *, {', '.join(ids)} FROM ("
+        f"SELECT row_number() OVER (ORDER BY first_t, {keys}) AS series_id, *, {', '.join(ids)} FROM ("
         f"SELECT {inner} FROM (SELECT {keys}, min(t) AS first_t FROM cleaned.{name} WHERE t <= ? "
         f"GROUP BY ALL) AS p {' '.join(joins)})"
     )

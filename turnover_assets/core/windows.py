@@ -68,18 +68,30 @@ def make_windows(
     """
     known = last_period(con, panel)
     for cutoff in cutoffs:
-        decided = repairs.as_of(con, panel, cutoff)
-        newest = min(cutoff + dense - 1, known)
-        adjust(con, panel, decided, newest)
-        scale = in_force(con, panel, decided, cutoff)
-        relations.prepare(con, panel, newest, adjusted="adjusted", in_force=scale, known=known)
-        relations.choose_training_pairs(
-            con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
-        )
-        training = select_rows(con, panel, "WHERE actual IS NOT NULL")
-        factors = _factors(con, panel, "adjusted")
-        relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
-        yield Window(cutoff, training, select_rows(con, panel), factors, _series_facts(con, panel, cutoff))
+        yield _make_window(con, panel, cutoff, limits, repairs, min(cutoff + dense - 1, known), known)
+
+
+def _make_window(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    cutoff: int,
+    limits: RowLimits,
+    repairs: Repairs,
+    newest: int,
+    known: int,
+) -> Window:
+    """The window of a cutoff, scored up to `newest`; a function, so that nothing of it stays in memory."""
+    decided = repairs.as_of(con, panel, cutoff)
+    adjust(con, panel, decided, newest)
+    scale = in_force(con, panel, decided, cutoff)
+    relations.prepare(con, panel, newest, adjusted="adjusted", in_force=scale, known=known)
+    relations.choose_training_pairs(
+        con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
+    )
+    training = select_rows(con, panel, "WHERE actual IS NOT NULL")
+    factors = _factors(con, panel, "adjusted")
+    relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
+    return Window(cutoff, training, select_rows(con, panel), factors, _series_facts(con, panel, cutoff))
 
 
 def present_factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:

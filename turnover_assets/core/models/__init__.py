@@ -13,6 +13,7 @@ from turnover_assets.core.models.blend import Blend, make_component
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
 from turnover_assets.core.models.histogram import HistogramBoosting
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
+from turnover_assets.core.models.recursive import RecursiveBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
 from turnover_assets.errors import UnknownNameError
 
@@ -23,6 +24,7 @@ CANDIDATES: tuple[type[Candidate], ...] = (
     HistogramBoosting,
     XGBoost,
     ResidualBoosting,
+    RecursiveBoosting,
     Blend,
 )
 

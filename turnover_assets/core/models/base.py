@@ -4,7 +4,7 @@ What belongs here: what all candidates share. What does not: any one model.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -42,6 +42,11 @@ class Rows:
     def where(self, mask: npt.NDArray[np.bool_]) -> "Rows":
         """The rows for which the mask, shape (n,), is true."""
         return Rows(self.identity[mask].reset_index(drop=True), self.x[mask], self.names)
+
+    def with_features(self, names: Sequence[str]) -> "Rows":
+        """The same rows with some of the features only, those of the names that they have."""
+        kept = tuple(name for name in names if name in self.names)
+        return Rows(self.identity, self.x[:, [self.names.index(name) for name in kept]], kept)
 
     @property
     def scale(self) -> Floats:
@@ -112,19 +117,6 @@ class Candidate(ABC):
     @abstractmethod
     def predict(self, rows: Rows) -> Floats:
         """Forecasts, units of the target, shape (n,)."""
-
-    @abstractmethod
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """Contributions of feature groups.
-
-        Args:
-            rows: n rows.
-            groups: Group of each feature name.
-
-        Returns:
-            Shape (n, number of groups + 1), units of the target: a column `base` and one for each group;
-            a row adds up to its prediction.
-        """
 
     @abstractmethod
     def importance(self, names: Sequence[str]) -> pd.Series:

@@ -14,10 +14,21 @@ from scipy.optimize import minimize
 
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
+from turnover_assets.core.models.recursive import RecursiveBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
 
-COMPONENTS: tuple[type[Candidate], ...] = (SeasonalRegression, ResidualBoosting, XGBoost)
-PRIOR: Mapping[str, float] = {"seasonal_regression": 0.4, "residual_boosting": 0.3, "xgboost": 0.3}
+COMPONENTS: tuple[type[Candidate], ...] = (
+    SeasonalRegression,
+    ResidualBoosting,
+    XGBoost,
+    RecursiveBoosting,
+)
+PRIOR: Mapping[str, float] = {
+    "seasonal_regression": 0.3,
+    "residual_boosting": 0.15,
+    "xgboost": 0.25,
+    "recursive_boosting": 0.3,
+}
 PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
 SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0
 Evidence = tuple[Mapping[str, Floats], Rows]
@@ -116,15 +127,6 @@ class Blend(Candidate):
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
         return self.combine({part.name: part.predict(rows) for part in self._parts})
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate; the weighted mean of the components' contributions."""
-        tables = [part.explain(rows, groups) * self.weights[part.name] for part in self._parts]
-        columns = list(dict.fromkeys(column for table in tables for column in table.columns))
-        return sum(
-            (t.reindex(columns=columns, fill_value=0.0) for t in tables[1:]),
-            tables[0].reindex(columns=columns, fill_value=0.0),
-        )
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; the weighted mean over the components that have one."""

@@ -17,6 +17,8 @@ from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.models.base import Candidate, Floats, Rows, thinned, training_weights
 from turnover_assets.core.models.regression import SeasonalRegression
 
+NOT_XGBOOSTS = ("rounds", "memory", "max_rows")  # parameters that the library has no name for
+
 
 def write_parameters(folder: Path, parameters: Mapping[str, Any]) -> None:
     """Write a model's parameters beside its files."""
@@ -60,20 +62,23 @@ class XGBoost(Candidate):
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
-        chosen = dict(self._parameters)
-        rounds, memory = int(chosen.pop("rounds")), float(chosen.pop("memory"))
-        some = thinned(rows, int(chosen.pop("max_rows")))
-        data = xgboost.QuantileDMatrix(
+        own = {name: value for name, value in self._parameters.items() if name not in NOT_XGBOOSTS}
+        data = self._data(rows, self._parameters, threads)
+        settings = {**own, "seed": seed, "nthread": threads}
+        self._booster = xgboost.train(settings, data, num_boost_round=int(self._parameters["rounds"]))
+        return self
+
+    def _data(self, rows: Rows, chosen: Mapping[str, Any], threads: int) -> xgboost.QuantileDMatrix:
+        """What to learn from, thinned and weighted."""
+        some = thinned(rows, int(chosen["max_rows"]))
+        return xgboost.QuantileDMatrix(
             some.x,
             label=self._label(some),
-            weight=training_weights(some, memory),
+            weight=training_weights(some, float(chosen["memory"])),
             feature_names=list(some.names),
             max_bin=int(chosen["max_bin"]),
             nthread=threads,
         )
-        settings = {**chosen, "seed": seed, "nthread": threads}
-        self._booster = xgboost.train(settings, data, num_boost_round=rounds)
-        return self
 
     def _label(self, rows: Rows) -> Floats:
         """What the trees learn, divided by the scale, shape (n,)."""
@@ -84,14 +89,6 @@ class XGBoost(Candidate):
         """See Candidate."""
         predicted: Floats = self._fitted.predict(self._matrix(rows))
         return predicted.astype(np.float64) * rows.scale
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate; tree SHAP values of Lundberg et al. (2020), as xgboost computes them."""
-        values = self._fitted.predict(self._matrix(rows), pred_contribs=True)
-        table = pd.DataFrame(values[:, :-1] * rows.scale[:, None], columns=list(rows.names))
-        grouped = table.T.groupby(table.columns.map(groups)).sum().T
-        grouped.insert(0, "base", values[:, -1] * rows.scale)
-        return grouped
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; total gain."""
@@ -126,8 +123,12 @@ class XGBoost(Candidate):
             raise ValueError("the model has not been fitted; call fit or load first")
         return self._booster
 
+    def _check(self, names: Sequence[str]) -> None:
+        """Make sure that rows have the features that the trees were trained on."""
+        check_row_columns(names, self._fitted.feature_names or ())
+
     def _matrix(self, rows: Rows) -> xgboost.DMatrix:
-        check_row_columns(rows.names, self._fitted.feature_names or ())
+        self._check(rows.names)
         return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
 
 
@@ -158,10 +159,6 @@ class ResidualBoosting(XGBoost):
         """See Candidate."""
         left = super().predict(rows)
         return left + self._regression.predict(rows)
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate; the contributions of both, added up."""
-        return super().explain(rows, groups) + self._regression.explain(rows, groups)
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; the mean of both."""

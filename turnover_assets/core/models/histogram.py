@@ -23,7 +23,6 @@ from turnover_assets.core.models.boosting import read_parameters, write_paramete
 SKOPS_TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
 
 
-TYPICAL_ROWS = 20_000  # enough for a median
 FEWEST_KNOWN = 50  # values of a feature
 WORTH_THREADS = 50_000  # rows; below that, threads wait for one another longer than they work
 
@@ -63,7 +62,6 @@ class HistogramBoosting(Candidate):
         """Args: parameters in place of its own; what was fitted before, and on which features."""
         self._parameters = {**self.PARAMETERS, **(parameters or {})}
         self._model, self._names = model, tuple(names)
-        self._reference: Floats = np.empty(0)
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
@@ -71,8 +69,6 @@ class HistogramBoosting(Candidate):
         memory, most = float(chosen.pop("memory")), int(chosen.pop("max_rows"))
         self._model = HistGradientBoostingRegressor(**chosen, random_state=seed)
         self._names = rows.names
-        typical = thinned(rows, TYPICAL_ROWS)
-        self._reference = pd.DataFrame(typical.x).median().to_numpy(np.float64)
         some = thinned(rows, most)
         with threadpool_limits(limits=threads, user_api="openmp"):
             self._model.fit(
@@ -86,23 +82,6 @@ class HistogramBoosting(Candidate):
         """See Candidate."""
         check_row_columns(rows.names, self._names)
         return self._scaled(rows.x) * rows.scale
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate.
-
-        The model has no SHAP of its own, so the groups are moved one after the other from a typical row's
-        values (medians) to the row's own, and what each step changes is its contribution.
-        """
-        check_row_columns(rows.names, self._names)
-        x = np.tile(self._reference.astype(np.float32), (len(rows), 1))
-        before = self._scaled(x)
-        table = {"base": before * rows.scale}
-        for group in sorted(set(groups.values())):
-            members = [i for i, name in enumerate(rows.names) if groups[name] == group]
-            x[:, members] = rows.x[:, members]
-            after = self._scaled(x)
-            table[group], before = (after - before) * rows.scale, after
-        return pd.DataFrame(table)
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; total gain of the splits."""
@@ -123,11 +102,7 @@ class HistogramBoosting(Candidate):
     def save(self, folder: Path) -> None:
         """See Candidate."""
         skops.io.dump(self._fitted, folder / "model.skops")
-        facts = {
-            "names": self._names,
-            "reference": [None if np.isnan(v) else float(v) for v in self._reference],
-        }
-        (folder / "features.json").write_text(json.dumps(facts))
+        (folder / "features.json").write_text(json.dumps({"names": self._names}))
         write_parameters(folder, self._parameters)
 
     @classmethod
@@ -135,9 +110,7 @@ class HistogramBoosting(Candidate):
         """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
         facts = json.loads((folder / "features.json").read_text())
         model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
-        found = cls(read_parameters(folder), model, facts["names"])
-        found._reference = np.array([np.nan if v is None else v for v in facts["reference"]])
-        return found
+        return cls(read_parameters(folder), model, facts["names"])
 
     @property
     def _fitted(self) -> HistGradientBoostingRegressor:

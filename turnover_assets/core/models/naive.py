@@ -3,7 +3,7 @@
 What belongs here: baselines without fitted parameters, against which every model must show its worth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -37,14 +37,6 @@ class SeasonalNaive(Candidate):
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
         return _first_known(rows) * rows.scale
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate; all of it is season, or growth upon it."""
-        season = _first_known(rows) * rows.scale
-        table = pd.DataFrame(0.0, index=range(len(rows)), columns=["base", *sorted(set(groups.values()))])
-        table["season"] = season
-        table["growth"] = self.predict(rows) - season
-        return table
 
     def importance(self, names: Sequence[str]) -> pd.Series:  # noqa: ARG002
         """See Candidate."""

@@ -87,16 +87,11 @@ class SeasonalRegression(Candidate):
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        predicted: Floats = self._parts(rows).sum(axis=1)
+        self._check_fitted()
+        names, x = simple_forecasts(rows)
+        check_row_columns(names, self._names)
+        predicted: Floats = (x @ self._coefficients) * rows.scale
         return predicted
-
-    def explain(self, rows: Rows, groups: Mapping[str, str]) -> pd.DataFrame:
-        """See Candidate; what each simple forecast adds, by its group."""
-        parts = pd.DataFrame(self._parts(rows), columns=list(self._names))
-        grouped = parts.T.groupby(parts.columns.map(groups)).sum().T
-        grouped = grouped.reindex(columns=sorted(set(groups.values())), fill_value=0.0)
-        grouped.insert(0, "base", 0.0)
-        return grouped
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; size of the coefficients, which all stand on the same scale."""
@@ -107,6 +102,10 @@ class SeasonalRegression(Candidate):
     def parameters(self) -> dict[str, str | int | float]:
         """See Candidate."""
         return dict(self._parameters)
+
+    def unfitted(self) -> Self:
+        """See Candidate."""
+        return type(self)(self._parameters)
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
@@ -125,13 +124,6 @@ class SeasonalRegression(Candidate):
         found._names = tuple(facts["coefficients"])
         found._coefficients = np.array(list(facts["coefficients"].values()))
         return found
-
-    def _parts(self, rows: Rows) -> Floats:
-        """What each simple forecast adds, units of the target, shape (n, k)."""
-        self._check_fitted()
-        names, x = simple_forecasts(rows)
-        check_row_columns(names, self._names)
-        return x * self._coefficients * rows.scale[:, None]
 
     def _check_fitted(self) -> None:
         if not self._names:
