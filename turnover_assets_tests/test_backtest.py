@@ -1,6 +1,6 @@
 """The backtest: same rows for all, evidence from before only, leakage, scores, sums, columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import duckdb
@@ -13,6 +13,7 @@ from turnover_assets.core.backtest import (
     MINIMUM_ROWS,
     Backtest,
     Entrant,
+    Hindsight,
     compared_cutoffs,
     learn,
 )
@@ -24,6 +25,7 @@ from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.windows import Window, make_windows
 from turnover_assets_tests.backtest_factories import (
     NOBODY,
+    SERIES,
     blended,
     entrant,
     hold,
@@ -336,11 +338,30 @@ def test_the_weights_of_a_window_are_learned_on_the_windows_before() -> None:
     backtest = hold([make_window(cutoff) for cutoff in CUTOFFS], off_by_much())
 
     for number, window in enumerate(backtest.windows):
-        learned = learn(Blend(), backtest.windows[:number], window.cutoff)
+        learned = learn(Blend(), backtest.windows[:number], backtest.hindsight(window.cutoff))
         np.testing.assert_allclose(window.forecasts["blend"], learned.combine(window.forecasts))
     prior = sum(PRIOR[name] * backtest.windows[0].forecasts[name] for name in COMPONENTS)
     np.testing.assert_allclose(backtest.windows[0].forecasts["blend"], prior)
     assert learned.weights != pytest.approx(dict(PRIOR), abs=0.01)
+
+
+def seen(until: int | None = None, doubled: Iterable[int] = ()) -> Hindsight:
+    """What is known at a period, where the shops named are known to have been reported doubled."""
+    shops = [(shop, t) for shop in doubled for t in range(90, 120)]
+    factors = pd.DataFrame(shops, columns=["shop", "t"], dtype=int).assign(factor=2.0)
+    return Hindsight(("shop",), factors, until)
+
+
+def test_outcomes_in_another_scale_teach_no_weights() -> None:
+    window = hold([make_window(100)], off_by_much()).windows[0]
+    doubled = (SERIES[0], SERIES[3])
+    right = (~window.members["shop"].isin(doubled)).to_numpy()
+    evidence = ({name: window.forecasts[name][right] for name in COMPONENTS}, window.rows.where(right))
+
+    learned = learn(Blend(), [window], seen(doubled=doubled))
+
+    assert learned.weights == Blend().learned([evidence]).weights
+    assert learn(Blend(), [window], seen(doubled=SERIES)).weights == pytest.approx(dict(PRIOR))
 
 
 def test_an_overlapping_window_teaches_by_its_known_outcomes_only() -> None:
@@ -348,15 +369,15 @@ def test_an_overlapping_window_teaches_by_its_known_outcomes_only() -> None:
     early = (first.rows.identity["t"] <= 102).to_numpy()
     evidence = ({name: first.forecasts[name][early] for name in COMPONENTS}, first.rows.where(early))
 
-    assert learn(Blend(), [first], 102).weights == Blend().learned([evidence]).weights
-    assert learn(Blend(), [first], 100).weights == pytest.approx(dict(PRIOR))
-    assert learn(Blend(), [first]).weights != learn(Blend(), [first], 102).weights
+    assert learn(Blend(), [first], seen(102)).weights == Blend().learned([evidence]).weights
+    assert learn(Blend(), [first], seen(100)).weights == pytest.approx(dict(PRIOR))
+    assert learn(Blend(), [first], seen()).weights != learn(Blend(), [first], seen(102)).weights
 
 
 def test_weights_learn_from_the_windows_own_cutoffs_only() -> None:
     own, dense = (hold([make_window(100, dense=n)], off_by_much()).windows for n in (1, 4))
 
-    assert learn(Blend(), own).weights == learn(Blend(), dense).weights
+    assert learn(Blend(), own, seen()).weights == learn(Blend(), dense, seen()).weights
 
 
 def test_intervals_learn_from_the_cutoffs_after_the_windows_own_as_well(found: Backtest) -> None:

@@ -110,6 +110,35 @@ class WindowForecasts:
 
 
 @dataclass(frozen=True)
+class Hindsight:
+    """What is known of past windows at some moment.
+
+    Attributes:
+        keys: Names of the series keys.
+        factors: Which values were reported in another scale; see windows.Window.factors.
+        until: Last target period whose outcome is known; None where all count that were reported.
+    """
+
+    keys: tuple[str, ...]
+    factors: pd.DataFrame
+    until: int | None = None
+
+    def comparable(self, table: pd.DataFrame) -> pd.Series:
+        """Whether outcomes were reported in the scale that forecasts went by; see intervals.comparable."""
+        return comparable(table, self.factors, self.keys)
+
+    def counts(self, window: WindowForecasts) -> Bools:
+        """Whether a row has a known outcome that says something about forecasts, shape (n,)."""
+        identity = window.rows.identity
+        known = ~np.isnan(window.reported)
+        if self.until is not None:
+            known &= (identity["t"] <= self.until).to_numpy()
+        table = pd.concat([window.members[list(self.keys)], identity[["t", "in_force"]]], axis=1)
+        found: Bools = known & self.comparable(table).to_numpy()
+        return found
+
+
+@dataclass(frozen=True)
 class Backtest:
     """What came of a backtest.
 
@@ -147,13 +176,14 @@ class Backtest:
         table = pd.concat(errors, ignore_index=True) if errors else pd.DataFrame()
         if table.empty:
             return None
-        table["comparable"] = comparable(table, self._factors_at(until), self.panel.keys)
+        table["comparable"] = self.hindsight(until).comparable(table)
         known = table["actual"].notna().any()
         return Intervals.calibrate(table, self.panel.level_names) if known else None
 
-    def _factors_at(self, until: int | None) -> pd.DataFrame:
-        """Which values were reported in another scale, as known at a window's cutoff, or now."""
-        return next((w.factors for w in self.windows if w.cutoff == until), self.factors)
+    def hindsight(self, until: int | None = None) -> Hindsight:
+        """What was known at the cutoff of a window, or is known now."""
+        factors = next((w.factors for w in self.windows if w.cutoff == until), self.factors)
+        return Hindsight(self.panel.keys, factors, until)
 
     def rows(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
         """Forecasts of an entrant for the windows' own cutoffs, with bounds from the windows before.
@@ -258,10 +288,11 @@ def run_backtest(
         forecasts: dict[str, Floats] = {}
         seconds: dict[str, float] = {}
         members = _members(window)
+        hindsight = Hindsight(panel.keys, window.factors, window.cutoff)
         for entrant in entrants:
             progress(f"{entrant.name} at {window.cutoff}")
             began = time.perf_counter()
-            predicted = _forecast(entrant, window, forecasts, done, seed=seed, threads=threads)
+            predicted = _forecast(entrant, window, forecasts, done, hindsight, seed=seed, threads=threads)
             if predicted is None:
                 continue
             forecasts[entrant.name] = limited(panel, window.scoring, predicted)
@@ -300,6 +331,7 @@ def _forecast(
     window: Window,
     forecasts: Mapping[str, Floats],
     done: Sequence[WindowForecasts],
+    hindsight: Hindsight,
     *,
     seed: int,
     threads: int,
@@ -313,21 +345,19 @@ def _forecast(
     if isinstance(candidate, Blend) and entrant.fitted is None:
         if not set(candidate.components) <= forecasts.keys():
             return None
-        return learn(candidate, done, window.cutoff).combine(forecasts)
+        return learn(candidate, done, hindsight).combine(forecasts)
     if len(window.training) < MINIMUM_ROWS and candidate.parameters():
         return None
     if isinstance(candidate, Blend):  # a champion's, whose components are not those that take part
-        candidate = learn(candidate, done, window.cutoff)
+        candidate = learn(candidate, done, hindsight)
     return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
 
 
-def learn(blend: Blend, windows: Iterable[WindowForecasts], until: int | None = None) -> Blend:
-    """A blend with weights learned on the windows' own cutoffs, from outcomes known at period `until`."""
+def learn(blend: Blend, windows: Iterable[WindowForecasts], hindsight: Hindsight) -> Blend:
+    """A blend with weights learned on the windows' own cutoffs, from outcomes that say something by now."""
     parts = []
     for window in windows:
-        known = window.own & ~np.isnan(window.reported)
-        if until is not None:
-            known &= (window.rows.identity["t"] <= until).to_numpy()
+        known = window.own & hindsight.counts(window)
         chosen = {
             name: window.forecasts[name][known] for name in blend.components if name in window.forecasts
         }

@@ -120,7 +120,7 @@ def challenger(found: Backtest, tuned: Tuned) -> Candidate:
 def unfitted(found: Backtest, name: str, tuned: Tuned) -> Candidate:
     """A candidate as a backtest would have it fitted: a blend has the weights that all windows teach."""
     candidate = make_candidate(next(kind for kind in CANDIDATES if kind.name == name), tuned)
-    return learn(candidate, found.windows) if isinstance(candidate, Blend) else candidate
+    return learn(candidate, found.windows, found.hindsight()) if isinstance(candidate, Blend) else candidate
 
 
 def promise(found: Backtest, name: str) -> dict[str, float]:

@@ -50,7 +50,7 @@ class HistogramBoosting(Candidate):
         "l2_regularization": 1.0,
         "early_stopping": False,
         "memory": 2.0,
-        "max_rows": 50_000,
+        "max_rows": 20_000,
     }
 
     def __init__(
