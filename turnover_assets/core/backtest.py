@@ -11,7 +11,7 @@ Invariants:
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,9 @@ class Backtest:
     panel: PanelSpec
     windows: tuple[WindowForecasts, ...]
     factors: pd.DataFrame
+    _calibrated: dict[tuple[str, int | None], Intervals | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
@@ -170,8 +173,13 @@ class Backtest:
     def intervals(self, name: str, until: int | None = None) -> Intervals | None:
         """Intervals of an entrant from what was known at period `until`; None where nothing was.
 
-        Without `until` everything counts.
+        Without `until` everything counts. They are calibrated once.
         """
+        if (name, until) not in self._calibrated:
+            self._calibrated[name, until] = self._calibrate(name, until)
+        return self._calibrated[name, until]
+
+    def _calibrate(self, name: str, until: int | None) -> Intervals | None:
         errors = [w.errors(name, until) for w in self.windows if until is None or w.cutoff < until]
         table = pd.concat(errors, ignore_index=True) if errors else pd.DataFrame()
         if table.empty:
@@ -185,20 +193,27 @@ class Backtest:
         factors = next((w.factors for w in self.windows if w.cutoff == until), self.factors)
         return Hindsight(self.panel.keys, factors, until)
 
-    def rows(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
+    def rows(self, name: str, cutoffs: Iterable[int], *, bounded: bool = True) -> pd.DataFrame:
         """Forecasts of an entrant for the windows' own cutoffs, with bounds from the windows before.
+
+        Args:
+            name: The entrant.
+            cutoffs: Cutoffs of the windows.
+            bounded: Whether to make bounds, which takes a calibration for each window.
 
         Returns:
             A row for each series and horizon of each window: keys and levels, `cutoff`, `t`, `horizon`,
             `scale`, `actual` (reported; NaN where not known), `forecast` and bounds (NaN where no window lies
-            before), all in the scale in which the series is reported, units of the target, `is_new` (younger
-            than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
+            before, and where not `bounded`), all in the scale in which the series is reported, units of the
+            target, `is_new` (younger than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
         """
         wanted = set(cutoffs)
-        found = [self._rows(name, window) for window in self.windows if window.cutoff in wanted]
+        found = [
+            self._rows(name, window, bounded=bounded) for window in self.windows if window.cutoff in wanted
+        ]
         return pd.concat(found, ignore_index=True).assign(model=name)
 
-    def _rows(self, name: str, window: WindowForecasts) -> pd.DataFrame:
+    def _rows(self, name: str, window: WindowForecasts, *, bounded: bool) -> pd.DataFrame:
         rows, in_force = window.rows.where(window.own), window.rows.in_force[window.own]
         forecast = window.forecasts[name][window.own]
         table = rows.identity[["series_id", "cutoff", "t", "horizon"]].assign(
@@ -206,7 +221,7 @@ class Backtest:
             actual=rows.identity["reported"].to_numpy(np.float64),
             forecast=forecast * in_force,
         )
-        intervals = self.intervals(name, window.cutoff)
+        intervals = self.intervals(name, window.cutoff) if bounded else None
         bounds: pd.DataFrame | float = np.nan
         if intervals is not None:
             nonnegative = self.panel.series.target.nonnegative
@@ -221,7 +236,8 @@ class Backtest:
         """Sums of an entrant's forecasts over each level and in total, with bounds of their own."""
         found = []
         for cutoff in cutoffs:
-            table = aggregate(self.rows(name, [cutoff]), self.panel.level_names)
+            table = aggregate(self.rows(name, [cutoff], bounded=False), self.panel.level_names)
+            table[list(BOUNDS)] = np.nan
             intervals = self.intervals(name, cutoff)
             if intervals is not None:
                 nonnegative = self.panel.series.target.nonnegative

@@ -227,9 +227,11 @@ def usable_champion(registry: ModelRegistry, panel: PanelSpec) -> training.Fitte
 def keep_backtest(con: duckdb.DuckDBPyConnection, found: Backtest, plan: ChallengerPlan) -> dict[str, Any]:
     """Keep rows, sums, accuracy and scores, in place of those before; returns metadata of the rows."""
     panel = found.panel
-    rows = pd.concat([found.rows(name, found.cutoffs) for name in found.entrants], ignore_index=True)
-    shown = [name for name in (plan.name, training.CHAMPION, BASELINE) if name in found.entrants]
-    sums = pd.concat([found.aggregates(name, found.cutoffs) for name in shown], ignore_index=True)
+    judged = [name for name in (plan.name, training.CHAMPION) if name in found.entrants]
+    shown = [*judged, *({BASELINE} & {*found.entrants} - {*judged})]
+    parts = [found.rows(name, found.cutoffs, bounded=name in judged) for name in found.entrants]
+    rows = pd.concat(parts, ignore_index=True)
+    sums = pd.concat([found.aggregates(name, found.cutoffs) for name in judged], ignore_index=True)
     compared = rows["cutoff"].isin(found.compared)
     accuracy = accuracy_table(
         rows[compared & rows["model"].isin(shown)], panel, sums[sums["cutoff"].isin(found.compared)]
