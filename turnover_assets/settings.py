@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
     landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
     training_share: float = Field(
-        0.15, gt=0, le=1, description="Share of past cutoffs used as training rows."
+        0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
     )
     max_training_rows: int = Field(2_000_000, ge=1000, description="Upper bound of training rows.")
     threads: int = Field(2, ge=1, description="Threads for DuckDB and model training.")
