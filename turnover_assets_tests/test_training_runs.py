@@ -89,6 +89,7 @@ def test_a_new_week_is_forecast_with_the_champion_alone(copied: Landed) -> None:
 # Due ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_refused_challenger_forecasts_beside_the_champion_and_is_judged_by_that_later(
     copied: Landed,
 ) -> None:
@@ -126,6 +127,7 @@ def live_wape(home: Landed, role: str) -> float:
     return float((rows["forecast"] - rows["turnover"]).abs().sum() / rows["turnover"].abs().sum())
 
 
+@pytest.mark.slow
 def test_history_that_changed_by_more_than_the_limit_is_learned_again(copied: Landed) -> None:
     restate(copied, 1.5)
 
@@ -140,6 +142,7 @@ def test_history_that_changed_by_more_than_the_limit_is_learned_again(copied: La
     assert "0.0% of its history changed" in again.training
 
 
+@pytest.mark.slow
 def test_settings_that_change_numbers_ask_for_a_training_once(copied: Landed) -> None:
     outcome = run(copied, seed=7)
     again = run(copied, seed=7)
@@ -151,6 +154,7 @@ def test_settings_that_change_numbers_ask_for_a_training_once(copied: Landed) ->
     assert not again.changed
 
 
+@pytest.mark.slow
 def test_where_the_champion_cannot_be_used_another_one_is_trained_before_anything_is_forecast(
     copied: Landed,
 ) -> None:
@@ -165,6 +169,7 @@ def test_where_the_champion_cannot_be_used_another_one_is_trained_before_anythin
     assert set(published(copied, "forecasts")["model_version"]) == {2}
 
 
+@pytest.mark.slow
 def test_a_training_that_was_asked_for_is_made_whatever_the_policy_says(copied: Landed) -> None:
     outcome = bring_up_to_date(copied.settings, copied.folder, quiet, retrain=True)
 
