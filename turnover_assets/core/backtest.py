@@ -66,6 +66,7 @@ class WindowForecasts:
         rows: What was forecast, with the features of HELPERS; later cutoffs are those of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
         factors: See windows.Window.
+        is_closed: Whether the series does not report on such a day; see closures.closed.
         forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
         seconds: By entrant: to fit and forecast.
         training_rows: How many rows there were to learn from.
@@ -75,6 +76,7 @@ class WindowForecasts:
     rows: Rows
     members: pd.DataFrame
     factors: pd.DataFrame
+    is_closed: Bools
     forecasts: dict[str, Floats]
     seconds: dict[str, float]
     training_rows: int
@@ -226,7 +228,7 @@ class Backtest:
         if intervals is not None:
             nonnegative = self.panel.series.target.nonnegative
             bounds = intervals.bounds(rows, forecast, nonnegative=nonnegative).mul(in_force, axis=0)
-            bounds.loc[closed(self.panel, rows)] = 0.0
+            bounds.loc[window.is_closed[window.own]] = 0.0
         table[list(BOUNDS)] = bounds
         members = window.members[window.own].reset_index(drop=True)
         table["is_new"] = members["first_t"] > window.cutoff - self.panel.frequency.season
@@ -321,6 +323,7 @@ def run_backtest(
                 window.scoring.with_features(HELPERS),
                 members,
                 window.factors,
+                closed(panel, window.scoring),
                 forecasts,
                 seconds,
                 len(window.training),
