@@ -29,6 +29,7 @@ from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.retraining import RETRAINING
 from turnover_assets.core.rows import read_rows, series_sql
+from turnover_assets.core.tables import has_table
 from turnover_assets.defs import common
 from turnover_assets.defs.model import ACCURACY, BACKTEST, BACKTEST_SUMS, GATE_CHECKS, SCORES
 from turnover_assets.defs.reports import monthly_name
@@ -43,6 +44,13 @@ TABLE = "forecasts.latest"
 AGGREGATES = "forecasts.aggregates"
 EXPLANATIONS = "forecasts.explanations"
 MODEL = "forecasts.model"
+OF_TRAINING = {
+    "accuracy": SCORES,
+    "backtest": BACKTEST,
+    "backtest_aggregates": BACKTEST_SUMS,
+    "backtest_accuracy": ACCURACY,
+    "gate_checks": GATE_CHECKS,
+}
 FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
 
@@ -131,7 +139,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "settings_version": settings.result_version,
                 "dagster_run_id": context.run.run_id,
             }
-            snapshot = snapshots.publish(con, folder, queries(panel), facts)
+            snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts)
         removed = snapshots.prune(folder, settings.keep_snapshots)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(snapshot.name),
@@ -237,6 +245,12 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
     }
+
+
+def available_queries(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, str]:
+    """The queries of what there is: a warehouse that was lost and built anew has no backtest for a while."""
+    missing = {name for name, table in OF_TRAINING.items() if not has_table(con, table)}
+    return {name: query for name, query in queries(panel).items() if name not in missing}
 
 
 def backtest_query(panel: PanelSpec) -> str:
