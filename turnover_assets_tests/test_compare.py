@@ -209,6 +209,7 @@ def test_an_unknown_snapshot_is_one_line(
 # Late data, through the pipeline -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_late_data_flows_through_and_what_was_published_stays(copied: Landed) -> None:
     settings, keys = copied.settings, ["store", "department", "week"]
     old = current(settings.published_path)

@@ -214,6 +214,7 @@ def test_a_bad_file_does_not_keep_the_good_ones_out(copied: Landed) -> None:
     assert list(zip(fresh["line"], fresh["rule"], strict=True)) == [(2, "not_a_number"), (3, "not_a_date")]
 
 
+@pytest.mark.slow
 def test_a_store_file_with_two_rows_for_one_store_counts_the_later_and_lists_the_earlier(
     copied: Landed,
 ) -> None:
@@ -360,6 +361,7 @@ def test_a_full_disk_at_publishing_leaves_the_old_snapshot_current(copied: Lande
 # What is odd but happens
 
 
+@pytest.mark.slow
 def test_a_lone_row_ahead_of_all_others_does_not_move_the_cutoff(copied: Landed) -> None:
     before = current(copied.settings.published_path)
     last = pd.Timestamp(before.facts["cutoff"])
@@ -376,6 +378,7 @@ def test_a_lone_row_ahead_of_all_others_does_not_move_the_cutoff(copied: Landed)
     assert str(after.read("turnover")["week"].max()) == lone[:10]
 
 
+@pytest.mark.slow
 def test_after_a_closure_of_everything_models_are_compared_before_it(copied: Landed) -> None:
     home, folder = copied.folder.parent / "other", copied.folder.parent / "gap"
     folder.mkdir()
@@ -390,6 +393,7 @@ def test_after_a_closure_of_everything_models_are_compared_before_it(copied: Lan
     assert outcome.snapshot.read("accuracy")["scored_rows"].min() > 0
 
 
+@pytest.mark.slow
 def test_a_retailer_that_sold_nothing_is_forecast_without_a_wape(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
@@ -402,6 +406,7 @@ def test_a_retailer_that_sold_nothing_is_forecast_without_a_wape(tmp_path: Path)
     assert outcome.snapshot.read("forecasts")["forecast"].eq(0).all()
 
 
+@pytest.mark.slow
 def test_what_the_platform_writes_does_not_land(copied: Landed) -> None:
     root = copied.folder.parent
     folder = root / "outer"

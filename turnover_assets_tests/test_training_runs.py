@@ -181,6 +181,7 @@ def test_a_training_that_was_asked_for_is_made_whatever_the_policy_says(copied: 
 # By hand -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_promotion_and_rollback_by_hand_are_published_by_the_next_run(copied: Landed) -> None:
     registry, nothing = registry_of(copied), TrainingRecord({}, {}, {}, {}, {})
     version = registry.register(registry.load(1), nothing)
