@@ -63,15 +63,9 @@ class XGBoost(Candidate):
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
         own = {name: value for name, value in self._parameters.items() if name not in NOT_XGBOOSTS}
-        data = self._data(rows, self._parameters, threads)
-        settings = {**own, "seed": seed, "nthread": threads}
-        self._booster = xgboost.train(settings, data, num_boost_round=int(self._parameters["rounds"]))
-        return self
-
-    def _data(self, rows: Rows, chosen: Mapping[str, Any], threads: int) -> xgboost.QuantileDMatrix:
-        """What to learn from, thinned and weighted."""
-        some = thinned(rows, int(chosen["max_rows"]))
-        return xgboost.QuantileDMatrix(
+        chosen = self._parameters
+        some = thinned(self._learned_from(rows), int(chosen["max_rows"]))
+        data = xgboost.QuantileDMatrix(
             some.x,
             label=self._label(some),
             weight=training_weights(some, float(chosen["memory"])),
@@ -79,6 +73,13 @@ class XGBoost(Candidate):
             max_bin=int(chosen["max_bin"]),
             nthread=threads,
         )
+        settings = {**own, "seed": seed, "nthread": threads}
+        self._booster = xgboost.train(settings, data, num_boost_round=int(chosen["rounds"]))
+        return self
+
+    def _learned_from(self, rows: Rows) -> Rows:
+        """The rows and features to learn from, before they are thinned."""
+        return rows
 
     def _label(self, rows: Rows) -> Floats:
         """What the trees learn, divided by the scale, shape (n,)."""

@@ -9,13 +9,12 @@ the better one in some windows and the worse one in others; a blend is better fo
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xgboost
 
-from turnover_assets.core.models.base import Floats, Rows, thinned, training_weights
+from turnover_assets.core.models.base import Floats, Rows
 from turnover_assets.core.models.boosting import XGBoost
 
 # What is known of the target period beside the newest values, which the forecasts take the place of.
@@ -61,19 +60,10 @@ class RecursiveBoosting(XGBoost):
         "memory": 0.0,
     }
 
-    def _data(self, rows: Rows, chosen: Mapping[str, Any], threads: int) -> xgboost.QuantileDMatrix:
+    def _learned_from(self, rows: Rows) -> Rows:
         """Rows of the first horizon, with the features that it uses."""
         first = rows.where((rows.identity["horizon"] == 1).to_numpy())
-        some = thinned(first if len(first) else rows, int(chosen["max_rows"]))
-        names = used_features(rows.names)
-        return xgboost.QuantileDMatrix(
-            some.x[:, [rows.names.index(name) for name in names]],
-            label=some.actual / some.scale,
-            weight=training_weights(some, float(chosen["memory"])),
-            feature_names=names,
-            max_bin=int(chosen["max_bin"]),
-            nthread=threads,
-        )
+        return (first if len(first) else rows).with_features(used_features(rows.names))
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
