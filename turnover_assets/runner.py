@@ -255,25 +255,25 @@ def _refresh(
         _wait_for_others(settings, instance, progress)
         version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
         tags = jobs.cause_tags(version, jobs.made_from(settings))
-        refreshed = False
-        if not _is_current(settings, version) and not retrain and not _unusable(settings):
+        refreshed, unusable = False, _unusable(settings)  # asked once: it reads the model's files
+        if not _is_current(settings, version) and not retrain and not unusable:
             _run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
             refreshed = True
         verdict = _last_verdict(warehouse)
-        if not (retrain or verdict.due or _unusable(settings)):
+        if not (retrain or verdict.due or unusable):
             return refreshed, verdict.sentence
-        cause, reason = _why_train(settings, verdict, retrain=retrain)
+        cause, reason = _why_train(unusable, verdict, retrain=retrain)
         progress("note", f"training: {reason}")
         tags = jobs.cause_tags(version, jobs.made_from(settings)) | jobs.training_tags(cause, reason)
         _run_job(settings, instance, jobs.RETRAIN, tags, {}, progress)
         return True, f"Done: {reason}"
 
 
-def _why_train(settings: Settings, verdict: Verdict, *, retrain: bool) -> tuple[str, str]:
+def _why_train(unusable: str, verdict: Verdict, *, retrain: bool) -> tuple[str, str]:
     """The cause of a training, in a word and as a sentence."""
     if retrain:
         return "asked for", "It was asked for."
-    if unusable := _unusable(settings):
+    if unusable:
         return "champion", unusable
     return verdict.cause, verdict.sentence
 
