@@ -168,10 +168,10 @@ def forecasts(
     scale = in_force(con, panel, decided, cutoff)
     relations.prepare(con, panel, cutoff, adjusted="adjusted", in_force=scale)
     relations.choose_training_pairs(
-        con, panel.horizon, settings.training_share, settings.max_training_rows, settings.alive_periods
+        con, panel, settings.training_share, settings.max_training_rows, settings.alive_periods
     )
     training = rows_of(con, panel, "training", "WHERE actual IS NOT NULL")
-    relations.choose_scoring_pairs(con, panel.horizon, cutoff, settings.alive_periods)
+    relations.choose_scoring_pairs(con, panel, cutoff, settings.alive_periods)
     scoring = rows_of(con, panel, "scoring", "")
     outcomes = con.execute(
         f"SELECT e.{panel.target} AS reported, coalesce(e.is_suspect, false) AS is_suspect "

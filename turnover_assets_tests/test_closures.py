@@ -57,7 +57,7 @@ def rows() -> Iterator[Rows]:
 
 def _scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int) -> Rows:
     relations.prepare(con, panel, cutoff)
-    relations.choose_scoring_pairs(con, panel.horizon, cutoff, 4)
+    relations.choose_scoring_pairs(con, panel, cutoff, 4)
     return select_rows(con, panel)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from turnover_assets.core import features, relations
 from turnover_assets.core.calendar import index_of, label_of
+from turnover_assets.core.rows import select_rows
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets_tests import oracles
 from turnover_assets_tests.factories import (
@@ -101,7 +102,7 @@ def read(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
 
 def scoring_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int, last: int) -> pd.DataFrame:
     relations.prepare(con, panel, last)
-    relations.choose_scoring_pairs(con, panel.horizon, cutoff, ALIVE)
+    relations.choose_scoring_pairs(con, panel, cutoff, ALIVE)
     return read(con, panel)
 
 
@@ -109,7 +110,7 @@ def training_rows(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, share: float = 1.0, most: int = 10**9
 ) -> pd.DataFrame:
     relations.prepare(con, panel, last)
-    relations.choose_training_pairs(con, panel.horizon, share, most, ALIVE)
+    relations.choose_training_pairs(con, panel, share, most, ALIVE)
     return read(con, panel)
 
 
@@ -211,6 +212,61 @@ def test_the_adjusted_value_is_what_features_are_made_of() -> None:
         assert row["lag_0"] * row["scale"] == pytest.approx(half, rel=1e-6, abs=1e-9)
     known = outcome[outcome["t"] == case.last].dropna(subset="actual")
     np.testing.assert_array_equal(known["actual"], known["reported"] / 2)
+
+
+# The arrays
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["all", "known"])
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_the_arrays_hold_to_the_last_bit_what_the_one_text_gives(
+    case: Case, loaded: duckdb.DuckDBPyConnection, share: float, known: bool
+) -> None:
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_training_pairs(loaded, case.panel, share, 10**9, ALIVE)
+    where = "WHERE actual IS NOT NULL" if known else ""
+
+    rows = select_rows(loaded, case.panel, known=known)
+
+    expected = loaded.execute(
+        f"SELECT * FROM ({features.rows_sql(case.panel)}) {where} ORDER BY series_id, cutoff, horizon"
+    ).df()
+    identity, names = list(features.IDENTITY), features.feature_names(case.panel)
+    assert len(rows) > 100
+    assert rows.names == tuple(names)
+    pd.testing.assert_frame_equal(rows.identity, expected[identity], check_exact=True)
+    np.testing.assert_array_equal(rows.x, expected[names].to_numpy(np.float32))
+
+
+def test_a_series_without_rows_gives_no_arrays(loaded: duckdb.DuckDBPyConnection, case: Case) -> None:
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_scoring_pairs(loaded, case.panel, case.last + 100, ALIVE)
+
+    rows = select_rows(loaded, case.panel)
+
+    assert rows.x.shape == (0, len(features.feature_names(case.panel)))
+    assert list(rows.identity) == list(features.IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("sql", "side"),
+    [
+        ("k.lag_0 / k.scale", "cutoff"),
+        ("p.cutoff - k.last_seen", "cutoff"),
+        ("c_store.growth_4", "cutoff"),
+        ("s.store % 16777216", "cutoff"),
+        ("calendar.month", "target"),
+        ("CAST(v_features.temperature AS DOUBLE)", "target"),
+        ("r.around_1_narrow * 0.5", "target"),
+        ("r.around_1_narrow / k.scale", "pair"),
+        ("b_store.shape_1", "pair"),
+        ("p.horizon", "pair"),
+        ("calendar.month * s.latitude", "pair"),
+        ("1.5", "pair"),
+    ],
+)
+def test_the_side_of_a_feature_is_told_by_what_it_reads(sql: str, side: str) -> None:
+    assert features.Feature("some", sql, "group").side == side
 
 
 # Leakage
@@ -368,7 +424,7 @@ def test_the_bound_of_training_rows_is_never_passed(most: int) -> None:
 
 def test_names_are_those_of_the_columns_in_their_order(case: Case, loaded: duckdb.DuckDBPyConnection) -> None:
     relations.prepare(loaded, case.panel, case.last)
-    relations.choose_scoring_pairs(loaded, case.panel.horizon, case.last, ALIVE)
+    relations.choose_scoring_pairs(loaded, case.panel, case.last, ALIVE)
 
     columns = [row[:2] for row in loaded.execute(f"DESCRIBE {features.rows_sql(case.panel)}").fetchall()]
 

@@ -7,17 +7,28 @@ Values are divided by the series' own scale (mean absolute value of the last sea
 model serves series of every size, and the model's loss is weighted by that scale.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from turnover_assets.core.calendar import moving_holidays
-from turnover_assets.core.relations import CODES, WINDOWS, YEARS, code_sql, signed
-from turnover_assets.panel import CovariateTable, Frequency, PanelSpec
+from turnover_assets.core.relations import (
+    CODES,
+    WINDOWS,
+    YEARS,
+    code_sql,
+    limited,
+    pooled,
+    signed,
+)
+from turnover_assets.panel import Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
+FACTS = {"cutoff": ("k.scale", "s.in_force"), "target": ("r.actual", "r.reported")}
 # Beginnings of the names of features that forecast the target by themselves, divided by the scale.
 FORECASTING = ("lag_0", "mean_", "year_ago_", "around_", "recent_", "pooled_", "cycle_")
-GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
+Side = Literal["cutoff", "target", "pair"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,34 @@ class Feature:
     name: str
     sql: str
     group: str
+
+    @property
+    def side(self) -> Side:
+        """What its value depends on beside the series, by the relations that the SQL reads.
+
+        Example:
+            >>> Feature("lag_0", "k.lag_0 / k.scale", "recent level").side
+            'cutoff'
+            >>> Feature("year_ago", "r.year_ago_same / k.scale", "season").side
+            'pair'
+        """
+        sides = {_SIDES[column if alias == "p" else alias.split("_")[0]] for alias, column in _read(self.sql)}
+        return sides.pop() if len(sides) == 1 else "pair"
+
+
+# By the column of `pairs`, and by what the aliases of relations begin with; the series alone is of any side.
+_SIDES: dict[str, Side] = {
+    "cutoff": "cutoff",
+    "k": "cutoff",
+    "c": "cutoff",
+    "s": "cutoff",
+    "t": "target",
+    "r": "target",
+    "calendar": "target",
+    "v": "target",
+    "horizon": "pair",
+    "b": "pair",
+}
 
 
 def features(panel: PanelSpec) -> list[Feature]:
@@ -46,23 +85,67 @@ def rows_sql(panel: PanelSpec) -> str:
     t; after the last period known the reported one in the scale of adjusted ones) and `reported` (both NULL
     where not known yet), then the features.
     """
-    selected = ",\n  ".join(f"CAST({f.sql} AS REAL) AS {f.name}" for f in features(panel))
-    levels = "\n".join(
-        f"LEFT JOIN level_{level} AS c_{level} ON c_{level}.id = s.{level}_id AND c_{level}.t = p.cutoff\n"
-        f"LEFT JOIN level_{level} AS t_{level} ON t_{level}.id = s.{level}_id AND t_{level}.t = p.t"
-        for level in panel.level_names
-    )
-    covariates = "\n".join(_covariate_join(table) for table in panel.covariates)
-    return f"""
-SELECT p.series_id, p.cutoff, p.horizon, p.t, k.scale, s.in_force, r.actual, r.reported,
-  {selected}
-FROM pairs AS p
-JOIN as_of AS k ON k.place = p.place_cutoff
-JOIN around AS r ON r.place = p.place_target
-JOIN series AS s ON s.series_id = p.series_id
-JOIN calendar ON calendar.t = p.t
-{levels}
-{covariates}"""
+    identity = [*(f"p.{name}" for name in IDENTITY[:4]), *FACTS["cutoff"], *FACTS["target"]]
+    return _select_sql(panel, identity, features(panel))
+
+
+def sided_sql(panel: PanelSpec, side: Side, chosen: Sequence[Feature]) -> str:
+    """The same expressions once for each cutoff, or each target period, of the chosen `pairs` of a series.
+
+    Columns: `place` (see relations), the facts of that side among the IDENTITY of rows, then the features,
+    which must be of that side.
+    """
+    period = "cutoff" if side == "cutoff" else "t"
+    pairs = f"(SELECT DISTINCT series_id, {period}, place_{side} FROM pairs)"
+    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side]], chosen, pairs)
+
+
+def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
+    """The same expressions for each of the `pairs`: their `number` from 0 in order, then the features."""
+    return _select_sql(panel, ["p.number"], chosen)
+
+
+def _select_sql(
+    panel: PanelSpec, identity: Sequence[str], chosen: Sequence[Feature], pairs: str = "pairs"
+) -> str:
+    """Rows of the features, with those relations joined that are read."""
+    columns = [*identity, *(f"CAST({f.sql} AS REAL) AS {f.name}" for f in chosen)]
+    listed = ",\n  ".join(columns)
+    read = {"s", *(alias for alias, _ in _read(listed))}  # others are joined to the series
+    joins = [join for alias, join in _joins(panel).items() if alias in read]
+    return "\n".join([f"SELECT {listed}\nFROM {pairs} AS p", *joins])
+
+
+def _joins(panel: PanelSpec) -> dict[str, str]:
+    """How each relation is joined to pairs (`p`) and series (`s`), by the alias that expressions name.
+
+    Every pair has its rows in the relations. With left joins DuckDB reads the pairs in their order.
+    """
+    found = {
+        "s": "LEFT JOIN series AS s ON s.series_id = p.series_id",
+        "k": "LEFT JOIN as_of AS k ON k.place = p.place_cutoff",
+        "r": "LEFT JOIN around AS r ON r.place = p.place_target",
+        "calendar": "LEFT JOIN calendar ON calendar.t = p.t",
+    }
+    for level in panel.level_names:
+        for at, period in (("c", "cutoff"), ("t", "t")):
+            found[f"{at}_{level}"] = (
+                f"LEFT JOIN level_{level} AS {at}_{level} "
+                f"ON {at}_{level}.id = s.{level}_id AND {at}_{level}.t = p.{period}"
+            )
+        found[f"b_{level}"] = (
+            f"LEFT JOIN between_{level} AS b_{level} ON b_{level}.id = s.{level}_id "
+            f"AND b_{level}.cutoff = p.cutoff AND b_{level}.horizon = p.horizon"
+        )
+    for table in panel.covariates:
+        on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]
+        found[f"v_{table.name}"] = f"LEFT JOIN cleaned.{table.name} AS v_{table.name} ON {' AND '.join(on)}"
+    return found
+
+
+def _read(sql: str) -> list[tuple[str, str]]:
+    """The columns that SQL reads, as alias and name."""
+    return re.findall(r"\b([A-Za-z_]\w*)\.([A-Za-z_]\w*)", sql)
 
 
 def _level_code(panel: PanelSpec, level: str) -> str:
@@ -85,17 +168,8 @@ def _recent(frequency: Frequency) -> list[Feature]:
         Feature("log_scale", "ln(k.scale)", "recent level"),
         Feature("age", f"least(k.age, {3 * frequency.season})", "age"),
         Feature("horizon_ahead", "p.horizon", "horizon"),
-        *(
-            Feature(f"growth_{k}", _limited(f"k.growth_{k}"), "growth")
-            for k in (windows.short, windows.medium)
-        ),
+        *(Feature(f"growth_{k}", f"k.growth_{k}", "growth") for k in (windows.short, windows.medium)),
     ]
-
-
-def _limited(ratio: str) -> str:
-    """A ratio kept within limits; a missing one stays missing."""
-    low, high = GROWTH_LIMITS
-    return f"CASE WHEN {ratio} IS NOT NULL THEN least(greatest({ratio}, {low}), {high}) END"
 
 
 def _season(panel: PanelSpec) -> list[Feature]:
@@ -105,34 +179,21 @@ def _season(panel: PanelSpec) -> list[Feature]:
     names += [f"around_{years}_{width}" for years in (1, 2) for width in ("narrow", "wide")]
     names += [f"cycle_{j}" for j in range(4)] if panel.frequency.cycle > 1 else []
     found = [Feature(name, f"r.{name} / k.scale", "season") for name in names]
-    own_shape = _limited(f"r.around_1_narrow / nullif(k.base_1_{short}, 0)")
-    older_shape = _limited(f"r.around_2_narrow / nullif(k.base_2_{short}, 0)")
+    own_shape = limited(f"r.around_1_narrow / nullif(k.base_1_{short}, 0)")
+    older_shape = limited(f"r.around_2_narrow / nullif(k.base_2_{short}, 0)")
     return [
         *found,
-        Feature("year_ago_grown", f"r.year_ago_same * {_limited(f'k.growth_{medium}')} / k.scale", "season"),
-        Feature("around_grown", f"r.around_1_narrow * {_limited(f'k.growth_{short}')} / k.scale", "season"),
+        Feature("year_ago_grown", f"r.year_ago_same * k.growth_{medium} / k.scale", "season"),
+        Feature("around_grown", f"r.around_1_narrow * k.growth_{short} / k.scale", "season"),
         Feature("recent_shaped", f"k.mean_{windows.means[0]} * {own_shape} / k.scale", "season"),
         Feature("recent_shaped_older", f"k.mean_{windows.means[0]} * {older_shape} / k.scale", "season"),
         Feature("around_years", f"{_mean_of('r.around_{}_narrow')} / k.scale", "season"),
-        *(Feature(f"pooled_{k}", _shaped(k, "r.around_{}_narrow", "k"), "season") for k in (short, medium)),
+        *(Feature(f"pooled_{k}", _pooled(k), "season") for k in (short, medium)),
     ]
 
 
-def _shaped(length: int, around: str, base: str) -> str:
-    """The mean of the last periods times the shape of the season, of all years together.
-
-    A single year's shape carries that year's weather; several years' carry less of it.
-
-    Args:
-        length: Periods that the mean and the bases of the shape are taken over.
-        around: SQL of the value around the target period, with `{}` for the years back.
-        base: Relation of the values before the cutoff, one or more years back.
-    """
-    pairs = [(around.format(years), f"{base}.base_{years}_{length}") for years in YEARS]
-    both = [f"CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN" for a, b in pairs]
-    top = " + ".join(f"{when} {a} ELSE 0 END" for when, (a, _) in zip(both, pairs, strict=True))
-    bottom = " + ".join(f"{when} {b} ELSE 0 END" for when, (_, b) in zip(both, pairs, strict=True))
-    return f"k.mean_{length} * {_limited(f'({top}) / nullif({bottom}, 0)')} / k.scale"
+def _pooled(length: int) -> str:
+    return f"k.mean_{length} * {pooled(length, 'r.around_{}_narrow', 'k')} / k.scale"
 
 
 def _mean_of(value: str) -> str:
@@ -144,26 +205,22 @@ def _mean_of(value: str) -> str:
 
 
 def _level(panel: PanelSpec, level: str) -> list[Feature]:
-    windows = WINDOWS[panel.frequency.every]
-    at_cutoff, at_target = f"c_{level}", f"t_{level}"
-    found = [
-        Feature(f"{level}_growth_{k}", _limited(f"{at_cutoff}.growth_{k}"), f"{level} growth")
-        for k in (windows.short, windows.medium)
-    ]
-    shape = _limited(f"{at_target}.around_1 / nullif({at_cutoff}.base_1_{windows.short}, 0)")
-    found.append(Feature(f"{level}_shape_1", shape, f"{level} season"))
-    shaped = f"k.mean_{windows.means[0]} * {shape} / k.scale"
+    windows, at_cutoff, between = WINDOWS[panel.frequency.every], f"c_{level}", f"b_{level}"
+    lengths = (windows.short, windows.medium)
+    found = [Feature(f"{level}_growth_{k}", f"{at_cutoff}.growth_{k}", f"{level} growth") for k in lengths]
+    found.append(Feature(f"{level}_shape_1", f"{between}.shape_1", f"{level} season"))
+    shaped = f"k.mean_{windows.means[0]} * {between}.shape_1 / k.scale"
     found.append(Feature(f"recent_{level}_shape_1", shaped, f"{level} season"))
     for kind in ("around", "same"):
-        for k in (windows.short, windows.medium):
-            sql = _shaped(k, f"{at_target}.{kind}_{{}}", at_cutoff)
+        for k in lengths:
+            sql = f"k.mean_{k} * {between}.pooled_{kind}_{k} / k.scale"
             found.append(Feature(f"pooled_{level}_{kind}_{k}", sql, f"{level} season"))
-    grown_medium = _limited(f"{at_cutoff}.growth_{windows.medium}")
-    grown = f"r.around_1_narrow * {_limited(f'{at_cutoff}.growth_{windows.short}')} / k.scale"
+    grown_medium = f"r.year_ago_same * {between}.growth_{windows.medium} / k.scale"
+    grown = f"r.around_1_narrow * {between}.growth_{windows.short} / k.scale"
     return [
         *found,
         Feature(f"around_{level}_grown", grown, f"{level} growth"),
-        Feature(f"year_ago_{level}_grown", f"r.year_ago_same * {grown_medium} / k.scale", f"{level} growth"),
+        Feature(f"year_ago_{level}_grown", grown_medium, f"{level} growth"),
         Feature(f"{level}_code", _level_code(panel, level), level),
     ]
 
@@ -194,11 +251,6 @@ def _covariates(panel: PanelSpec) -> list[Feature]:
                 sql = f"CAST(v_{table.name}.{column.name} AS DOUBLE)"
                 found.append(Feature(f"known_{column.name}", sql, "known ahead"))
     return found
-
-
-def _covariate_join(table: CovariateTable) -> str:
-    on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]
-    return f"LEFT JOIN cleaned.{table.name} AS v_{table.name} ON {' AND '.join(on)}"
 
 
 def feature_names(panel: PanelSpec) -> list[str]:

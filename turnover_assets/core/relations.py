@@ -1,8 +1,8 @@
 """Relations: the temporary tables from which feature rows are put together, as of a cutoff.
 
 What belongs here: series, grid, windows that end at the cutoff, windows around the target period one and two
-seasons earlier, the aggregates of every level, and the choice of cutoffs. What does not: the features
-(features.py), which are expressions over these relations.
+seasons earlier, the aggregates of every level and how those of cutoff and target compare, and the choice of
+cutoffs. What does not: the features (features.py), which are expressions over these relations.
 
 The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
 `as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
@@ -22,7 +22,8 @@ from turnover_assets.panel import Column, Frequency, PanelSpec
 SAMPLE_BUCKETS = 1000
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 YEARS = (1, 2, 3)  # seasons back of which shapes are made
-PLACES_PER_SERIES = 1_000_000  # more periods than any panel has
+NO_END = 1_000_000  # more periods than any panel has
+GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,11 @@ def _add_scale_in_force(
 
 def choose_training_pairs(
     con: duckdb.DuckDBPyConnection,
-    horizon: int,
+    panel: PanelSpec,
     share: float,
     max_rows: int,
     alive: int,
-    until: int = PLACES_PER_SERIES,
+    until: int = NO_END,
 ) -> None:
     """Choose the past cutoffs of each series that are used for training, as the relation `pairs`.
 
@@ -122,7 +123,7 @@ def choose_training_pairs(
 
     Args:
         con: Connection on which prepare was called.
-        horizon: Periods to forecast; each cutoff gives that many rows at most.
+        panel: The panel; each cutoff gives as many rows as its horizon at most.
         share: Share of the cutoffs to use, above 0, at most 1.
         max_rows: Upper bound of the rows; the share is lowered to keep it.
         alive: A series counts where it has a value within so many periods up to the cutoff.
@@ -131,51 +132,59 @@ def choose_training_pairs(
     counted = con.execute(
         f"SELECT count(*) FROM as_of WHERE {_ALIVE} AND t < $until", {"alive": alive, "until": until}
     )
-    bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * horizon))
+    bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * panel.horizon))
     bucket = f"(series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS}"
     # Buckets hold about the share; the limit makes the bound strict, without favouring any series.
     limited = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT $most"
     _make_pairs(
         con,
+        panel,
         f"{_ALIVE} AND t < $until AND {bucket} < $buckets {limited}",
         {
             "alive": alive,
             "until": until,
-            "horizon": horizon,
             "buckets": math.ceil(bounded * SAMPLE_BUCKETS),
-            "most": max_rows // horizon,
+            "most": max_rows // panel.horizon,
         },
-        "WHERE t <= least($until, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
+        f"WHERE t <= least({int(until)}, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
     )
 
 
 def choose_scoring_pairs(
-    con: duckdb.DuckDBPyConnection, horizon: int, cutoff: int, alive: int, cutoffs: int = 1
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int, alive: int, cutoffs: int = 1
 ) -> None:
     """Choose every series alive at a cutoff, and at those after it up to so many, as the relation `pairs`."""
     _make_pairs(
         con,
+        panel,
         f"t >= $cutoff AND t < $cutoff + $cutoffs AND {_ALIVE}",
-        {"alive": alive, "horizon": horizon, "cutoff": cutoff, "cutoffs": cutoffs},
+        {"alive": alive, "cutoff": cutoff, "cutoffs": cutoffs},
     )
 
 
 _ALIVE = "t - last_seen < $alive"
 
 
-def _place(t: str) -> str:
-    """Series and period as one number: joined on both, DuckDB matches every cutoff with every period."""
-    return f"series_id * {PLACES_PER_SERIES} + {t}"
-
-
-def _make_pairs(con: duckdb.DuckDBPyConnection, where: str, bound: dict[str, int], known: str = "") -> None:
+def _make_pairs(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, where: str, bound: dict[str, int], known: str = ""
+) -> None:
+    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, each with every horizon, and between_*."""
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, cutoff + horizon AS t, "
-        f"{_place('cutoff')} AS place_cutoff, {_place('(cutoff + horizon)')} AS place_target FROM ("
-        "SELECT series_id, cutoff, CAST(unnest(range(1, $horizon + 1)) AS INTEGER) AS horizon "
-        f"FROM (SELECT series_id, t AS cutoff FROM as_of WHERE {where})) {known}",
+        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT * FROM (SELECT series_id, t AS cutoff, place "
+        f"AS place_cutoff FROM as_of WHERE {where}) ORDER BY series_id, cutoff",
         bound,
     )
+    pairs = f"SELECT *, cutoff + horizon AS t FROM ({_with_horizons('cutoffs', panel.horizon)})"
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, place_cutoff + horizon AS place_target, "
+        f"row_number() OVER () - 1 AS number FROM ({pairs}) {known}"
+    )
+    for level in panel.level_names:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE between_{level} AS {_between_sql(panel, level)}")
+
+
+def _with_horizons(relation: str, horizon: int) -> str:
+    return f"SELECT *, CAST(unnest(range(1, {horizon + 1})) AS INTEGER) AS horizon FROM {relation}"
 
 
 def _series_sql(panel: PanelSpec) -> str:
@@ -210,18 +219,30 @@ def code_sql(column: Column, value: str) -> str:
 
 
 def _grid_sql(panel: PanelSpec, adjusted: str) -> str:
-    """Every period of every series from its first to the last one to forecast; gaps are NULL."""
-    name, keys = panel.series.name, ", ".join(panel.keys)
+    """Every period of every series from its first to the last one to forecast; gaps are NULL.
+
+    `place` numbers the rows from 0, in order of series and period, so that the place of a target period is
+    that of the cutoff and the horizon added up.
+    """
+    name, keys, season = panel.series.name, ", ".join(panel.keys), panel.frequency.season
     source = adjusted or f"cleaned.{name}"
     on = {alias: " AND ".join(f"{alias}.{key} = g.{key}" for key in panel.keys) for alias in ("p", "a")}
-    return (
-        f"SELECT g.series_id, g.t, g.first_t, a.{panel.target}_adjusted AS y, p.{panel.target} AS reported, "
+    whole = (
+        f"SELECT g.series_id, g.t, g.first_t, g.before + g.t - g.first_t AS place, "
+        f"a.{panel.target}_adjusted AS y, p.{panel.target} AS reported, "
         f"CASE WHEN g.t <= $last THEN a.{panel.target}_adjusted ELSE p.{panel.target} / g.in_force END "
-        f"AS actual FROM (SELECT series_id, {keys}, first_t, in_force, "
-        "unnest(range(first_t, $last + $h + 1)) AS t FROM series) AS g "
+        f"AS actual FROM (SELECT *, unnest(range(first_t, $last + $h + 1)) AS t FROM ("
+        f"SELECT series_id, {keys}, first_t, in_force, CAST(coalesce(sum($last + $h + 1 - first_t) OVER ("
+        "ORDER BY series_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS BIGINT) AS before "
+        "FROM series)) AS g "
         f"LEFT JOIN {source} AS a ON {on['a']} AND a.t = g.t AND a.t <= $last "
-        f"LEFT JOIN cleaned.{name} AS p ON {on['p']} AND p.t = g.t AND p.t <= $known "
-        "ORDER BY g.series_id, g.t"
+        f"LEFT JOIN cleaned.{name} AS p ON {on['p']} AND p.t = g.t AND p.t <= $known"
+    )
+    return (
+        "SELECT *, CASE WHEN y IS NOT NULL THEN before END AS year_ago, "
+        "CASE WHEN before IS NOT NULL THEN y END AS paired "
+        f"FROM (SELECT *, lag(y, {season}) OVER (PARTITION BY series_id ORDER BY t) AS before "
+        f"FROM ({whole})) ORDER BY series_id, t"
     )
 
 
@@ -234,13 +255,35 @@ def _sum(column: str, length: int) -> str:
     return f"sum({column}) OVER (w ROWS BETWEEN {length - 1} PRECEDING AND CURRENT ROW)"
 
 
-def _bases(column: str, season: int, windows: Windows) -> list[str]:
-    """Means of a column over the windows of growth, one or more seasons before this row."""
+def _growths(windows: Windows) -> list[str]:
     return [
-        f"{_mean(column, years * season + k - 1, years * season)} AS base_{years}_{k}"
+        f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
+        for k in (windows.short, windows.medium)
+    ]
+
+
+def _limited_growths(windows: Windows) -> str:
+    growths = [f"growth_{k}" for k in (windows.short, windows.medium)]
+    return ", ".join(f"{limited(growth)} AS {growth}" for growth in growths)
+
+
+def _bases(season: int, windows: Windows) -> list[str]:
+    """The means over the windows of growth, one or more seasons before this row."""
+    return [
+        f"lag(mean_{k}, {years * season}) OVER w AS base_{years}_{k}"
         for years in YEARS
         for k in (windows.short, windows.medium)
     ]
+
+
+def _windows_sql(key: str, columns: list[str], then: list[str], source: str) -> str:
+    """Windows over the periods of each `key`, and then windows over those columns.
+
+    A mean that ended a season ago is looked up there, which is much cheaper than taking it again.
+    """
+    over = f"WINDOW w AS (PARTITION BY {key} ORDER BY t)"
+    first, second = ",\n  ".join(columns), ",\n  ".join(then)
+    return f"SELECT *,\n  {second}\nFROM (SELECT *,\n  {first}\nFROM {source} {over}) {over}"
 
 
 def _as_of_sql(panel: PanelSpec) -> str:
@@ -248,30 +291,22 @@ def _as_of_sql(panel: PanelSpec) -> str:
     windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
     level = panel.report_level
     columns = [f"lag(y, {k}) OVER w AS lag_{k}" for k in windows.lags]
-    columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in windows.means]
-    for k in (windows.short, windows.medium):
-        columns.append(f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}")
+    columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in sorted({*windows.means, windows.medium})]
     columns += [
+        *_growths(windows),
         f"{_mean('abs(y)', season - 1, 0)} AS scale_own",
-        *_bases("y", season, windows),
         f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
         f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
         "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
     ]
-    listed = ",\n  ".join(columns)
-    known = (
-        f"SELECT series_id, t, {_place('t')} AS place, t - first_t AS age,\n  {listed}\nFROM (SELECT *, "
-        f"CASE WHEN y IS NOT NULL THEN lag(y, {season}) OVER v END AS year_ago, "
-        f"CASE WHEN lag(y, {season}) OVER v IS NOT NULL THEN y END AS paired "
-        "FROM grid WINDOW v AS (PARTITION BY series_id ORDER BY t)) "
-        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
-    )
+    source = "(SELECT series_id, t, place, t - first_t AS age, y, paired, year_ago FROM grid)"
+    known = _windows_sql("series_id", columns, _bases(season, windows), source)
     # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
     # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
     scale = "CAST(greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS REAL)"
     return (
-        f"SELECT k.*, CAST({scale} AS DOUBLE) AS scale "
-        f"FROM ({known}) AS k JOIN series AS s USING (series_id) "
+        f"SELECT k.*, CAST({scale} AS DOUBLE) AS scale FROM (SELECT * EXCLUDE (y, paired, year_ago) "
+        f"REPLACE ({_limited_growths(windows)}) FROM ({known})) AS k JOIN series AS s USING (series_id) "
         f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = k.t"
     )
 
@@ -291,7 +326,7 @@ def _around_sql(panel: PanelSpec) -> str:
         columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
     listed = ",\n  ".join(columns)
     return (
-        f"SELECT series_id, t, {_place('t')} AS place, y, actual, reported,\n  {listed}\nFROM grid "
+        f"SELECT series_id, t, place, y, actual, reported,\n  {listed}\nFROM grid "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
 
@@ -304,22 +339,70 @@ def signed(k: int) -> str:
 def _level_sql(frequency: Frequency, level: str) -> str:
     """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
     windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
-    columns = [
-        f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
-        for k in (windows.short, windows.medium)
+    columns = [f"{_mean('total', k - 1, 0)} AS mean_{k}" for k in (windows.short, windows.medium)]
+    columns += [
+        *_growths(windows),
+        f"{_mean('per_series', season - 1, 0)} AS mean_per_series",
     ]
-    columns += _bases("total", season, windows)
     for years in YEARS:
         middle = years * season
         columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
         columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
-    listed = ",\n  ".join(columns)
-    return (
-        f"SELECT id, t, {_mean('per_series', season - 1, 0)} AS mean_per_series,\n  {listed}\nFROM ("
-        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
-        "sum(CASE WHEN b.y IS NOT NULL THEN g.y END) AS paired, "
-        "sum(CASE WHEN g.y IS NOT NULL THEN b.y END) AS year_ago "
-        f"FROM grid AS g JOIN series AS s USING (series_id) "
-        f"LEFT JOIN grid AS b ON b.series_id = g.series_id AND b.t = g.t - {season} GROUP BY ALL) "
-        "WINDOW w AS (PARTITION BY id ORDER BY t)"
+    source = (
+        f"(SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
+        "sum(g.paired) AS paired, sum(g.year_ago) AS year_ago "
+        "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL)"
     )
+    known = _windows_sql("id", columns, _bases(season, windows), source)
+    used = f"total, per_series, paired, year_ago, mean_{windows.short}, mean_{windows.medium}"
+    return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}) FROM ({known})"
+
+
+def _between_sql(panel: PanelSpec, level: str) -> str:
+    """How a level's members stood at the cutoff and around the target, once for all their series.
+
+    A row for each of the chosen `cutoffs` of a member and each horizon: `id`, `cutoff`, `horizon`, the growth
+    at the cutoff, `shape_1` (what stood around the target over what stood before the cutoff, a season
+    earlier), and the same of all years together by kind and length of the windows; all within GROWTH_LIMITS.
+    """
+    windows = WINDOWS[panel.frequency.every]
+    lengths = (windows.short, windows.medium)
+    columns = [f"c.growth_{k}" for k in lengths]
+    columns.append(f"{limited(f't.around_1 / nullif(c.base_1_{windows.short}, 0)')} AS shape_1")
+    columns += [
+        f"{pooled(k, f't.{kind}_{{}}', 'c')} AS pooled_{kind}_{k}"
+        for kind in ("around", "same")
+        for k in lengths
+    ]
+    members = (
+        f"(SELECT DISTINCT s.{level}_id AS id, p.cutoff FROM cutoffs AS p JOIN series AS s USING (series_id))"
+    )
+    listed = ", ".join(columns)
+    return (
+        f"SELECT m.id, m.cutoff, m.horizon, {listed} FROM ({_with_horizons(members, panel.horizon)}) AS m "
+        f"LEFT JOIN level_{level} AS c ON c.id = m.id AND c.t = m.cutoff "
+        f"LEFT JOIN level_{level} AS t ON t.id = m.id AND t.t = m.cutoff + m.horizon"
+    )
+
+
+def limited(ratio: str) -> str:
+    """A ratio kept within limits; a missing one stays missing."""
+    low, high = GROWTH_LIMITS
+    return f"CASE WHEN {ratio} IS NOT NULL THEN least(greatest({ratio}, {low}), {high}) END"
+
+
+def pooled(length: int, around: str, base: str) -> str:
+    """The shape of the season, of all years together: around the target over before the cutoff, limited.
+
+    A single year's shape carries that year's weather; several years' carry less of it.
+
+    Args:
+        length: Periods that the bases of the shape are taken over.
+        around: SQL of the value around the target period, with `{}` for the years back.
+        base: Relation of the values before the cutoff, one or more years back.
+    """
+    pairs = [(around.format(years), f"{base}.base_{years}_{length}") for years in YEARS]
+    both = [f"CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN" for a, b in pairs]
+    top = " + ".join(f"{when} {a} ELSE 0 END" for when, (a, _) in zip(both, pairs, strict=True))
+    bottom = " + ".join(f"{when} {b} ELSE 0 END" for when, (_, b) in zip(both, pairs, strict=True))
+    return limited(f"({top}) / nullif({bottom}, 0)")

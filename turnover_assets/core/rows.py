@@ -4,10 +4,14 @@ What belongs here: filling and reading the tables of schema features. What does 
 (features.py), and what is repaired (repairs.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
 from turnover_assets.core import features, relations
 from turnover_assets.core.adjustments import (
@@ -17,10 +21,14 @@ from turnover_assets.core.adjustments import (
     series_attributes_sql,
 )
 from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.features import IDENTITY, Feature, Side
 from turnover_assets.core.models import Rows
+from turnover_assets.core.models.base import Floats
 from turnover_assets.panel import PanelSpec
 
 TABLES = ("training", "scoring", "year_ago")
+SIDES: tuple[Side, ...] = ("cutoff", "target")
+BATCH = 2048  # rows put into arrays at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class RowLimits:
 def fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
     """Make features.training: rows of past cutoffs, with what is known of each."""
     _prepare_newest(con, panel)
-    relations.choose_training_pairs(con, panel.horizon, limits.share, limits.max_rows, limits.alive)
+    relations.choose_training_pairs(con, panel, limits.share, limits.max_rows, limits.alive)
     _fill(con, panel, "training", "WHERE actual IS NOT NULL")
 
 
@@ -52,9 +60,9 @@ def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLi
     """
     last = _prepare_newest(con, panel)
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
-    relations.choose_scoring_pairs(con, panel.horizon, last, limits.alive)
+    relations.choose_scoring_pairs(con, panel, last, limits.alive)
     _fill(con, panel, "scoring", "")
-    relations.choose_scoring_pairs(con, panel.horizon, last - panel.frequency.season, limits.alive)
+    relations.choose_scoring_pairs(con, panel, last - panel.frequency.season, limits.alive)
     _fill(con, panel, "year_ago", "")
 
 
@@ -83,18 +91,88 @@ def series_sql(panel: PanelSpec) -> str:
     )
 
 
-def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, where: str = "") -> Rows:
-    """The rows of the chosen pairs, ordered by series, cutoff and horizon."""
-    return _as_arrays(con, panel, f"SELECT * FROM ({features.rows_sql(panel)}) {where}")
+def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, *, known: bool = False) -> Rows:
+    """The rows of the chosen pairs, ordered by series, cutoff and horizon.
+
+    They are those of features.rows_sql, to the last bit. What depends on the cutoff or the target period
+    alone is made once and looked up for all pairs that have it, and only the rest is made for each pair.
+
+    Args:
+        con: Connection on which pairs were chosen.
+        panel: The panel.
+        known: Only the rows whose outcome is known.
+    """
+    chosen = features.features(panel)
+    pairs = con.execute("SELECT series_id, cutoff, horizon, t, place_cutoff, place_target FROM pairs").df()
+    shared = [_shared(con, panel, side, chosen, pairs.pop(f"place_{side}")) for side in SIDES]
+    for part in shared:
+        for name in [name for name in part.columns if name in IDENTITY]:
+            pairs[name] = part.columns.pop(name)[part.position]
+    kept = pairs["actual"].notna().to_numpy() if known else np.ones(len(pairs), dtype=np.bool_)
+    x = np.empty((int(kept.sum()), len(chosen)), dtype=np.float32)
+    names = [feature.name for feature in chosen]
+    for part in shared:
+        part.fill(x, names, kept)
+    _fill_mixed(con, panel, chosen, x, kept)
+    return Rows(pairs[kept].reset_index(drop=True), x, tuple(names))
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What pairs of one cutoff, or of one target period, share.
+
+    Attributes:
+        columns: By name, each of m values.
+        position: Where among the m the value of each of n pairs is, shape (n,).
+    """
+
+    columns: dict[str, Floats]
+    position: npt.NDArray[np.int64]
+
+    def fill(self, x: Floats, names: Sequence[str], kept: npt.NDArray[np.bool_]) -> None:
+        """Write the columns into those of x that have their names, for the pairs that are kept."""
+        position = self.position[kept]
+        for begin in range(0, len(x), BATCH):
+            block, at = x[begin : begin + BATCH], position[begin : begin + BATCH]
+            for name, values in self.columns.items():
+                block[:, names.index(name)] = values[at]
+
+
+def _shared(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, side: Side, chosen: Sequence[Feature], places: pd.Series
+) -> _Shared:
+    made = [feature for feature in chosen if feature.side == side]
+    table = con.sql(features.sided_sql(panel, side, made)).to_arrow_table()
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    found = columns.pop("place")
+    position = np.zeros(found.max(initial=-1) + 1, dtype=np.int64)
+    position[found] = np.arange(len(found))
+    return _Shared(columns, position[places.to_numpy()])
+
+
+def _fill_mixed(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    chosen: Sequence[Feature],
+    x: Floats,
+    kept: npt.NDArray[np.bool_],
+) -> None:
+    """Write the features that depend on cutoff and target into their columns, as DuckDB gives them."""
+    mixed = [(i, feature) for i, feature in enumerate(chosen) if feature.side == "pair"]
+    row = np.where(kept, np.cumsum(kept) - 1, -1)
+    for batch in con.sql(features.mixed_sql(panel, [f for _, f in mixed])).to_arrow_reader(BATCH):
+        at = row[batch.column("number").to_numpy()]
+        if at.min(initial=0) < 0:
+            batch, at = batch.filter(pa.array(at >= 0)), at[at >= 0]
+        in_turn = len(at) > 0 and bool((np.diff(at) == 1).all())  # a block is written quicker than rows
+        block, rows = (x[at[0] : at[-1] + 1], slice(None)) if in_turn else (x, at)
+        for i, feature in mixed:
+            block[rows, i] = batch.column(feature.name).to_numpy(zero_copy_only=False)
 
 
 def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Rows:
     """The rows of features.<name>, ordered by series, cutoff and horizon."""
-    return _as_arrays(con, panel, f"SELECT * FROM features.{name}")
-
-
-def _as_arrays(con: duckdb.DuckDBPyConnection, panel: PanelSpec, query: str) -> Rows:
-    table = con.sql(f"{query} ORDER BY series_id, cutoff, horizon").to_arrow_table()
+    table = con.sql(f"SELECT * FROM features.{name} ORDER BY series_id, cutoff, horizon").to_arrow_table()
     names = features.feature_names(panel)
     x = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for i, column in enumerate(names):

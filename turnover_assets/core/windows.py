@@ -85,12 +85,10 @@ def _make_window(
     adjust(con, panel, decided, newest)
     scale = in_force(con, panel, decided, cutoff)
     relations.prepare(con, panel, newest, adjusted="adjusted", in_force=scale, known=known)
-    relations.choose_training_pairs(
-        con, panel.horizon, limits.share, limits.max_rows, limits.alive, until=cutoff
-    )
-    training = select_rows(con, panel, "WHERE actual IS NOT NULL")
+    relations.choose_training_pairs(con, panel, limits.share, limits.max_rows, limits.alive, until=cutoff)
+    training = select_rows(con, panel, known=True)
     factors = _factors(con, panel, "adjusted")
-    relations.choose_scoring_pairs(con, panel.horizon, cutoff, limits.alive, newest - cutoff + 1)
+    relations.choose_scoring_pairs(con, panel, cutoff, limits.alive, newest - cutoff + 1)
     return Window(cutoff, training, select_rows(con, panel), factors, _series_facts(con, panel, cutoff))
 
 
