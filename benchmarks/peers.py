@@ -18,12 +18,15 @@ are reported.
 import argparse
 import json
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,6 +146,28 @@ def statistical(known: Known, method: str) -> pd.DataFrame:
 
 def mlforecast_lightgbm(known: Known) -> pd.DataFrame:
     """One LightGBM for all series on lags, rolling means, calendar and attributes; recursive, its default."""
+    forecaster, history, static, ahead = _mlforecast(known)
+    # LightGBM reads missing lags: young series and histories are learned from too.
+    forecaster.fit(history, static_features=static, dropna=False)
+    return forecaster.predict(known.horizon, X_df=ahead, ids=known.alive.to_list())
+
+
+def mlforecast_features(folder: Path, history: str) -> dict[str, float]:
+    """What it costs to make the features alone: seconds, rows, features, peak megabytes of the process."""
+    known = read_known(folder, history)
+    forecaster, values, static, _ = _mlforecast(known)
+    began = time.perf_counter()
+    made = forecaster.preprocess(values, static_features=static, dropna=False)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024**2 if sys.platform == "darwin" else 1024
+    )
+    features = len(made.columns) - len(["unique_id", "ds", "y"])
+    return {"seconds": seconds, "rows": len(made), "features": features, "megabytes": peak}
+
+
+def _mlforecast(known: Known) -> tuple[Any, pd.DataFrame, list[str], pd.DataFrame | None]:
+    """The forecaster, its history, the names of the attributes in it, and the covariates known ahead."""
     from lightgbm import LGBMRegressor
     from mlforecast import MLForecast
     from mlforecast.lag_transforms import RollingMean
@@ -176,9 +201,7 @@ def mlforecast_lightgbm(known: Known) -> pd.DataFrame:
     if known.ahead is not None:
         history = history.merge(known.ahead, on=["unique_id", "ds"], how="left")
         ahead = known.ahead[known.ahead["ds"].isin(known.future) & known.ahead["unique_id"].isin(known.alive)]
-    # LightGBM reads missing lags: young series and histories are learned from too.
-    forecaster.fit(history, static_features=[*static.columns[1:]], dropna=False)
-    return forecaster.predict(known.horizon, X_df=ahead, ids=known.alive.to_list())
+    return forecaster, history, [*static.columns[1:]], ahead
 
 
 def _coded(static: pd.DataFrame) -> pd.DataFrame:
@@ -232,9 +255,13 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="windows, see peer_windows.write_window")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--histories", nargs="+", default=["reported", "adjusted"])
+    parser.add_argument("--features", action="store_true", help="mlforecast's features only, and their cost")
     parser.add_argument("--again", action="store_true", help="also where forecasts are kept, for their time")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two threads on busy cores wait without spinning
+    if chosen.features:
+        print(json.dumps([mlforecast_features(folder, "adjusted") for folder in chosen.folders]))
+        return
     for folder in chosen.folders:
         for peer in chosen.peers:
             for history in chosen.histories:
