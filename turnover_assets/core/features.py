@@ -101,7 +101,7 @@ def sided_sql(panel: PanelSpec, side: Side, chosen: Sequence[Feature]) -> str:
 
 
 def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
-    """The same expressions for each of the `pairs`: their `number` from 0 in order, then the features."""
+    """The same expressions for each of the `pairs`: their `number`, then the features."""
     return _select_sql(panel, ["p.number"], chosen)
 
 

@@ -132,20 +132,16 @@ def choose_training_pairs(
     counted = con.execute(
         f"SELECT count(*) FROM as_of WHERE {_ALIVE} AND t < $until", {"alive": alive, "until": until}
     )
-    bounded = min(share, max_rows / max(1, int(counted.fetchall()[0][0]) * panel.horizon))
+    most, there = max_rows // panel.horizon, int(counted.fetchall()[0][0])
+    bounded = min(share, max_rows / max(1, there * panel.horizon))
     bucket = f"(series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS}"
     # Buckets hold about the share; the limit makes the bound strict, without favouring any series.
-    limited = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT $most"
+    limit = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT {most}"
     _make_pairs(
         con,
         panel,
-        f"{_ALIVE} AND t < $until AND {bucket} < $buckets {limited}",
-        {
-            "alive": alive,
-            "until": until,
-            "buckets": math.ceil(bounded * SAMPLE_BUCKETS),
-            "most": max_rows // panel.horizon,
-        },
+        f"{_ALIVE} AND t < $until AND {bucket} < $buckets {limit if there > most else ''}",
+        {"alive": alive, "until": until, "buckets": math.ceil(bounded * SAMPLE_BUCKETS)},
         f"WHERE t <= least({int(until)}, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
     )
 
@@ -168,16 +164,21 @@ _ALIVE = "t - last_seen < $alive"
 def _make_pairs(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, where: str, bound: dict[str, int], known: str = ""
 ) -> None:
-    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, each with every horizon, and between_*."""
+    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, each with every horizon, and between_*.
+
+    Pairs stand in the order of their `number`, which is that of series, cutoff and horizon.
+    """
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT * FROM (SELECT series_id, t AS cutoff, place "
-        f"AS place_cutoff FROM as_of WHERE {where}) ORDER BY series_id, cutoff",
+        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT *, row_number() OVER (ORDER BY place_cutoff) - 1 "
+        "AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff "
+        f"FROM as_of WHERE {where}) ORDER BY place_cutoff",
         bound,
     )
-    pairs = f"SELECT *, cutoff + horizon AS t FROM ({_with_horizons('cutoffs', panel.horizon)})"
+    horizon = panel.horizon
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT *, place_cutoff + horizon AS place_target, "
-        f"row_number() OVER () - 1 AS number FROM ({pairs}) {known}"
+        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
+        f"place_cutoff, place_cutoff + horizon AS place_target, before * {horizon} + horizon - 1 AS number "
+        f"FROM ({_with_horizons('cutoffs', horizon)}) {known}"
     )
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP TABLE between_{level} AS {_between_sql(panel, level)}")

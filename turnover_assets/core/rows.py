@@ -6,6 +6,7 @@ What belongs here: filling and reading the tables of schema features. What does 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -103,18 +104,20 @@ def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, *, known: bool
         known: Only the rows whose outcome is known.
     """
     chosen = features.features(panel)
-    pairs = con.execute("SELECT series_id, cutoff, horizon, t, place_cutoff, place_target FROM pairs").df()
-    shared = [_shared(con, panel, side, chosen, pairs.pop(f"place_{side}")) for side in SIDES]
-    for part in shared:
-        for name in [name for name in part.columns if name in IDENTITY]:
-            pairs[name] = part.columns.pop(name)[part.position]
-    kept = pairs["actual"].notna().to_numpy() if known else np.ones(len(pairs), dtype=np.bool_)
-    x = np.empty((int(kept.sum()), len(chosen)), dtype=np.float32)
     names = [feature.name for feature in chosen]
+    pairs = _columns(con.sql("SELECT * FROM pairs"))
+    shared = [_shared(con, panel, side, chosen, pairs[f"place_{side}"]) for side in SIDES]
+    for part in shared:
+        pairs |= {name: part.columns.pop(name)[part.position] for name in IDENTITY if name in part.columns}
+    identity = pd.DataFrame({name: pairs[name] for name in IDENTITY}, copy=False)
+    kept = identity["actual"].notna().to_numpy() if known else np.ones(len(identity), dtype=np.bool_)
+    row = np.full(pairs["number"].max(initial=-1) + 1, -1)
+    row[pairs["number"][kept]] = np.arange(kept.sum())
+    x = np.empty((int(kept.sum()), len(names)), dtype=np.float32)
     for part in shared:
         part.fill(x, names, kept)
-    _fill_mixed(con, panel, chosen, x, kept)
-    return Rows(pairs[kept].reset_index(drop=True), x, tuple(names))
+    _fill_mixed(con, panel, chosen, x, row)
+    return Rows(identity if kept.all() else identity[kept].reset_index(drop=True), x, tuple(names))
 
 
 @dataclass(frozen=True)
@@ -139,15 +142,23 @@ class _Shared:
 
 
 def _shared(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, side: Side, chosen: Sequence[Feature], places: pd.Series
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    side: Side,
+    chosen: Sequence[Feature],
+    places: npt.NDArray[np.int64],
 ) -> _Shared:
     made = [feature for feature in chosen if feature.side == side]
-    table = con.sql(features.sided_sql(panel, side, made)).to_arrow_table()
-    columns = {name: table[name].to_numpy() for name in table.column_names}
+    columns = _columns(con.sql(features.sided_sql(panel, side, made)))
     found = columns.pop("place")
     position = np.zeros(found.max(initial=-1) + 1, dtype=np.int64)
     position[found] = np.arange(len(found))
-    return _Shared(columns, position[places.to_numpy()])
+    return _Shared(columns, position[places])
+
+
+def _columns(query: duckdb.DuckDBPyRelation) -> dict[str, npt.NDArray[Any]]:
+    table = query.to_arrow_table()
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _fill_mixed(
@@ -155,11 +166,18 @@ def _fill_mixed(
     panel: PanelSpec,
     chosen: Sequence[Feature],
     x: Floats,
-    kept: npt.NDArray[np.bool_],
+    row: npt.NDArray[np.int64],
 ) -> None:
-    """Write the features that depend on cutoff and target into their columns, as DuckDB gives them."""
+    """Write the features that depend on cutoff and target into their columns, in the order they are made.
+
+    Args:
+        con: Connection on which pairs were chosen.
+        panel: The panel.
+        chosen: The features of x in their order.
+        x: Shape (n, f), written to.
+        row: Row of x by number of the pair; -1 for those left out.
+    """
     mixed = [(i, feature) for i, feature in enumerate(chosen) if feature.side == "pair"]
-    row = np.where(kept, np.cumsum(kept) - 1, -1)
     for batch in con.sql(features.mixed_sql(panel, [f for _, f in mixed])).to_arrow_reader(BATCH):
         at = row[batch.column("number").to_numpy()]
         if at.min(initial=0) < 0:
