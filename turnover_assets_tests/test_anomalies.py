@@ -141,6 +141,17 @@ def test_what_is_real_is_not_adjusted(change: Callable[[Floats], None]) -> None:
     assert [f.sentence for f in applied(find(values))] == []
 
 
+@pytest.mark.parametrize("known", [120, 128, PERIODS])
+@pytest.mark.parametrize("later", [2, 3], ids=["two weeks later", "three weeks later"])
+def test_a_holiday_that_moved_in_one_region_is_no_block_from_one_year_to_the_next(
+    known: int, later: int
+) -> None:
+    values = steady_values()
+    for begins in (20, 72 + later, 124):
+        values[STORE // 4 == 2, begins : begins + 3] *= 2.0
+    assert [f.sentence for f in applied(find(values[:, :known]))] == []
+
+
 @pytest.mark.parametrize(
     ("reported", "remedy", "words"),
     [
@@ -420,7 +431,8 @@ def test_holidays_and_markdowns_of_walmart_are_not_adjusted(real_data: Path) -> 
     stores = pd.DataFrame({"store": sales["Store"].unique(), "region": 1})
     history = real_history(sales, stores)
 
-    for known in (62, 70, 78, 102, history.periods):  # the season before Christmas was seen once, then twice
+    # The season before Christmas was seen once, then twice; at 99 the second Christmas is only beginning.
+    for known in (62, 70, 78, 99, 102, history.periods):
         then = History(history.values[:, :known], history.first, history.members)
         found = applied(findings_in(PANEL, then, ALIVE, alone=False))
         assert [(dict(f.where), f.since) for f in found] == [

@@ -10,7 +10,8 @@ and against its own past and other years. What is found counts where
     - the other view agrees (else it is the peers that moved, or everybody);
     - most of the group's own series moved alike (else it is one of them);
     - it begins and ends from one period to the next (else it is growth or decline);
-    - it is not there at the same periods of other years (else it is the season).
+    - it is not there at the same periods of other years (else it is the season);
+    - most of its periods differ from those of other years (else it is two holidays that moved).
 The strongest is corrected first, in a copy, before the search goes on: a block echoes a year later, and in
 its siblings.
 """
@@ -174,6 +175,8 @@ def _judged(
     if abs(main.shift) < least or not _views_agree(scan, other, grouping, inside, main):
         return None
     if not _is_sudden(scan, inside, main) or not scan.has_edges(start, end, main.shift):
+        return None
+    if not scan.outlasts_its_edges(start, end, main.shift):
         return None
     evidence = abs(main.z)
     if scan.noise.has_season:

@@ -27,6 +27,7 @@ CONSTANT = 0.5  # of the shift, at most, may it change from the beginning of a b
 JUMP = 0.5  # of the shift, at least, from a few periods before an edge to a few after it
 JUMP_SPREADS = 1.5  # times what is usual at that time of other years
 MOST_SERIES = 0.5  # of a group that reports must have moved alike
+LASTING = 0.5  # of the shift, at least, from other years to the usual period of a block
 BESIDE = 3  # periods on either side of an edge
 NEARLY = 0.7  # of a z value below the highest, an interval is nearly as likely
 LIKELY = 24  # such intervals looked at
@@ -144,9 +145,29 @@ class Scan:
         )
 
     def knows_other_years(self, start: int, end: int) -> bool:
-        """Whether the time at which the block begins, and ends, is known of another year."""
-        edges, jumps = self._edges(start, end), _jumps(self.filled)
-        return all(len(self._in_other_years(jumps, edge, edges)) > 0 for edge in edges)
+        """Whether the time at which the block begins, and ends, is known of another year, some periods on."""
+        edges = self._edges(start, end)
+        first, last = int(self.known[0]) + BESIDE, self.seen.ratios.shape[1] - BESIDE
+        return all(any(first <= t <= last for t in self._same_time(edge, edges, (1,))) for edge in edges)
+
+    def outlasts_its_edges(self, start: int, end: int, shift: float) -> bool:
+        """Whether most of its periods lie apart from the same ones of other years, and not only its edges.
+
+        Where the level wanders, all the evidence for a block is in its two jumps, and two that a holiday
+        makes that moved from one year to the next look like a block of a year.
+        """
+        season, periods = self.noise.season, self.seen.ratios.shape[1]
+        own = np.full(-(-periods // season) * season, np.nan)
+        own[self.known] = self.ratio
+        inside = np.zeros(len(own), dtype=bool)
+        inside[self.known[start] : self.known[end - 1] + 1] = True
+        others = np.where(inside, np.nan, own).reshape(-1, season)
+        count = np.sum(~np.isnan(others), axis=0) - ~np.isnan(others)
+        others = (np.nansum(others, axis=0) - np.nan_to_num(others)) / np.where(count > 0, count, np.nan)
+        apart = own - others.ravel()
+        within, usual = row_medians(apart[None, inside])[0], row_medians(apart[None, ~inside])[0]
+        away = (within - np.nan_to_num(usual)) * np.sign(shift)
+        return bool(np.isnan(away) or away >= LASTING * abs(shift))
 
     def _edges(self, start: int, end: int) -> dict[int, int]:
         """Columns where the values jump, with 1 where the block begins and -1 where it has ended."""
@@ -155,12 +176,15 @@ class Scan:
 
     def _in_other_years(self, jumps: Floats, edge: int, edges: Iterable[int]) -> Floats:
         """The jumps at the same time of other years, those of the block itself left out."""
-        season = self.noise.season
-        years = range(-(len(jumps) // season) - 1, len(jumps) // season + 2)
-        same_time = {edge + k * season + d for k in years if k for d in (-1, 0, 1)}
-        same_time -= {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)}
-        there = [t for t in sorted(same_time) if self.known[0] <= t < len(jumps) and np.isfinite(jumps[t])]
-        return jumps[there]
+        times = self._same_time(edge, edges, (-1, 0, 1))
+        return jumps[[t for t in times if self.known[0] <= t < len(jumps) and np.isfinite(jumps[t])]]
+
+    def _same_time(self, edge: int, edges: Iterable[int], beside: Iterable[int]) -> list[int]:
+        """Columns so far beside the same time of other years, where none of the block's own jumps is."""
+        season, periods = self.noise.season, self.seen.ratios.shape[1]
+        years = range(-(periods // season) - 1, periods // season + 2)
+        found = {edge + k * season + d for k in years if k for d in beside}
+        return sorted(found - {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)})
 
     def _stands_out(self, jumps: Floats, edge: int, size: float, edges: Iterable[int]) -> bool:
         others = self._in_other_years(jumps, edge, edges)
