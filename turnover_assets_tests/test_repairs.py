@@ -186,6 +186,25 @@ def test_a_block_that_began_a_week_ago_is_not_known_yet(inflated: duckdb.DuckDBP
     assert not [a for a in found if a.status == "applied"]
 
 
+@pytest.mark.parametrize(("strength", "statuses"), [(4.0, []), (1.0, ["applied"])])
+def test_a_block_of_a_single_series_is_looked_for_at_a_past_cutoff_only_where_it_would_apply(
+    strength: float, statuses: list[str]
+) -> None:
+    data = frames(None)
+    turnover = data["turnover"]
+    begun = turnover["week"] >= label_of(PANEL, ONSET).isoformat()
+    store = turnover["store"].min()
+    concerned = (turnover["store"] == store) & (turnover["department"] == DEPARTMENT) & begun
+    turnover["turnover"] = turnover["turnover"].where(~concerned, FACTOR * turnover["turnover"])
+
+    with memory_warehouse() as con:
+        insert_frames(con, PANEL, data)
+        found = Repairs(NOBODY, strength, LIMITS.alive).as_of(con, PANEL, LAST)
+
+    where = {"store": store, "department": DEPARTMENT}
+    assert [a.status for a in found if a.kind == "block" and a.where == where] == statuses
+
+
 def test_an_entry_made_later_is_not_known_at_a_past_cutoff(inflated: duckdb.DuckDBPyConnection) -> None:
     made = LAST_WEEK.replace(day=1)
     text = {

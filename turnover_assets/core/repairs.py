@@ -10,7 +10,7 @@ import duckdb
 
 from turnover_assets.core.adjustments import Adjustment, apply, decide, write_adjustments
 from turnover_assets.core.anomalies.detect import detect
-from turnover_assets.core.anomalies.findings import write_findings
+from turnover_assets.core.anomalies.findings import UNCONFIRMED, write_findings
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.ledger import Ledger
@@ -47,6 +47,9 @@ class Repairs:
         write_adjustments(con, panel, decided)
 
     def as_of(self, con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int) -> list[Adjustment]:
-        """The adjustments that could be decided on at a past cutoff (period index)."""
-        found = detect(con, panel, cutoff, self.alive)
+        """The adjustments that could be decided on at a past cutoff (period index).
+
+        Blocks of single series are left out where they could only be proposed, which changes no value.
+        """
+        found = detect(con, panel, cutoff, self.alive, alone=self.strength < UNCONFIRMED)
         return decide(found, self.ledger.known_by(label_of(panel, cutoff)), self.strength)

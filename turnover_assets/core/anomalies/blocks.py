@@ -10,7 +10,8 @@ and against its own past and other years. What is found counts where
     - the other view agrees (else it is the peers that moved, or everybody);
     - most of the group's own series moved alike (else it is one of them);
     - it begins and ends from one period to the next (else it is growth or decline);
-    - it is not there at the same periods of other years (else it is the season).
+    - it is not there at the same periods of other years (else it is the season);
+    - most of its periods differ from those of other years (else it is two holidays that moved).
 The strongest is corrected first, in a copy, before the search goes on: a block echoes a year later, and in
 its siblings.
 """
@@ -71,14 +72,25 @@ class Block:
 def find_blocks(history: History, groupings: Sequence[Grouping], season: int) -> list[Block]:
     """All blocks, level by level, the largest groups first; the strongest first within a level.
 
+    Single series come last and on their own: those of groups are the same whether they are searched or not.
+
     Args:
         history: Reported values; outliers made NaN beforehand.
         groupings: The levels to search.
         season: Periods of a year.
     """
-    found: list[Block] = []
+    if history.periods < FEWEST_PERIODS:
+        return []
     values: Floats = history.values.copy()
-    for grouping in groupings if history.periods >= FEWEST_PERIODS else ():
+    groups = [grouping for grouping in groupings if grouping.level != "series"]
+    alone = [grouping for grouping in groupings if grouping.level == "series"]
+    return [*_found_together(values, groups, season), *_found_together(values, alone, season)]
+
+
+def _found_together(values: Floats, groupings: Sequence[Grouping], season: int) -> list[Block]:
+    """Blocks of some levels, estimated again with all of them corrected; `values` are corrected, too."""
+    found: list[Block] = []
+    for grouping in groupings:
         for block in _search(values, grouping, season):
             _correct(values, block)
             found.append(block)
@@ -123,7 +135,7 @@ def _restlessness(seen: Seen) -> float:
     for group in range(0, len(seen.ratios), max(1, len(seen.ratios) // SAMPLED)):
         known = np.flatnonzero(np.isfinite(seen.ratios[group]))
         if _is_dense(known):
-            highest.append(Scan.of(seen, group, known).highest())
+            highest.append(Scan(seen, group, known).highest())
     return max(1.0, float(np.median(highest)) / WEAKEST) if highest else 1.0
 
 
@@ -147,17 +159,18 @@ def _strongest(views: Sequence[Seen], values: Floats, grouping: Grouping, group:
     known = np.flatnonzero(np.isfinite(views[0].ratios[group]) & np.isfinite(views[1].ratios[group]))
     if not _is_dense(known):
         return None
-    candidates = []
-    for seen in views:
-        scan = Scan.of(seen, group, known)
-        candidates += [(abs(z), scan, intervals) for z, intervals in scan.peaks()]
+    scans = [Scan(seen, group, known) for seen in views]
+    candidates = [
+        (abs(z), scan, other, intervals)
+        for scan, other in (scans, scans[::-1])
+        for z, intervals in scan.peaks()
+    ]
     explained: set[int] = set()  # jumps that belong to something stronger that is no block
-    for _, scan, intervals in sorted(candidates, key=lambda c: (-c[0], c[2])):
+    for _, scan, other, intervals in sorted(candidates, key=lambda c: (-c[0], c[3])):
         if explained & set(intervals[0]):
             continue
-        other = next(view for view in views if view is not scan.seen)
         for start, end in intervals:
-            if block := _judged(scan, Scan.of(other, group, known), values, grouping, start, end):
+            if block := _judged(scan, other, values, grouping, start, end):
                 return block
         explained |= {edge + d for edge in intervals[0] for d in range(-BESIDE, BESIDE + 1)}
     return None
@@ -175,9 +188,11 @@ def _judged(
         return None
     if not _is_sudden(scan, inside, main) or not scan.has_edges(start, end, main.shift):
         return None
+    if not scan.outlasts_its_edges(start, end, main.shift):
+        return None
     evidence = abs(main.z)
     if scan.noise.has_season:
-        unlike_other_years = scan.in_any_season().estimate(inside)
+        unlike_other_years = scan.in_any_season.estimate(inside)
         if not _agrees(main, unlike_other_years):
             return None
         evidence = min(evidence, abs(unlike_other_years.z))
@@ -203,7 +218,7 @@ def _views_agree(scan: Scan, other: Scan, grouping: Grouping, inside: Floats, ma
     if grouping.count > FEW_GROUPS:
         return True
     own = scan if scan.seen.view == "own" else other  # siblings that follow loosely hide a change of all
-    return _agrees(main, own.unlike_all_others().estimate(inside))
+    return _agrees(main, own.unlike_all_others.estimate(inside))
 
 
 def _is_sudden(scan: Scan, inside: Floats, main: Estimate) -> bool:
@@ -248,7 +263,7 @@ def _with_what_is_left(views: Sequence[Seen], block: Block) -> Block:
         known = np.flatnonzero(np.isfinite(seen.ratios[block.group]))
         inside = ((known >= block.start) & (known < block.end)).astype(float)
         if 0 < inside.sum() < len(known):
-            estimate = Scan.of(seen, block.group, known).estimate(inside)
+            estimate = Scan(seen, block.group, known).estimate(inside)
             shifts.append(estimate.shift)
             errors.append(estimate.error)
     if not shifts:

@@ -27,7 +27,9 @@ MOST_GAPS = 500  # told; those of most rows
 SIGN = -1.0 / 3.0  # of the expected value; from it to its inverse a negative one has the wrong sign
 
 
-def detect(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int) -> list[Finding]:
+def detect(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: int, *, alone: bool = True
+) -> list[Finding]:
     """Everything that is wrong with the cleaned series table up to period `last`.
 
     Args:
@@ -35,11 +37,12 @@ def detect(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int, alive: i
         panel: The panel.
         last: The cutoff (period index); later values are not looked at.
         alive: A series has stopped where it has no value in so many periods.
+        alone: Whether to search single series for blocks, see findings_in.
 
     Returns:
         Findings, the strongest first.
     """
-    return findings_in(panel, read_history(con, panel, last), alive)
+    return findings_in(panel, read_history(con, panel, last), alive, alone=alone)
 
 
 def findings_in(panel: PanelSpec, history: History, alive: int, *, alone: bool = True) -> list[Finding]:
@@ -49,7 +52,8 @@ def findings_in(panel: PanelSpec, history: History, alive: int, *, alone: bool =
         panel: The panel.
         history: Reported values up to the cutoff.
         alive: A series has stopped where it has no value in so many periods.
-        alone: Whether to search single series for blocks, which takes most of the time.
+        alone: Whether to search single series for blocks, which takes most of the time; their strength is
+            below UNCONFIRMED, and all other findings are the same without.
 
     Returns:
         Findings, the strongest first.

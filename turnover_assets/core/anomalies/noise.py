@@ -53,17 +53,18 @@ class Noise:
             free_season: Take any season as likely, for groups that have one unlike all others.
         """
         at = np.arange(periods)
-        apart = np.abs(np.subtract.outer(at, at)).astype(float)
-        found = self.white * np.eye(periods) + self.lasting * PERSISTENCE**apart + ANY_LEVEL
+        lag = at.astype(float)
+        by_lag = self.lasting * PERSISTENCE**lag + ANY_LEVEL
+        by_lag[0] += self.white
+        if self.has_season:
+            phase = 2.0 * np.pi / self.season
+            alike = np.exp(-((np.sin(np.pi * lag / self.season) / (phase * SEASON_WIDTH / 2.0)) ** 2))
+            alike += 0.25 * (at % self.season == 0)
+            by_lag += self.seasonal * alike * np.exp(-lag / (SEASON_YEARS * self.season))
+            if free_season:
+                by_lag += alike
+        found: Floats = by_lag[np.abs(np.subtract.outer(at, at))]
         found += 2.0 * self.wandering * np.minimum.outer(at, at)
-        if not self.has_season:
-            return found
-        phase = 2.0 * np.pi / self.season
-        alike = np.exp(-((np.sin(np.pi * apart / self.season) / (phase * SEASON_WIDTH / 2.0)) ** 2))
-        alike = alike + 0.25 * (apart % self.season == 0)
-        found += self.seasonal * alike * np.exp(-apart / (SEASON_YEARS * self.season))
-        if free_season:
-            found += alike
         return found
 
     def of_jump(self, periods: int) -> float:

@@ -6,6 +6,7 @@ What belongs here: one group in one view under its noise model. What does not: v
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,7 @@ CONSTANT = 0.5  # of the shift, at most, may it change from the beginning of a b
 JUMP = 0.5  # of the shift, at least, from a few periods before an edge to a few after it
 JUMP_SPREADS = 1.5  # times what is usual at that time of other years
 MOST_SERIES = 0.5  # of a group that reports must have moved alike
+LASTING = 0.5  # of the shift, at least, from other years to the usual period of a block
 BESIDE = 3  # periods on either side of an edge
 NEARLY = 0.7  # of a z value below the highest, an interval is nearly as likely
 LIKELY = 24  # such intervals looked at
@@ -64,29 +66,32 @@ class Scan:
     seen: Seen
     group: int
     known: Integers
-    precision: Floats
+    free_season: bool = False
 
-    @classmethod
-    def of(cls, seen: Seen, group: int, known: Integers, *, free_season: bool = False) -> "Scan":
-        """The scan of one group over its known periods."""
-        return cls(seen, group, known, seen.precision(group, known, free_season=free_season))
+    @cached_property
+    def precision(self) -> Floats:
+        """Inverse covariance over known periods."""
+        shared = self.seen.precision(self.group, self.known, free_season=self.free_season)
+        return np.asarray(shared / self.noise.scale**2)
 
     @property
     def noise(self) -> noise.Noise:
         """The group's noise."""
         return self.seen.noises[self.group]
 
+    @cached_property
     def in_any_season(self) -> "Scan":
         """The same where any season of the group's own is likely."""
-        return Scan.of(self.seen, self.group, self.known, free_season=True)
+        return replace(self, free_season=True)
 
+    @cached_property
     def unlike_all_others(self) -> "Scan":
         """The same less the mean of all other groups: what happened to everybody is not there."""
         ratios = self.seen.ratios.copy()
         ratios[self.group] -= row_means(np.delete(ratios, self.group, axis=0).T)
         return replace(self, seen=replace(self.seen, ratios=ratios))
 
-    @property
+    @cached_property
     def ratio(self) -> Floats:
         """The log ratio over known periods, less its median."""
         own = self.seen.ratios[self.group, self.known]
@@ -100,20 +105,23 @@ class Scan:
 
     def _z_values(self) -> Floats:
         """The z value of a shift from each start to each end, 0 where there can be no block."""
+        shared = self.seen.precision(self.group, self.known, free_season=self.free_season)
+        key = ("surer", replace(self.noise, scale=1.0), self.free_season, self.known.tobytes())
+        surer = self.seen.keep(key, lambda: self._inverse_errors(shared))
+        along = np.concatenate([[0.0], np.cumsum(shared @ self.ratio)])
+        return np.asarray((along[None, :] - along[:, None]) * (surer / self.noise.scale))
+
+    def _inverse_errors(self, precision: Floats) -> Floats:
+        """One over the standard error of a shift from each start to each end, 0 where there can be none."""
         size = len(self.known)
-        along = np.concatenate([[0.0], np.cumsum(self.precision @ self.ratio)])
         area = np.zeros((size + 1, size + 1))
-        area[1:, 1:] = self.precision.cumsum(axis=0).cumsum(axis=1)
-        corner = np.diag(area)
-        information = corner[None, :] - area - area.T + corner[:, None]
+        area[1:, 1:] = precision.cumsum(axis=0).cumsum(axis=1)
+        half = np.diag(area) - area
+        information = half + half.T
         start, end = np.ogrid[: size + 1, : size + 1]
         earliest = max(FULL_LENGTH, min(int(LEARNING_YEARS * self.noise.season), size // 4))
         allowed = (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= earliest)
-        z = np.zeros_like(area)
-        np.divide(
-            along[None, :] - along[:, None], np.sqrt(np.maximum(information, 1e-12)), out=z, where=allowed
-        )
-        return z
+        return np.where(allowed, 1.0 / np.sqrt(np.maximum(information, 1e-12)), 0.0)
 
     def highest(self) -> float:
         """The highest z value of any interval."""
@@ -122,31 +130,52 @@ class Scan:
     def peaks(self) -> Iterator[tuple[float, list[tuple[int, int]]]]:
         """The highest z value of each stretch, and the intervals nearly as likely, the likeliest first."""
         z = self._z_values()
-        start, end = np.ogrid[: len(z), : len(z)]
+        start, end = np.nonzero(np.abs(z) >= WEAKEST - NEARLY)  # all that can matter, in order
+        size = np.abs(z[start, end])
         for _ in range(ATTEMPTS):
-            first, last = np.unravel_index(int(np.argmax(np.abs(z))), z.shape)
-            if abs(z[first, last]) < WEAKEST:
+            highest = float(size.max(initial=0.0))
+            if highest < WEAKEST:
                 return
-            highest = abs(float(z[first, last]))
-            longer = np.maximum(np.maximum(end - start, last - first), 1)
+            first, last = start[size.argmax()], end[size.argmax()]
+            longer = np.maximum(end - start, last - first)
             common = (np.minimum(end, last) - np.maximum(start, first)) / longer
-            near = np.argwhere((np.abs(z) >= highest - NEARLY) & (common > 0.5))
-            near = near[np.argsort(-np.abs(z[near[:, 0], near[:, 1]]), kind="stable")][:LIKELY]
-            yield highest, [(int(a), int(b)) for a, b in near]
-            z[common > 0.3] = 0.0
+            near = np.flatnonzero((size >= highest - NEARLY) & (common > 0.5))
+            near = near[np.argsort(-size[near], kind="stable")][:LIKELY]
+            yield highest, [(int(start[i]), int(end[i])) for i in near]
+            size[common > 0.3] = 0.0
 
     def has_edges(self, start: int, end: int, shift: float) -> bool:
         """Whether the values jump where the block begins and ends, unlike at the same time of other years."""
-        edges, jumps = self._edges(start, end), _jumps(self.filled)
+        edges = self._edges(start, end)
         return all(
-            self._stands_out(jumps * np.sign(sign * shift), edge, abs(shift), edges)
+            self._stands_out(self._jumps * np.sign(sign * shift), edge, abs(shift), edges)
             for edge, sign in edges.items()
         )
 
     def knows_other_years(self, start: int, end: int) -> bool:
-        """Whether the time at which the block begins, and ends, is known of another year."""
-        edges, jumps = self._edges(start, end), _jumps(self.filled)
-        return all(len(self._in_other_years(jumps, edge, edges)) > 0 for edge in edges)
+        """Whether the time at which the block begins, and ends, is known of another year, some periods on."""
+        edges = self._edges(start, end)
+        first, last = int(self.known[0]) + BESIDE, self.seen.ratios.shape[1] - BESIDE
+        return all(any(first <= t <= last for t in self._same_time(edge, edges, (1,))) for edge in edges)
+
+    def outlasts_its_edges(self, start: int, end: int, shift: float) -> bool:
+        """Whether most of its periods lie apart from the same ones of other years, and not only its edges.
+
+        Where the level wanders, all the evidence for a block is in its two jumps, and two that a holiday
+        makes that moved from one year to the next look like a block of a year.
+        """
+        season, periods = self.noise.season, self.seen.ratios.shape[1]
+        own = np.full(-(-periods // season) * season, np.nan)
+        own[self.known] = self.ratio
+        inside = np.zeros(len(own), dtype=bool)
+        inside[self.known[start] : self.known[end - 1] + 1] = True
+        others = np.where(inside, np.nan, own).reshape(-1, season)
+        count = np.sum(~np.isnan(others), axis=0) - ~np.isnan(others)
+        others = (np.nansum(others, axis=0) - np.nan_to_num(others)) / np.where(count > 0, count, np.nan)
+        apart = own - others.ravel()
+        within, usual = row_medians(apart[None, inside])[0], row_medians(apart[None, ~inside])[0]
+        away = (within - np.nan_to_num(usual)) * np.sign(shift)
+        return bool(np.isnan(away) or away >= LASTING * abs(shift))
 
     def _edges(self, start: int, end: int) -> dict[int, int]:
         """Columns where the values jump, with 1 where the block begins and -1 where it has ended."""
@@ -155,12 +184,15 @@ class Scan:
 
     def _in_other_years(self, jumps: Floats, edge: int, edges: Iterable[int]) -> Floats:
         """The jumps at the same time of other years, those of the block itself left out."""
-        season = self.noise.season
-        years = range(-(len(jumps) // season) - 1, len(jumps) // season + 2)
-        same_time = {edge + k * season + d for k in years if k for d in (-1, 0, 1)}
-        same_time -= {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)}
-        there = [t for t in sorted(same_time) if self.known[0] <= t < len(jumps) and np.isfinite(jumps[t])]
-        return jumps[there]
+        times = self._same_time(edge, edges, (-1, 0, 1))
+        return jumps[[t for t in times if self.known[0] <= t < len(jumps) and np.isfinite(jumps[t])]]
+
+    def _same_time(self, edge: int, edges: Iterable[int], beside: Iterable[int]) -> list[int]:
+        """Columns so far beside the same time of other years, where none of the block's own jumps is."""
+        season, periods = self.noise.season, self.seen.ratios.shape[1]
+        years = range(-(periods // season) - 1, periods // season + 2)
+        found = {edge + k * season + d for k in years if k for d in beside}
+        return sorted(found - {t + d for t in edges for d in range(-BESIDE, BESIDE + 1)})
 
     def _stands_out(self, jumps: Floats, edge: int, size: float, edges: Iterable[int]) -> bool:
         others = self._in_other_years(jumps, edge, edges)
@@ -169,10 +201,10 @@ class Scan:
         enough = max(JUMP * size - self.noise.of_jump(BESIDE), JUMP_SPREADS * spread)
         return bool(jumps[edge] - usual >= enough)
 
-    @property
-    def filled(self) -> Floats:
-        """The log ratio at every period, gaps bridged."""
-        return np.interp(np.arange(self.seen.ratios.shape[1]), self.known, self.ratio)
+    @cached_property
+    def _jumps(self) -> Floats:
+        """Of the log ratio, gaps bridged, from a few periods before each period to a few after it."""
+        return _jumps(np.interp(np.arange(self.seen.ratios.shape[1]), self.known, self.ratio))
 
     def is_constant(self, inside: Floats, shift: float) -> bool:
         """Whether the shift is as large at the end of the block as at its beginning.

@@ -4,7 +4,7 @@ What belongs here: the log ratios that blocks are searched in, each with its noi
 model (noise.py), shifts in a ratio (scan.py), what makes a shift a finding (blocks.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -27,7 +27,7 @@ NEAR = float(np.log(1.5))  # of its later level, which an opening group has then
 SETTLED = 8  # periods over which it stays there
 MOVE = 4  # periods over which changes of siblings are compared
 FEWEST_MOVES = 8
-KEPT = 64  # inverse covariances
+KEPT = 64  # matrices
 
 View = Literal["peers", "own"]
 
@@ -41,7 +41,7 @@ class Seen:
         ratios: Logarithm of observed over expected, shape (groups, periods), NaN where not known.
         expected: Shape (series, periods).
         noises: Of each group.
-        kept: Covariances and their inverses; many groups share one.
+        kept: The last few covariances and what is made of them; many groups share one.
     """
 
     view: View
@@ -55,20 +55,34 @@ class Seen:
         return replace(self, noises=[replace(own, scale=own.scale * by) for own in self.noises])
 
     def precision(self, group: int, known: Integers, *, free_season: bool) -> Floats:
-        """Inverse covariance over known periods; the last few are kept."""
-        own = self.noises[group]
-        shared = replace(own, scale=1.0)
-        key, whole = (shared, known.tobytes(), free_season), (shared, free_season)
-        if key not in self.kept:
-            if len(self.kept) >= KEPT:
-                self.kept.pop(next(iter(self.kept)))
-            if whole not in self.kept:
-                self.kept[whole] = own.covariance(self.ratios.shape[1], free_season=free_season)
-            self.kept[key] = np.asarray(
-                np.linalg.inv(self.kept[whole][np.ix_(known, known)]), dtype=np.float64
-            )
-        precision: Floats = self.kept[key] / own.scale**2
+        """Inverse covariance over known periods, but for the group's `scale`: many groups share one."""
+        periods, own = self.ratios.shape[1], replace(self.noises[group], scale=1.0)
+
+        def inverse() -> Floats:
+            return np.asarray(np.linalg.inv(own.covariance(periods, free_season=free_season)), np.float64)
+
+        return self.keep(
+            (own, free_season, known.tobytes()),
+            lambda: _of_some(self.keep((own, free_season), inverse), known),
+        )
+
+    def keep(self, key: object, make: Callable[[], Floats]) -> Floats:
+        """What `make` gives, made once while it is among the last few used."""
+        found = self.kept.pop(key) if key in self.kept else make()
+        while len(self.kept) >= KEPT:
+            self.kept.pop(next(iter(self.kept)))
+        self.kept[key] = found
+        return found
+
+
+def _of_some(precision: Floats, known: Integers) -> Floats:
+    """The inverse covariance of some periods from that of all, by an inverse for the missing ones only."""
+    missing = np.setdiff1d(np.arange(len(precision)), known, assume_unique=True)
+    if not len(missing):
         return precision
+    across = precision[np.ix_(known, missing)]
+    through: Floats = across @ np.linalg.solve(precision[np.ix_(missing, missing)], across.T)
+    return precision[np.ix_(known, known)] - through
 
 
 def views_of(values: Floats, grouping: Grouping, season: int) -> list[Seen]:
