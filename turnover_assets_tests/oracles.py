@@ -250,11 +250,14 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
     for name, step in {"minus_2": -2, "minus_1": -1, "same": 0, "plus_1": 1, "plus_2": 2}.items():
         found[f"year_ago_{name}"] = ratio(y.get(year_ago + step * shape.cycle), scale)
     around: dict[tuple[int, int], float | None] = {}
+    report = history.members[history.report_level]
+    of_report = _totals([v for s, v in history.values.items() if report[s] == report[series]])
     for years in (1, 2):
         middle = target - years * shape.season
         for width, name in ((1, "narrow"), (2, "wide")):
             reach = width * shape.cycle
-            around[years, width] = mean(y.get(t) for t in range(middle - reach, middle + reach + 1))
+            flat = mean(y.get(t) for t in range(middle - reach, middle + reach + 1))
+            around[years, width] = product(flat, peak_of(of_report, history, middle))
             found[f"around_{years}_{name}"] = ratio(around[years, width], scale)
     if shape.cycle > 1:
         nearest = math.ceil(history.horizon / shape.cycle) * shape.cycle
@@ -265,7 +268,8 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
     near: dict[int, float | None] = {}
     for years in (1, 2, 3):
         middle = target - years * shape.season
-        near[years] = mean(y.get(t) for t in range(middle - shape.cycle, middle + shape.cycle + 1))
+        flat = mean(y.get(t) for t in range(middle - shape.cycle, middle + shape.cycle + 1))
+        near[years] = product(flat, peak_of(of_report, history, middle))
     found["around_years"] = ratio(mean(near.values()), scale)
     for k in (shape.short, shape.medium):
         pooled = limited(pooled_ratio(near, y, shape, cutoff, k))
@@ -285,7 +289,8 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
         for years in (1, 2, 3):
             middle = target - years * shape.season
             window = range(middle - shape.cycle, middle + shape.cycle + 1)
-            around_level[years] = mean(totals.get(t) for t in window)
+            flat = mean(totals.get(t) for t in window)
+            around_level[years] = product(flat, peak_of(totals, history, middle))
             same_level[years] = totals.get(middle)
         base = mean(totals.get(cutoff - shape.season - k) for k in range(shape.short))
         shaped = limited(ratio(around_level[1], base))
@@ -299,6 +304,29 @@ def features(history: History, series: Any, cutoff: int, horizon: int) -> dict[s
         found[f"year_ago_{level}_grown"] = ratio(product(y.get(year_ago), grown[shape.medium]), scale)
         found[f"around_{level}_grown"] = ratio(product(around[1, 1], grown[shape.short]), scale)
     return found
+
+
+def peak_of(totals: Series, history: History, t: int) -> float:
+    """How far a level's total stands out from the mean of itself and those a cycle before and after it.
+
+    Of its logarithm the share d^2 / (d^2 + (2 * 1.4826 * median)^2) counts, with the median of the sizes of
+    all logarithms from a season before to as far ahead as is known when the same period of the next season
+    is forecast.
+    """
+    season, cycle = history.shape.season, history.shape.cycle
+
+    def outstanding(at: int) -> float | None:
+        near = mean(totals.get(at + k * cycle) for k in (-1, 0, 1))
+        total_at = totals.get(at)
+        return math.log(total_at / near) if total_at and near and total_at > 0 and near > 0 else None
+
+    d = outstanding(t)
+    last = t + max(season - 2 * cycle - history.horizon, 0)
+    sizes = [abs(x) for x in map(outstanding, range(t - season + 1, last + 1)) if x is not None]
+    if d is None:
+        return 1.0
+    usual = 2 * 1.4826 * float(np.median(sizes))
+    return math.exp(d**3 / max(d**2 + usual**2, 1e-12))
 
 
 def pooled_ratio(

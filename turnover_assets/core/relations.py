@@ -7,7 +7,8 @@ cutoffs. What does not: the features (features.py), which are expressions over t
 The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
 `as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
 `season - 2 * cycle - horizon` periods before it, hence never after c (the panel keeps the horizon that
-short). Changing any value after c changes no feature of c; test_features.py does just that.
+short). Peaks around the target (see _peaks_sql) are held against weeks up to just as far after them.
+Changing any value after c changes no feature of c; test_features.py does just that.
 """
 
 import math
@@ -17,13 +18,16 @@ import duckdb
 import pandas as pd
 
 from turnover_assets.core.calendar import calendar_table
-from turnover_assets.panel import Column, Frequency, PanelSpec
+from turnover_assets.panel import Column, PanelSpec
 
 SAMPLE_BUCKETS = 1000
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 YEARS = (1, 2, 3)  # seasons back of which shapes are made
 NO_END = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
+# Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
+HALF_A_PEAK = 2.0
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ def prepare(
         f"CREATE OR REPLACE TEMP TABLE grid AS {_grid_sql(panel, adjusted)}",
         {"last": last, "h": panel.horizon, "known": last if known is None else known},
     )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
     _add_up_levels(con, panel)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel)}")
     first, end = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
     if first is None:  # nothing is known yet, so there will be no rows either
@@ -89,7 +93,7 @@ def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     threads = con.execute("SELECT current_setting('threads')").fetchall()[0][0]
     con.execute("SET threads = 1")
     for level in panel.level_names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel.frequency, level)}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel, level)}")
     con.execute(f"SET threads = {threads}")
 
 
@@ -313,22 +317,31 @@ def _as_of_sql(panel: PanelSpec) -> str:
 
 
 def _around_sql(panel: PanelSpec) -> str:
-    """What stood around the target period one and two seasons earlier: windows aligned to the target."""
+    """What stood around the target period one and two seasons earlier: windows aligned to the target.
+
+    Means over several periods keep the peaks that the series' level had.
+    """
     season, cycle = panel.frequency.season, panel.frequency.cycle
     columns = [f"lag(y, {season + k * cycle}) OVER w AS year_ago_{signed(-k)}" for k in (-2, -1, 0, 1, 2)]
-    for years in YEARS:
+    means = [(years, "narrow", cycle) for years in YEARS] + [
+        (years, "wide", 2 * cycle) for years in YEARS[:2]
+    ]
+    for years, name, reach in means:
         middle = years * season
-        columns.append(f"{_mean('y', middle + cycle, middle - cycle)} AS around_{years}_narrow")
-    for years in YEARS[:2]:
-        middle = years * season
-        columns.append(f"{_mean('y', middle + 2 * cycle, middle - 2 * cycle)} AS around_{years}_wide")
+        columns.append(f"{_mean('y', middle + reach, middle - reach)} AS around_{years}_{name}")
     if cycle > 1:
         nearest = -(-panel.horizon // cycle) * cycle
         columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
     listed = ",\n  ".join(columns)
-    return (
+    windows = (
         f"SELECT series_id, t, place, y, actual, reported,\n  {listed}\nFROM grid "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
+    )
+    level = panel.report_level
+    peaked = [f"around_{y}_{name} * l.peak_{y} AS around_{y}_{name}" for y, name, _ in means]
+    return (
+        f"SELECT r.* REPLACE ({', '.join(peaked)}) FROM ({windows}) AS r JOIN series AS s USING (series_id) "
+        f"JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = r.t"
     )
 
 
@@ -337,8 +350,9 @@ def signed(k: int) -> str:
     return f"plus_{k}" if k > 0 else f"minus_{-k}" if k < 0 else "same"
 
 
-def _level_sql(frequency: Frequency, level: str) -> str:
+def _level_sql(panel: PanelSpec, level: str) -> str:
     """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
+    frequency = panel.frequency
     windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
     columns = [f"{_mean('total', k - 1, 0)} AS mean_{k}" for k in (windows.short, windows.medium)]
     columns += [
@@ -347,16 +361,44 @@ def _level_sql(frequency: Frequency, level: str) -> str:
     ]
     for years in YEARS:
         middle = years * season
+        columns.append(f"coalesce(lag(peak, {middle}) OVER w, 1.0) AS peak_{years}")
         columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
         columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
-    source = (
-        f"(SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
+    totals = (
+        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
         "sum(g.paired) AS paired, sum(g.year_ago) AS year_ago "
-        "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL)"
+        "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL"
     )
-    known = _windows_sql("id", columns, _bases(season, windows), source)
-    used = f"total, per_series, paired, year_ago, mean_{windows.short}, mean_{windows.medium}"
-    return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}) FROM ({known})"
+    known = _windows_sql("id", columns, _bases(season, windows), f"({_peaks_sql(panel, totals)})")
+    used = f"total, per_series, paired, year_ago, peak, mean_{windows.short}, mean_{windows.medium}"
+    peaked = ", ".join(f"around_{years} * peak_{years} AS around_{years}" for years in YEARS)
+    return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}, {peaked}) FROM ({known})"
+
+
+def _peaks_sql(panel: PanelSpec, totals: str) -> str:
+    """The totals, and as `peak` how far each one stands out from those a cycle before and after it.
+
+    Means around a period level out chance, and with it what comes back on the same date each season, such as
+    the week before Christmas. Of the logarithm d of a total over the mean of itself and its two neighbours,
+    the share d^2 / (d^2 + (2 s)^2) counts as a peak, where s is the usual size of d: what stands out far is
+    kept, what everyday noise could be is not. `peak` is the ratio that this leaves, 1 where nothing is known.
+    """
+    frequency = panel.frequency
+    season, cycle = frequency.season, frequency.cycle
+    ahead = season - 2 * cycle - panel.horizon  # a season later that is not after the cutoff
+    near = f"list_avg([lag(total, {cycle}) OVER w, total, lead(total, {cycle}) OVER w])"
+    usual = f"median(abs(d)) OVER (w ROWS BETWEEN {season - 1} PRECEDING AND {max(ahead, 0)} FOLLOWING)"
+    over = "WINDOW w AS (PARTITION BY id ORDER BY t)"
+    deviations = (
+        f"SELECT *, CASE WHEN total > 0 AND near > 0 THEN ln(total / near) END AS d "
+        f"FROM (SELECT *, {near} AS near FROM ({totals}) {over})"
+    )
+    noise = (HALF_A_PEAK * MAD_TO_DEVIATION) ** 2
+    ratio = f"exp(d * d * d / greatest(d * d + {noise} * usual * usual, 1e-12))"
+    return (
+        f"SELECT * EXCLUDE (near, d, usual), CAST(coalesce({ratio}, 1.0) AS REAL) AS peak "
+        f"FROM (SELECT *, {usual} AS usual FROM ({deviations}) {over})"
+    )
 
 
 def _between_sql(panel: PanelSpec, level: str) -> str:
