@@ -3,9 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+import sqlalchemy as sa
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 
 from turnover_assets.core import training
 from turnover_assets_tests.factories import BASELINES_ONLY, Landed, copy_home, land_retailer, memory_warehouse
@@ -19,6 +24,33 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TURNOVER_") and name != REAL_DATA:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sqlite_without_waiting() -> Iterator[None]:
+    """Records of Dagster and MLflow that are written as in a home, but need not outlive a power cut.
+
+    Both commit for each event and wait for the disk each time; and Dagster makes an engine, which compiles
+    every statement anew, for each connection. Together that would be a third of a run.
+    """
+
+    def do_not_wait(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    engines: dict[str, sa.Engine] = {}
+    make = sqlite_event_log.create_engine
+
+    def engine_of(url: str, **options: Any) -> sa.Engine:
+        if url not in engines:
+            engines[url] = make(url, **options)  # of the pool that closes every connection after its use
+        return engines[url]
+
+    sa.event.listen(sa.Engine, "connect", do_not_wait)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            patched.setattr(module, "create_engine", engine_of)
+        yield
+    sa.event.remove(sa.Engine, "connect", do_not_wait)
 
 
 @pytest.fixture(scope="session")
