@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Processes that share the tests. Their models' threads wait asleep, since others want the cores meanwhile.
+WORKERS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
 .PHONY: run ui test test-slow check format lock clean
@@ -15,9 +17,8 @@ run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 ui: $(READY)  ## Dagster's web page and daemon on loopback
 	$(BIN)/turnover ui
 
-test: $(READY)  ## every test and doctest but the slow ones
-	$(BIN)/pytest -m "not slow" turnover_assets_tests
-	$(BIN)/pytest --doctest-modules turnover_assets
+test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processes
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
 
 test-slow: $(READY)  ## Dagster's page and daemon for real, longer fuzzes: some minutes
 	$(BIN)/pytest -m slow turnover_assets_tests

@@ -3,12 +3,27 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from turnover_assets.core import training
-from turnover_assets_tests.factories import BASELINES_ONLY, Landed, copy_home, land_retailer, memory_warehouse
+from turnover_assets_tests.factories import (
+    BASELINES_ONLY,
+    Landed,
+    copy_home,
+    land_retailer,
+    made_once,
+    memory_warehouse,
+)
 
 REAL_DATA = "TURNOVER_TEST_DATA"
 
@@ -21,6 +36,44 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sqlite_without_waiting() -> Iterator[None]:
+    """Records of Dagster and MLflow that are written as in a home, but need not outlive a power cut.
+
+    Both commit for each event and wait for the disk each time, and read the scripts of every migration there
+    ever was for each database; and Dagster makes an engine, which compiles every statement anew, for each
+    connection. Together that would be a third of a run.
+    """
+
+    def do_not_wait(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    engines: dict[str, sa.Engine] = {}
+    make = sqlite_event_log.create_engine
+
+    def engine_of(url: str, **options: Any) -> sa.Engine:
+        if url not in engines:
+            engines[url] = make(url, **options)  # of the pool that closes every connection after its use
+        return engines[url]
+
+    scripts: dict[str | None, ScriptDirectory] = {}
+    read = ScriptDirectory.from_config
+
+    def scripts_of(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in scripts:
+            scripts[place] = read(config)
+        return scripts[place]
+
+    sa.event.listen(sa.Engine, "connect", do_not_wait)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            patched.setattr(module, "create_engine", engine_of)
+        patched.setattr(ScriptDirectory, "from_config", scripts_of)
+        yield
+    sa.event.remove(sa.Engine, "connect", do_not_wait)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real files, which cannot be part of the project."""
@@ -29,6 +82,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set {REAL_DATA} to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests see; see made_once."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture
@@ -46,20 +106,31 @@ def shared_con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @pytest.fixture(scope="session")
-def landed(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+def landed(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Landed:
     """A home with every candidate fitted, of which the blend is champion; tests read it only."""
-    with pytest.MonkeyPatch.context() as patched:  # whoever is best on so few rows
-        patched.setattr(training, "challenger", lambda found, tuned: training.unfitted(found, "blend", tuned))
-        return land_retailer(tmp_path_factory.mktemp("full"), 0.06, backtest_windows=2)
+
+    def make(folder: Path) -> Landed:
+        with pytest.MonkeyPatch.context() as patched:  # whoever is best on so few rows
+            patched.setattr(
+                training, "challenger", lambda found, tuned: training.unfitted(found, "blend", tuned)
+            )
+            return land_retailer(folder, 0.06, backtest_windows=2)
+
+    return copy_home(made_once(shared_folder / "full", make), tmp_path_factory.mktemp("full"))
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+def plain(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Landed:
     """A home with the baselines only; tests change copies of it."""
-    return land_retailer(tmp_path_factory.mktemp("plain"), BASELINES_ONLY)
+    made = made_once(shared_folder / "plain", lambda folder: land_retailer(folder, BASELINES_ONLY))
+    return copy_home(made, tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture
-def copied(plain: Landed, tmp_path: Path) -> Landed:
-    """The same, in a home and a folder of one's own."""
+def copied(plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landed:
+    """The same, in a home and a folder of one's own, where runs do not arrange their pictures.
+
+    Making room for labels is half the work of a picture; those of the homes above have theirs arranged.
+    """
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
     return copy_home(plain, tmp_path)

@@ -1,6 +1,7 @@
 """Small panels, raw rows and warehouses for tests."""
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from turnover_assets.core import cleaning
 from turnover_assets.core.samples import sample_files
@@ -25,6 +27,8 @@ from turnover_assets.storage.landing_folder import LandedFile
 from turnover_assets.storage.manifest import FileRecord
 from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import SCHEMAS, Warehouse
+
+T = TypeVar("T")
 
 LANDED_AT = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
@@ -265,6 +269,16 @@ def land_retailer(root: Path, training_share: float, **others: Any) -> Landed:
     return Landed(settings, folder, bring_up_to_date(settings, folder, quiet), retailer)
 
 
+def made_once(folder: Path, make: Callable[[Path], T]) -> T:
+    """What the first of several processes makes in a folder; the others wait for it and read it."""
+    kept = folder / "made.pickle"
+    with FileLock(folder.with_suffix(".lock")):
+        if not kept.is_file():
+            folder.mkdir()
+            kept.write_bytes(pickle.dumps(make(folder)))
+    return pickle.loads(kept.read_bytes())
+
+
 def copy_home(landed: Landed, root: Path) -> Landed:
     """The same, in a home and a folder of one's own."""
     shutil.copytree(landed.settings.home, root / "var")
@@ -388,6 +402,7 @@ __all__ = [
     "land_path",
     "land_retailer",
     "land_text",
+    "made_once",
     "make_panel",
     "memory_warehouse",
     "next_week",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -43,7 +43,7 @@ class Case:
 
     def period(self, text: str) -> int:
         pattern = self.panel.series.time.format or "%Y-%m-%d"
-        return index_of(self.panel, pd.to_datetime(text, format=pattern).date())
+        return index_of(self.panel, datetime.strptime(text, pattern).date())
 
     def text(self, t: int) -> str:
         return label_of(self.panel, t).strftime(self.panel.series.time.format or "%Y-%m-%d")
