@@ -6,7 +6,11 @@ import pytest
 import xgboost
 
 from turnover_assets.core.models import Rows
-from turnover_assets.core.models.recursive import RecursiveBoosting, used_features
+from turnover_assets.core.models.recursive import (
+    RecursiveBoosting,
+    SeasonalRecursiveBoosting,
+    used_features,
+)
 
 NAMES = ("lag_0", "lag_1", "mean_2", "mean_5", "horizon_ahead", "year_ago_same", "recent_shaped", "shop_code")
 HORIZON = 4
@@ -90,3 +94,73 @@ def test_a_missing_horizon_leaves_a_gap_and_no_more(model: RecursiveBoosting) ->
 
 def test_what_tells_of_the_newest_values_in_another_way_is_left_out() -> None:
     assert used_features(NAMES) == ["lag_0", "lag_1", "mean_2", "mean_5", "year_ago_same", "shop_code"]
+
+
+# What differs from what was usual
+
+SEASON, PEAK = 52, 3.0
+SEASONAL_NAMES = ("lag_0", "lag_1", "mean_52", "around_years", "year_ago_same", "log_scale")
+
+
+def seasonal_rows(cutoffs: range, horizons: range, series: int = 150) -> Rows:
+    """Series that sell three times as much in one week of 52, told a season later by `around_years`."""
+    rng = np.random.default_rng(5)
+    level = rng.uniform(0.8, 1.2, series)
+
+    def value(number: int, t: int) -> float:
+        return float(level[number] * (PEAK if t % SEASON == 50 else 1.0))
+
+    records, x = [], []
+    for number in range(series):
+        for cutoff in cutoffs:
+            for horizon in horizons:
+                t, mean = cutoff + horizon, float(level[number])
+                ago = value(number, t - SEASON) if t >= SEASON else np.nan
+                lags = [value(number, cutoff), value(number, cutoff - 1)]
+                x.append([*lags, mean, ago, ago, 2.3])
+                records.append((number, cutoff, horizon, t, 10.0, 1.0, 10 * value(number, t), np.nan))
+    columns = ["series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported"]
+    return Rows(pd.DataFrame(records, columns=columns), np.array(x, dtype=np.float32), SEASONAL_NAMES)
+
+
+def test_a_peak_that_was_seen_once_comes_back_in_the_seasonal_one_only() -> None:
+    # Up to week 95 the peak was an outcome once, in week 50, when nothing told of it a season before.
+    training, scoring = seasonal_rows(range(2, 94), range(1, 2)), seasonal_rows(range(96, 97), range(1, 9))
+    at_peak = (scoring.identity["t"] % SEASON == 50).to_numpy()
+    errors = {}
+
+    for kind in (RecursiveBoosting, SeasonalRecursiveBoosting):
+        predicted = kind().fit(training, seed=1, threads=1).predict(scoring)
+        errors[kind] = np.abs(predicted / scoring.actual - 1)[at_peak].mean()
+
+    assert at_peak.sum() == 150
+    assert errors[SeasonalRecursiveBoosting] < 0.15
+    assert errors[RecursiveBoosting] > 2 * errors[SeasonalRecursiveBoosting]
+
+
+def test_the_seasonal_one_adds_its_trees_to_what_was_usual() -> None:
+    training, scoring = seasonal_rows(range(53, 70), range(1, 3)), seasonal_rows(range(75, 76), range(1, 4))
+    model = SeasonalRecursiveBoosting({"rounds": 20}).fit(training, seed=1, threads=1)
+    shifted = scoring.x.copy()
+    shifted[:, SEASONAL_NAMES.index("around_years")] = np.nan  # the longest mean stands in
+
+    by_mean = model.predict(Rows(scoring.identity, shifted, SEASONAL_NAMES))
+
+    first = (scoring.identity["horizon"] == 1).to_numpy()
+    names = model._used(SEASONAL_NAMES)
+    columns = [SEASONAL_NAMES.index(name) for name in names]
+    for x, usual, predicted in (
+        (scoring.x, "around_years", model.predict(scoring)),
+        (shifted, "mean_52", by_mean),
+    ):
+        trees = model._fitted.predict(xgboost.DMatrix(x[first][:, columns], feature_names=names))
+        added = trees + x[first, SEASONAL_NAMES.index(usual)]
+        np.testing.assert_allclose(predicted[first], added * 10.0, rtol=1e-6)
+
+
+def test_a_series_without_any_history_is_forecast_from_nothing_usual() -> None:
+    rows = seasonal_rows(range(60, 61), range(1, 2), series=3)
+    model = SeasonalRecursiveBoosting({"rounds": 5}).fit(rows, seed=1, threads=1)
+    empty = Rows(rows.identity, np.full_like(rows.x, np.nan), rows.names)
+
+    assert np.isfinite(model.predict(empty)).all()

@@ -13,7 +13,7 @@ from turnover_assets.core.models.blend import Blend, make_component
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
 from turnover_assets.core.models.histogram import HistogramBoosting
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
-from turnover_assets.core.models.recursive import RecursiveBoosting
+from turnover_assets.core.models.recursive import RecursiveBoosting, SeasonalRecursiveBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
 from turnover_assets.errors import UnknownNameError
 
@@ -25,6 +25,7 @@ CANDIDATES: tuple[type[Candidate], ...] = (
     XGBoost,
     ResidualBoosting,
     RecursiveBoosting,
+    SeasonalRecursiveBoosting,
     Blend,
 )
 

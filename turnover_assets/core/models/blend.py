@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
-from turnover_assets.core.models.recursive import RecursiveBoosting
+from turnover_assets.core.models.recursive import RecursiveBoosting, SeasonalRecursiveBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
 
 COMPONENTS: tuple[type[Candidate], ...] = (
@@ -22,12 +22,14 @@ COMPONENTS: tuple[type[Candidate], ...] = (
     ResidualBoosting,
     XGBoost,
     RecursiveBoosting,
+    SeasonalRecursiveBoosting,
 )
 PRIOR: Mapping[str, float] = {
-    "seasonal_regression": 0.3,
-    "residual_boosting": 0.15,
-    "xgboost": 0.25,
-    "recursive_boosting": 0.3,
+    "seasonal_regression": 0.25,
+    "residual_boosting": 0.2,
+    "xgboost": 0.15,
+    "recursive_boosting": 0.15,
+    "seasonal_recursive_boosting": 0.25,
 }
 PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
 SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0

@@ -1,11 +1,11 @@
 """Recursive boosting: one period ahead, again and again.
 
-What belongs here: the candidate `recursive_boosting`. What does not: direct forecasts of every horizon
-(boosting.py).
+What belongs here: the candidates `recursive_boosting` and `seasonal_recursive_boosting`. What does not:
+direct forecasts of every horizon (boosting.py).
 
-It errs otherwise than direct models do: it has learned how one period follows another, from rows of the
-first horizon only, and carries a change of level on instead of drawing it back to last year's. Alone it is
-the better one in some windows and the worse one in others; a blend is better for it.
+They err otherwise than direct models do: they have learned how one period follows another, from rows of the
+first horizon only, and carry a change of level on instead of drawing it back to last year's. Alone each is
+the better one in some windows and the worse one in others; a blend is better for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +34,11 @@ ABOUT_THE_TARGET = (
 )
 
 
+USUAL = "around_years"  # what stood around the target in earlier seasons, over the scale
+
+
 def used_features(names: Sequence[str]) -> list[str]:
-    """The features that it uses, in their order: no forecasts made of the newest values."""
+    """The features that both use, in their order: no forecasts made of the newest values."""
     return [
         name
         for name in names
@@ -60,14 +63,24 @@ class RecursiveBoosting(XGBoost):
         "memory": 0.0,
     }
 
+    def _used(self, names: Sequence[str]) -> list[str]:
+        return used_features(names)
+
+    def _usual(self, rows: Rows) -> Floats:
+        """What the trees' forecasts are added to, divided by the scale, shape (n,)."""
+        return np.zeros(len(rows))
+
     def _learned_from(self, rows: Rows) -> Rows:
         """Rows of the first horizon, with the features that it uses."""
         first = rows.where((rows.identity["horizon"] == 1).to_numpy())
-        return (first if len(first) else rows).with_features(used_features(rows.names))
+        return (first if len(first) else rows).with_features(self._used(rows.names))
+
+    def _label(self, rows: Rows) -> Floats:
+        return super()._label(rows) - self._usual(rows)
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
-        names = used_features(rows.names)
+        names, usual = self._used(rows.names), self._usual(rows)
         self._check(names)
         columns = [rows.names.index(name) for name in names]
         place = _places(rows)
@@ -79,10 +92,33 @@ class RecursiveBoosting(XGBoost):
             there = at >= 0
             x = rows.x[at[there]][:, columns]
             recent.put_into(x, there)
-            found = self._fitted.predict(xgboost.DMatrix(x, feature_names=names))
+            found = self._fitted.predict(xgboost.DMatrix(x, feature_names=names)) + usual[at[there]]
             predicted[at[there]] = found
             recent.add(found, there)
         return predicted * rows.scale
+
+
+class SeasonalRecursiveBoosting(RecursiveBoosting):
+    """The same for what differs from what was usual at that time of earlier seasons.
+
+    Trees cannot forecast what they have never seen. With little more than a season behind them they have seen
+    Christmas once, as an outcome that nothing before it told of; differences from the season before it are
+    like those of any other week.
+    """
+
+    name = "seasonal_recursive_boosting"
+    PARAMETERS: Mapping[str, str | int | float] = {**RecursiveBoosting.PARAMETERS, "memory": 2.0}
+
+    def _used(self, names: Sequence[str]) -> list[str]:
+        used = {USUAL, *used_features(names)}
+        return [name for name in names if name in used]
+
+    def _usual(self, rows: Rows) -> Floats:
+        """What was usual; the mean of the longest stretch known where no earlier season is."""
+        lengths = _numbered(rows.names, "mean_")
+        longest = rows.column(f"mean_{max(lengths)}") if lengths else np.zeros(len(rows))
+        usual = rows.column(USUAL) if USUAL in rows.names else longest
+        return np.nan_to_num(np.where(np.isnan(usual), longest, usual))
 
 
 class _Recent:
