@@ -34,6 +34,7 @@ PEERS = (
     "auto_theta",
     "auto_ets",
     "mlforecast",
+    "mlforecast_plain",
     "case_study",
 )
 DEFAULT_PEERS = tuple(peer for peer in PEERS if peer != "auto_ets")  # no season beyond 24; within mstl

@@ -166,12 +166,36 @@ def mlforecast_features(folder: Path, history: str) -> dict[str, float]:
     return {"seconds": seconds, "rows": len(made), "features": features, "megabytes": peak}
 
 
-def _mlforecast(known: Known) -> tuple[Any, pd.DataFrame, list[str], pd.DataFrame | None]:
-    """The forecaster, its history, the names of the attributes in it, and the covariates known ahead."""
+def mlforecast_plain(known: Known) -> pd.DataFrame:
+    """The same lags, rolling means and scaling with LightGBM's and the library's defaults, and nothing else."""
     from lightgbm import LGBMRegressor
+
+    model = LGBMRegressor(n_jobs=THREADS, random_state=SEED, verbosity=-1)
+    forecaster = _on_lags(known, model, [])
+    forecaster.fit(known.filled(alive_only=False), static_features=[])
+    return forecaster.predict(known.horizon, ids=known.alive.to_list())
+
+
+def _on_lags(known: Known, model: Any, date_features: list[str]) -> Any:
+    """A forecaster on lags and rolling means of each series, standardised."""
     from mlforecast import MLForecast
     from mlforecast.lag_transforms import RollingMean
     from mlforecast.target_transforms import LocalStandardScaler
+
+    return MLForecast(
+        models={"forecast": model},
+        freq=known.frequency,
+        lags=[1, 2, 3, 4, 8, 13, 26, 51, 52, 53],
+        lag_transforms={1: [RollingMean(w, min_samples=1) for w in (4, 8, 13, 26, 52)]},
+        date_features=date_features,
+        target_transforms=[LocalStandardScaler()],
+        num_threads=THREADS,
+    )
+
+
+def _mlforecast(known: Known) -> tuple[Any, pd.DataFrame, list[str], pd.DataFrame | None]:
+    """The forecaster, its history, the names of the attributes in it, and the covariates known ahead."""
+    from lightgbm import LGBMRegressor
 
     model = LGBMRegressor(
         n_estimators=200,
@@ -186,15 +210,7 @@ def _mlforecast(known: Known) -> tuple[Any, pd.DataFrame, list[str], pd.DataFram
         random_state=SEED,
         verbosity=-1,
     )
-    forecaster = MLForecast(
-        models={"forecast": model},
-        freq=known.frequency,
-        lags=[1, 2, 3, 4, 8, 13, 26, 51, 52, 53],
-        lag_transforms={1: [RollingMean(w, min_samples=1) for w in (4, 8, 13, 26, 52)]},
-        date_features=["week", "month"],
-        target_transforms=[LocalStandardScaler()],
-        num_threads=THREADS,
-    )
+    forecaster = _on_lags(known, model, ["week", "month"])
     static = _coded(known.static)
     history = known.filled(alive_only=False).merge(static, on="unique_id")
     ahead = None
@@ -245,6 +261,7 @@ PEERS: dict[str, Peer] = {
     "auto_theta": partial(statistical, method="auto_theta"),
     "auto_ets": partial(statistical, method="auto_ets"),
     "mlforecast": mlforecast_lightgbm,
+    "mlforecast_plain": mlforecast_plain,
     "case_study": case_study_model,
 }
 LOCAL = ("seasonal_naive", "seasonal_naive_growth", "mstl", "auto_theta", "auto_ets")  # a model a series
