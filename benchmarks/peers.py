@@ -167,7 +167,7 @@ def mlforecast_features(folder: Path, history: str) -> dict[str, float]:
 
 
 def mlforecast_plain(known: Known) -> pd.DataFrame:
-    """The same lags, rolling means and scaling with LightGBM's and the library's defaults, and nothing else."""
+    """The same lags, rolling means and scaling, with the defaults of LightGBM and of the library alone."""
     from lightgbm import LGBMRegressor
 
     model = LGBMRegressor(n_jobs=THREADS, random_state=SEED, verbosity=-1)
