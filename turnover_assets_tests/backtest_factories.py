@@ -25,6 +25,8 @@ LIMITS = RowLimits(share=1.0, max_rows=100_000, alive=4)
 QUICK_TREES = {
     "xgboost": {"rounds": 3, "max_depth": 2},
     "residual_boosting": {"rounds": 3, "max_depth": 2},
+    "recursive_boosting": {"rounds": 3, "max_depth": 2},
+    "seasonal_recursive_boosting": {"rounds": 3, "max_depth": 2},
     "histogram_boosting": {"max_iter": 3, "max_depth": 2},
 }
 

@@ -130,7 +130,7 @@ def test_the_champion_takes_part_last_and_shares_forecasts_of_its_own_recipe_onl
 
 def judged(*extra: Entrant) -> Backtest:
     """A backtest whose best candidate is the first component of the blend, if the champion is left out."""
-    who = blended(dict(zip(COMPONENTS, (1.01, 1.4, 1.4, 1.4), strict=True)))
+    who = blended({**dict.fromkeys(COMPONENTS, 1.4), COMPONENTS[0]: 1.01})
     naive = entrant(off(BASELINE, 1.2))
     windows = [make_window(cutoff) for cutoff in (100, 104, 108, 112)]
     return hold(windows, [naive, *who[1:], *extra])
@@ -148,7 +148,7 @@ def test_the_challenger_is_the_best_candidate_not_fitted_and_never_the_champion(
 
 
 def test_a_blend_that_is_to_be_fitted_has_the_weights_that_all_windows_teach() -> None:
-    factors = dict(zip(COMPONENTS, (0.7, 0.9, 1.4, 1.1), strict=True))
+    factors = dict(zip(COMPONENTS, (0.7, 0.9, 1.4, 1.1, 1.4), strict=True))
     found = hold([make_window(cutoff) for cutoff in (100, 104, 108)], blended(factors))
 
     chosen = unfitted(found, "blend", QUICK_TREES)
