@@ -268,6 +268,9 @@ def test_the_published_backtest_has_the_columns_of_the_command_and_of_whom_it_ju
         & accuracy["cutoff"].isna()
     ]
     assert total["wape"].tolist() == pytest.approx([wape])
+    sums = snapshot.read("backtest_aggregates")
+    assert set(accuracy["cutoff"].dropna()) == set(rows["cutoff"]) <= set(sums["cutoff"])
+    assert set(rows["week"]) <= set(sums["week"])
 
 
 DOCUMENTED = Path(__file__).resolve().parent.parent / "docs" / "concepts.md"

@@ -24,7 +24,7 @@ def tune(
     """Search for hyper-parameters on windows before those that models are compared on.
 
     What is found replaces the candidate's own parameters in the next training if it is better by a margin;
-    the gate then decides as always. Needs optuna: pip install 'turnover-assets[tuning]'.
+    the gate then decides as always. Needs optuna, which comes with the extra `tuning` of the package.
     """
     from turnover_assets.runner import search_parameters
     from turnover_assets.settings import load_settings

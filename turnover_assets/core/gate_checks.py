@@ -73,7 +73,9 @@ class Check:
 def finite(rows: pd.DataFrame) -> Check:
     """There are forecasts, and all of them are finite numbers."""
     wrong = not_finite(rows)
-    text = f"{wrong:,} of {len(rows):,} forecasts are not finite numbers; none may be."
+    text = f"All {len(rows):,} forecasts are finite numbers."
+    if wrong:
+        text = f"{wrong:,} of {len(rows):,} forecasts are not finite numbers; none may be."
     if rows.empty:
         text = "There is not a single forecast."
     return Check("finite", float(wrong), nan, 0.0, wrong == 0 and not rows.empty, text)

@@ -221,7 +221,8 @@ def _baseline(panel: PanelSpec, champion: TrainedModel, rows: Rows, series: pd.D
 def queries(panel: PanelSpec) -> dict[str, str]:
     """The published tables: export name to the SQL that makes it."""
     name, target = panel.series.name, panel.target
-    keys = ", ".join(panel.keys)
+    keys, cutoff = ", ".join(panel.keys), f"{label_sql(panel, 'cutoff')} AS cutoff"
+    target_period = f"{label_sql(panel, 't')} AS {panel.time}"
     return {
         "forecasts": f"SELECT * FROM {TABLE} ORDER BY {keys}, horizon",
         name: f"SELECT {keys}, {panel.time}, {target}, {target}_adjusted, adjustment_id FROM cleaned.{name} "
@@ -235,8 +236,9 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "explanations": f"SELECT * FROM {EXPLANATIONS} ORDER BY {keys}, horizon",
         "accuracy": f"SELECT * FROM {SCORES} ORDER BY wape",
         "backtest": backtest_query(panel),
-        "backtest_aggregates": f"SELECT * FROM {BACKTEST_SUMS} ORDER BY ALL",
-        "backtest_accuracy": f"SELECT * FROM {ACCURACY}",
+        "backtest_aggregates": f"SELECT * EXCLUDE t REPLACE ({cutoff}), {target_period} "
+        f"FROM {BACKTEST_SUMS} ORDER BY model, level, member, cutoff, horizon",
+        "backtest_accuracy": f"SELECT * REPLACE ({cutoff}) FROM {ACCURACY}",
         "gate_checks": f"SELECT * FROM {GATE_CHECKS}",
         "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",
         "forecast_history": f"SELECT * FROM {HISTORY} ORDER BY cutoff, role, {keys}, horizon",

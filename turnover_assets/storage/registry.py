@@ -273,12 +273,15 @@ class ModelRegistry:
             UnknownNameError: There is no such version; the message lists those there are.
             TurnoverError: Its files were changed, or it was trained for other features or another panel.
         """
-        if problems := list(_misfits(self._loaded(version), panel)):
+        if misfit := self._misfit(version, panel):
             raise TurnoverError(
-                f"Model version {version} cannot make forecasts now: {'; and '.join(problems)}. Choose "
-                "another version (`turnover models list`), or go back to the release and the panel "
-                "(TURNOVER_PANEL) that it was trained with."
+                f"{misfit} Choose another version (`turnover models list`), or go back to the release and "
+                "the panel (TURNOVER_PANEL) that it was trained with."
             )
+
+    def _misfit(self, version: int, panel: PanelSpec) -> str:
+        problems = "; and ".join(_misfits(self._loaded(version), panel))
+        return f"Model version {version} cannot make forecasts now: {problems}." if problems else ""
 
     def why_unusable(self, panel: PanelSpec) -> str:
         """Why no champion can forecast the panel with this release; empty where one can."""
@@ -288,10 +291,9 @@ class ModelRegistry:
     def why_unfit(self, version: int, panel: PanelSpec) -> str:
         """Why a version cannot forecast the panel with this release; empty where it can."""
         try:
-            self.check_usable(version, panel)
+            return self._misfit(version, panel)
         except TurnoverError as error:
             return str(error)
-        return ""
 
     def newest_tags(self) -> Mapping[str, str]:
         """Where the newest version comes from: the tags it was registered with, and `version`.
