@@ -150,6 +150,7 @@ def test_settings_that_change_numbers_ask_for_a_training_once(copied: Landed) ->
     assert jobs_of(copied)[-2:] == [jobs.REFRESH, jobs.RETRAIN]
     assert newest_run_tags(copied)[jobs.TRAINING_TAG] == "settings"
     assert outcome.training.startswith("Done: Settings that change numbers are not those")
+    assert "trained with: TURNOVER_SEED is 7, was 20260101." in outcome.training
     assert versions(copied) == [1, 2]
     assert not again.changed
 

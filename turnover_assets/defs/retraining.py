@@ -79,7 +79,7 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
     newest, champion = registry.newest_tags(), registry.load(version)
     live, periods = live_ratio(outcomes(con, panel, last), version)
     return Facts(
-        outdated=_outdated(settings, newest),
+        outdated=_outdated(settings, registry, newest),
         periods_since_training=last - index_of(panel, date.fromisoformat(newest["cutoff"])),
         changed_share=changed_since_training(con, panel),
         live_ratio=live,
@@ -88,10 +88,18 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
     )
 
 
-def _outdated(settings: Settings, newest: Mapping[str, str]) -> str:
+def _outdated(settings: Settings, registry: ModelRegistry, newest: Mapping[str, str]) -> str:
     """In what the newest model was made otherwise than one would be now."""
     if newest.get("settings_version") != settings.result_version:
-        return "Settings that change numbers are not those that the newest model was trained with."
+        origin = registry.load(int(newest["version"])).origin
+        before = origin.settings if origin else {}
+        changed = [
+            f"TURNOVER_{name.upper()} is {value}, was {before[name]}"
+            for name, value in settings.result_settings.items()
+            if name in before and before[name] != value
+        ]
+        which = f": {'; '.join(changed)}." if changed else "."
+        return f"Settings that change numbers are not those that the newest model was trained with{which}"
     if newest.get("code_version") != __version__:
         return f"The newest model was trained by release {newest.get('code_version')}; this is {__version__}."
     return ""
