@@ -109,7 +109,7 @@ def hold_backtest(
         plan = training.Plan(limits, repairs, settings.seed, settings.threads, tuned)
         cutoffs = with_evidence_before(con, panel, judged, settings.backtest_windows)
         who = [e for e in training.entrants(tuned, feature_names(panel)) if e.name in _needed(chosen)]
-        found = training.backtest(con, panel, cutoffs, who, plan, _told(panel, progress))
+        found = training.backtest(con, panel, cutoffs, who, plan, progress)
     return _tables(found, chosen, judged, order.level)
 
 
@@ -154,16 +154,6 @@ def _cutoffs(
             f"Some cutoffs cannot be judged:\n{listed}\nName the date of a period in the history."
         )
     return tuple(sorted(set(found)))
-
-
-def _told(panel: PanelSpec, progress: Progress) -> Progress:
-    """Progress with dates in place of period indices."""
-
-    def tell(news: str) -> None:
-        name, _, t = news.rpartition(" at ")
-        progress(f"{name} as of {label_of(panel, int(t))}")
-
-    return tell
 
 
 def _tables(

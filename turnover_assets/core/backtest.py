@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from turnover_assets.core.aggregates import aggregate
+from turnover_assets.core.calendar import label_of
 from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.intervals import BOUNDS, HELPERS, Intervals, comparable
 from turnover_assets.core.metrics import bias, wape
@@ -308,7 +309,7 @@ def run_backtest(
         members = _members(window)
         hindsight = Hindsight(panel.keys, window.factors, window.cutoff)
         for entrant in entrants:
-            progress(f"{entrant.name} at {window.cutoff}")
+            progress(f"{entrant.name} as of {label_of(panel, window.cutoff)}")
             began = time.perf_counter()
             predicted = _forecast(entrant, window, forecasts, done, hindsight, seed=seed, threads=threads)
             if predicted is None:
