@@ -175,7 +175,7 @@ def importance(shares: pd.Series, count: int = 15) -> bytes:
 
 
 def scores(table: pd.DataFrame) -> bytes:
-    """WAPE of each candidate on the holdout, the chosen one marked."""
+    """WAPE of each candidate in the backtest, the chosen one marked."""
     ordered = table.sort_values("wape")
     figure, axes = _figure("WAPE in the backtest (lower is better)", height=2.4)
     colours = [COLOURS[1] if chosen else "0.7" for chosen in ordered["chosen"]]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import duckdb
 import pandas as pd
 
+from turnover_assets.core.anomalies.matrix import MAD_TO_DEVIATION
 from turnover_assets.core.calendar import calendar_table
 from turnover_assets.panel import Column, PanelSpec
 
@@ -27,7 +28,6 @@ NO_END = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 # Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
 HALF_A_PEAK = 2.0
-MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from turnover_assets.core.anomalies.findings import Member
 from turnover_assets.panel import PanelSpec
 
 Floats = npt.NDArray[np.float64]
+MAD_TO_DEVIATION = 1.4826  # from the median absolute deviation to the standard deviation of a normal one
 Integers = npt.NDArray[np.int64]
 
 FITTING_ROUNDS = 6

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from turnover_assets.core.anomalies.matrix import Floats, row_medians
+from turnover_assets.core.anomalies.matrix import MAD_TO_DEVIATION, Floats, row_medians
 
 PERSISTENCE = 0.8  # of a disturbance, from one period to the next
 LAGS = (1, 8, 26)
@@ -123,7 +123,7 @@ def _scales(ratios: Floats, season: int) -> Floats:
     pooled = _semivariance(ratios, 1, season)
     steps = np.diff(ratios[:, season:] - ratios[:, : ratios.shape[1] - season] if season else ratios, axis=1)
     count = np.isfinite(steps).sum(axis=1)
-    spread = 1.4826 * row_medians(np.abs(steps - row_medians(steps)[:, None]))
+    spread = MAD_TO_DEVIATION * row_medians(np.abs(steps - row_medians(steps)[:, None]))
     variance = spread**2 * (0.25 if season else 0.5)
     enough = (count > FEWEST) & (pooled > 0)
     relative = (count * np.where(enough, variance, 0.0) / (pooled if pooled > 0 else 1.0) + FEWEST) / (
@@ -147,4 +147,4 @@ def robust_variance(values: Floats) -> float:
     known = values[np.isfinite(values)]
     if len(known) <= FEWEST:
         return float("nan")
-    return float((1.4826 * np.median(np.abs(known - np.median(known)))) ** 2)
+    return float((MAD_TO_DEVIATION * np.median(np.abs(known - np.median(known)))) ** 2)
