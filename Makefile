@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run ui test test-slow check format lock clean
+.PHONY: run ui test test-slow check format lock evidently clean
 
 run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 	$(BIN)/turnover demo
@@ -30,6 +30,10 @@ check: $(READY)  ## style, types, layers, then every test
 	$(BIN)/lint-imports
 	$(MAKE) test
 
+evidently: $(READY)  ## what Evidently's reports need beside the rest (optional)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-evidently.lock
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -47,9 +51,13 @@ else
 endif
 	touch $@
 
+LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header pyproject.toml
+
 lock:  ## resolve pyproject.toml again, with hashes and without download addresses (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --all-extras pyproject.toml -o requirements.lock
+	$(LOCKED) --extra docker --extra dev --extra tuning -o requirements.lock
+	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
