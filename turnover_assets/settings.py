@@ -8,13 +8,15 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+CRON = r"^\S+( \S+){4}$"
 RESULT_SETTINGS = (
     "training_share",
     "max_training_rows",
@@ -92,6 +94,24 @@ class Settings(BaseSettings):
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
     )
     sensor_attempts: int = Field(3, ge=1, description="Automatic attempts for one cause.")
+    timezone: str = Field("UTC", description="Time zone of schedules, as the IANA database names it.")
+    weekly_schedule: str = Field(
+        "0 6 * * 1",
+        pattern=CRON,
+        description="When the weekly look is due, in cron's five fields, in that time zone.",
+    )
+    housekeeping_schedule: str = Field(
+        "30 2 * * *",
+        pattern=CRON,
+        description="When housekeeping is due, in cron's five fields, in that time zone.",
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("is no time zone of the IANA database, such as Europe/Paris")
+        return value
 
     @property
     def landing_path(self) -> Path:

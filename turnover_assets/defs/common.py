@@ -38,6 +38,8 @@ FORECASTS = dg.AssetKey(["forecasts", "latest"])
 AGGREGATES = dg.AssetKey(["forecasts", "aggregates"])
 EXPLANATIONS = dg.AssetKey(["forecasts", "explanations"])
 PUBLISHED = dg.AssetKey(["forecasts", "published"])
+MONITORING = dg.AssetKey(["monitoring", "measures"])
+ALERTS = dg.AssetKey(["monitoring", "alerts"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
 

@@ -19,7 +19,7 @@ from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
 SCHEMA_VERSION = 1
 FOREIGN_LOCK = "Could not set lock on file"  # how DuckDB begins its error where another process has the file
 FOREIGN_LOCK_PAUSE_SECONDS = 0.2
-SCHEMAS = ("raw", "cleaned", "features", "forecasts", "reports", "meta")
+SCHEMAS = ("raw", "cleaned", "features", "forecasts", "reports", "monitoring", "meta")
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,21 @@ def _roll_back(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Make the schemas at first use; refuse a file made by a newer release."""
+    """Make the schemas that lack; refuse a file made by a newer release."""
     known = con.execute(
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'meta' AND table_name = 'schema'"
     ).fetchall()[0][0]
+    if known:
+        version = con.execute("SELECT max(version) FROM meta.schema").fetchall()[0][0]
+        if version > SCHEMA_VERSION:
+            raise TurnoverError(
+                f"The warehouse {path} was written by a newer release (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}). Use that release, or another TURNOVER_HOME."
+            )
+    for schema in SCHEMAS:  # a file of an earlier release lacks some
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     if not known:
-        for schema in SCHEMAS:
-            con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         con.execute("CREATE TABLE meta.schema AS SELECT ? AS version", [SCHEMA_VERSION])
-        return
-    version = con.execute("SELECT max(version) FROM meta.schema").fetchall()[0][0]
-    if version > SCHEMA_VERSION:
-        raise TurnoverError(
-            f"The warehouse {path} was written by a newer release (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}). Use that release, or another TURNOVER_HOME."
-        )
 
 
 def row_count(con: duckdb.DuckDBPyConnection, table: str) -> int:
