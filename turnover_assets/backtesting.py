@@ -14,10 +14,10 @@ import pandas as pd
 
 from turnover_assets.core import training
 from turnover_assets.core.aggregates import TOTAL
+from turnover_assets.core.as_of import forecast_as_of, labelled
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.cutoffs import last_period
-from turnover_assets.core.features import feature_names
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.metrics import bias, coverage, wape
 from turnover_assets.core.models import Blend, candidate_class
@@ -25,7 +25,7 @@ from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.tables import has_table
 from turnover_assets.core.tuned import read_tuned
-from turnover_assets.core.windows import recent_cutoffs, with_evidence_before
+from turnover_assets.core.windows import recent_cutoffs
 from turnover_assets.errors import TurnoverError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
@@ -107,9 +107,7 @@ def hold_backtest(
         tuned = read_tuned(con).parameters
         limits = RowLimits(settings.training_share, settings.max_training_rows, settings.alive_periods)
         plan = training.Plan(limits, repairs, settings.seed, settings.threads, tuned)
-        cutoffs = with_evidence_before(con, panel, judged, settings.backtest_windows)
-        who = [e for e in training.entrants(tuned, feature_names(panel)) if e.name in _needed(chosen)]
-        found = training.backtest(con, panel, cutoffs, who, plan, progress)
+        found = forecast_as_of(con, panel, judged, chosen, plan, settings.backtest_windows, progress)
     return _tables(found, chosen, judged, order.level)
 
 
@@ -118,11 +116,6 @@ def _champions_candidate(settings: Settings) -> str:
     name = settings.panel_spec.name
     version = champion_of(settings.mlflow_path, name)
     return ModelRegistry(settings.mlflow_path, name).candidate_of(version) if version else Blend.name
-
-
-def _needed(names: Sequence[str]) -> set[str]:
-    """The candidates and, for a blend, its components."""
-    return {*names, *(Blend().components if Blend.name in names else ())}
 
 
 def _cutoffs(
@@ -160,21 +153,12 @@ def _tables(
     found: Backtest, models: Sequence[str], judged: Sequence[int], level: str | None
 ) -> BacktestTables:
     panel = found.panel
-    missing = [name for name in models if name not in found.entrants]
-    if missing:
-        raise TurnoverError(
-            f"The history is too short to fit {', '.join(missing)} at the earliest cutoff. "
-            "Name later cutoffs, or --model seasonal_naive."
-        )
     parts = [
         found.rows(name, judged) if level is None else _of_level(found.aggregates(name, judged), level)
         for name in models
     ]
-    table = pd.concat(parts, ignore_index=True)
-    labels = {t: label_of(panel, int(t)) for t in {*table["t"].unique(), *table["cutoff"].unique()}}
-    table[panel.time], table["cutoff"] = table["t"].map(labels), table["cutoff"].map(labels)
     names = [*panel.keys] if level is None else ["level", "member"]
-    rows = table[[*names, "cutoff", panel.time, "horizon", "actual", "forecast", *BOUNDS, "model"]]
+    rows = labelled(pd.concat(parts, ignore_index=True), panel, names)
     return BacktestTables(rows, _scores(rows))
 
 

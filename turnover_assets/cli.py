@@ -14,9 +14,11 @@ from rich.markup import escape
 
 from turnover_assets import __version__
 from turnover_assets.commands import adjustments, models
+from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.decisions import decisions
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -137,8 +139,10 @@ def ui(
         raise typer.Exit(serve(settings, port))
 
 
+app.command()(backfill)
 app.command()(backtest)
 app.command()(compare)
+app.command()(decisions)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(tune)

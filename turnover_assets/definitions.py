@@ -9,6 +9,7 @@ import warnings
 import dagster as dg
 
 from turnover_assets.defs import (
+    as_of,
     checks,
     cleaned,
     features,
@@ -19,6 +20,8 @@ from turnover_assets.defs import (
     raw,
     reports,
     retraining,
+    run_records,
+    schedules,
     sensors,
     tuning,
 )
@@ -45,11 +48,11 @@ def build_definitions(
         registry: In place of the data home's registry.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill_policy: one run for many landed files
-        landed = raw.build(settings)
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill_policy: one run for many partitions
+        partitioned = [*raw.build(settings), *as_of.build(settings)]
     return dg.Definitions(
         assets=[
-            *landed,
+            *partitioned,
             *cleaned.build(settings),
             *features.build(settings),
             *model.build(settings),
@@ -58,10 +61,12 @@ def build_definitions(
             *profile.build(settings),
             *retraining.build(settings),
             *tuning.build(settings),
+            *run_records.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),
         sensors=sensors.build(settings),
+        schedules=schedules.build(settings),
         resources={
             "warehouse": warehouse or build_warehouse(settings),
             "registry": registry or build_registry(settings),

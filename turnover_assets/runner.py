@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -70,6 +71,33 @@ class Outcome:
     def changed(self) -> bool:
         """Whether the run did anything at all."""
         return bool(self.landed) or self.refreshed
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Which past cutoffs are meant: those named, or all from one to another, both included."""
+
+    named: tuple[date, ...] = ()
+    since: date | None = None
+    until: date | None = None
+
+    def choose(self, possible: Sequence[str]) -> list[str]:
+        """Those meant among the possible ones (dates in ISO form, oldest first).
+
+        Raises:
+            TurnoverError: One that is named is not possible, or none is meant.
+        """
+        if not possible:
+            raise TurnoverError("No past cutoff can be forecast yet. Run `turnover run` first.")
+        span = f"they go from {possible[0]} to {possible[-1]}, one a period"
+        if foreign := [str(day) for day in self.named if str(day) not in possible]:
+            raise TurnoverError(f"No cutoff that can be forecast: {', '.join(foreign)}; {span}.")
+        since, until = str(self.since or date.min), str(self.until or date.max)
+        by_range = possible if self.since or self.until else ()
+        chosen = {*map(str, self.named), *(day for day in by_range if since <= day <= until)}
+        if not chosen:
+            raise TurnoverError(f"No cutoff is meant; {span}. Name some by --cutoff, or --since and --until.")
+        return sorted(chosen)
 
 
 def bring_up_to_date(
@@ -164,6 +192,35 @@ def search_parameters(settings: Settings, config: Mapping[str, Any], progress: P
         ops = {common.TUNED.to_python_identifier(): {"config": dict(config)}}
         _run_job(settings, instance, jobs.TUNE, {}, {"ops": ops}, progress)
         return common.latest_metadata(instance, common.TUNED)
+
+
+def backfill(settings: Settings, cutoffs: Cutoffs, progress: Progress) -> list[str]:
+    """Forecast past cutoffs as they would have been then, and publish them as forecasts_as_of.
+
+    Args:
+        settings: The settings.
+        cutoffs: Which of those that can be forecast.
+        progress: Told what begins and what is done.
+
+    Returns:
+        The cutoffs, oldest first.
+
+    Raises:
+        TurnoverError: Something the user can mend; what was published stays.
+    """
+    from turnover_assets.defs import jobs
+    from turnover_assets.defs.partitions import CUTOFFS, range_tags, ranges
+
+    prepare_home(settings)
+    waiting = "another run is under way; waiting for it to end"
+    with run_lock(settings, lambda: progress("wait", waiting)), _instance(settings) as instance:
+        _wait_for_others(settings, instance, progress)
+        possible = sorted(instance.get_dynamic_partitions(str(CUTOFFS.name)))
+        chosen = cutoffs.choose(possible)
+        order = instance.get_dynamic_partitions(str(CUTOFFS.name))
+        for first, last in ranges(chosen, order):
+            _run_job(settings, instance, jobs.BACKFILL, range_tags(first, last), {}, progress)
+    return chosen
 
 
 def _warehouse(settings: Settings) -> Warehouse:

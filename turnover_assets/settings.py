@@ -144,6 +144,11 @@ class Settings(BaseSettings):
         return self.home.absolute() / "dagster"
 
     @property
+    def decisions_path(self) -> Path:
+        """The log of automatic decisions."""
+        return self.home.absolute() / "decisions.sqlite"
+
+    @property
     def profile_page_path(self) -> Path:
         """The page on what the cleaned tables hold."""
         return self.home.absolute() / "reports" / "profile.html"

@@ -59,6 +59,18 @@ def index_of(panel: PanelSpec, label: date) -> int:
     return index
 
 
+def last_ended(panel: PanelSpec, day: date) -> int:
+    """The newest period whose last day lies before a day.
+
+    Example:
+        >>> from turnover_assets.panel import default_panel
+        >>> panel = default_panel()  # weeks from Saturday, labelled by it
+        >>> [str(label_of(panel, last_ended(panel, date(2017, 8, day)))) for day in (11, 12)]
+        ['2017-07-29', '2017-08-05']
+    """
+    return (day - epoch(panel)).days // panel.frequency.days - 1
+
+
 def label_sql(panel: PanelSpec, t: str) -> str:
     """SQL for the label date of the period index in expression `t`; see label_of."""
     first = epoch(panel) + timedelta(days=label_offset(panel))

@@ -36,10 +36,14 @@ RETRAINING = dg.AssetKey(["model", "retraining"])
 TUNED = dg.AssetKey(["model", "tuned_parameters"])
 FORECASTS = dg.AssetKey(["forecasts", "latest"])
 AGGREGATES = dg.AssetKey(["forecasts", "aggregates"])
+AS_OF = dg.AssetKey(["forecasts", "as_of"])
 EXPLANATIONS = dg.AssetKey(["forecasts", "explanations"])
 PUBLISHED = dg.AssetKey(["forecasts", "published"])
 MONITORING = dg.AssetKey(["monitoring", "measures"])
 ALERTS = dg.AssetKey(["monitoring", "alerts"])
+RUN_RECORDS = dg.AssetKey(["monitoring", "runs"])
+STEP_RECORDS = dg.AssetKey(["monitoring", "steps"])
+DECISIONS = dg.AssetKey(["monitoring", "decisions"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
 
@@ -174,6 +178,12 @@ def latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[s
     if event is None or event.asset_materialization is None:
         return {}
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def latest_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
+    """The run of an asset's newest materialisation; None where there is none."""
+    event = instance.get_latest_materialization_event(key)
+    return event.run_id if event else None
 
 
 def row_limits(settings: Settings) -> RowLimits:

@@ -15,6 +15,7 @@ from turnover_assets import __version__
 from turnover_assets.core import pictures, quality
 from turnover_assets.core.adjustments import ADJUSTMENTS
 from turnover_assets.core.anomalies.findings import FINDINGS
+from turnover_assets.core.as_of import AS_OF
 from turnover_assets.core.calendar import label_of, label_sql
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.explanation_pictures import importance_picture
@@ -29,11 +30,14 @@ from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.retraining import RETRAINING
 from turnover_assets.core.rows import read_rows, series_sql
+from turnover_assets.core.run_records import RUNS, STEPS
 from turnover_assets.core.tables import has_table
 from turnover_assets.defs import common
+from turnover_assets.defs.as_of import add_cutoffs
 from turnover_assets.defs.model import ACCURACY, BACKTEST, BACKTEST_SUMS, GATE_CHECKS, SCORES
 from turnover_assets.defs.reports import monthly_name
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
+from turnover_assets.defs.run_records import DECISIONS
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest, snapshots
@@ -51,6 +55,7 @@ OF_TRAINING = {
     "backtest_accuracy": ACCURACY,
     "gate_checks": GATE_CHECKS,
 }
+OF_BACKFILLS = {"forecasts_as_of": AS_OF}
 FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
 
@@ -113,6 +118,10 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.cleaned_key("findings"),
             common.cleaned_key("adjustments"),
             common.PROFILE,
+            common.AS_OF,
+            common.RUN_RECORDS,
+            common.STEP_RECORDS,
+            common.DECISIONS,
             dg.AssetKey(["reports", monthly_name(panel)]),
             dg.AssetKey(["reports", "seasonal_profile"]),
         ],
@@ -139,6 +148,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "settings_version": settings.result_version,
                 "dagster_run_id": context.run.run_id,
             }
+            add_cutoffs(context.instance, con, panel)
             snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts)
         removed = snapshots.prune(folder, settings.keep_snapshots)
         return dg.MaterializeResult(
@@ -151,6 +161,8 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "settings_version": settings.result_version,
                 "code_version": __version__,
                 "data_version": str(facts["data_version"]),
+                "as_of_run": common.latest_run(context.instance, common.AS_OF),
+                "bytes": sum(table["bytes"] for table in snapshot.facts["tables"].values()),
                 "model_version": int(facts["model"]["version"]),
                 "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
                 "removed_snapshots": removed,
@@ -242,6 +254,10 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "gate_checks": f"SELECT * FROM {GATE_CHECKS}",
         "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",
         "forecast_history": f"SELECT * FROM {HISTORY} ORDER BY cutoff, role, {keys}, horizon",
+        "forecasts_as_of": f"SELECT * FROM {AS_OF} ORDER BY cutoff, {keys}, horizon",
+        "runs": f"SELECT * FROM {RUNS} ORDER BY ended_at, run_id",
+        "steps": f"SELECT * FROM {STEPS} ORDER BY run_id, step, asset",
+        "decisions": f"SELECT * FROM {DECISIONS} ORDER BY last_at, automation",
         "checks": quality.HISTORY_QUERY,
         "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
@@ -250,8 +266,13 @@ def queries(panel: PanelSpec) -> dict[str, str]:
 
 
 def available_queries(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, str]:
-    """The queries of what there is: a warehouse that was lost and built anew has no backtest for a while."""
-    missing = {name for name, table in OF_TRAINING.items() if not has_table(con, table)}
+    """The queries of what there is.
+
+    A warehouse that was lost and built anew has no backtest for a while, and there are forecasts as of past
+    cutoffs only where they were asked for.
+    """
+    optional = OF_TRAINING | OF_BACKFILLS
+    missing = {name for name, table in optional.items() if not has_table(con, table)}
     return {name: query for name, query in queries(panel).items() if name not in missing}
 
 

@@ -1,6 +1,6 @@
-"""Partitions: one for each landed file.
+"""Partitions: one for each landed file, and one for each past cutoff.
 
-What belongs here: the dynamic partitions of the raw asset, and the way from a partition key to its file.
+What belongs here: the dynamic partitions, and the way from a partition key to its file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +11,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from turnover_assets.storage.landing_folder import LandedFile, content_digest, list_folder, readable_name
 
+CUTOFFS = dg.DynamicPartitionsDefinition(name="cutoffs")
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_files")
 
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 import dagster as dg
 
 from turnover_assets.defs import common, jobs, training_sensors
+from turnover_assets.defs.decisions import recorded
 from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, range_tags, ranges
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
@@ -24,6 +25,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name
 from turnover_assets.storage.reader import fingerprint
 
+LANDING_SENSOR = "landing_sensor"
 NAMES_SHOWN = 5
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
@@ -115,14 +117,16 @@ def build(settings: Settings) -> list[dg.SensorDefinition]:
     """All sensors, switched on."""
 
     @dg.sensor(
-        name="landing_sensor",
+        name=LANDING_SENSOR,
         job_name=jobs.INGEST,
         minimum_interval_seconds=settings.sensor_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Lands a file once it has held still for two looks at the landing folder.",
     )
     def landing_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        return look_for_files(context.instance, context.cursor, settings)
+        return recorded(
+            settings, LANDING_SENSOR, lambda: look_for_files(context.instance, context.cursor, settings)
+        )
 
     return [landing_sensor, *training_sensors.build(settings)]
 

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from turnover_assets.defs import common, jobs
+from turnover_assets.defs.decisions import recorded
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
@@ -83,13 +84,18 @@ def _sensor(settings: Settings, job: str, look: Look, description: str) -> dg.Se
         description=description,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        try:
-            present = Present.of(settings)
-        except TurnoverError as error:
-            return dg.SkipReason(str(error))
-        return look(context.instance, settings.sensor_attempts, present)
+        return recorded(settings, f"{job}_sensor", lambda: _looked(settings, context.instance, look))
 
     return sensor
+
+
+def _looked(settings: Settings, instance: dg.DagsterInstance, look: Look) -> dg.RunRequest | dg.SkipReason:
+    """What a look decides; a ledger that cannot be read is a reason to do nothing."""
+    try:
+        present = Present.of(settings)
+    except TurnoverError as error:
+        return dg.SkipReason(str(error))
+    return look(instance, settings.sensor_attempts, present)
 
 
 def look_for_changes(
@@ -102,13 +108,13 @@ def look_for_changes(
         limit: Runs made for one cause at most.
         present: How things are now.
     """
-    landed = _landed(instance)
+    landed = landed_version(instance)
     if landed is None:
         return dg.SkipReason("Nothing to forecast has landed yet.")
-    changed = _changed(instance, landed, present)
+    changed = is_changed(instance, landed, present)
     if not changed:
         return dg.SkipReason(f"What landed (version {landed}) is published already.")
-    if running := _under_way(instance):
+    if running := under_way(instance):
         return dg.SkipReason(running)
     if unusable := present.unusable():
         return dg.SkipReason(f"Training comes first: {unusable}")
@@ -119,13 +125,13 @@ def look_for_retraining(
     instance: dg.DagsterInstance, limit: int, present: Present
 ) -> dg.RunRequest | dg.SkipReason:
     """Whether to train now: no champion can forecast, or the policy has said so since the last training."""
-    landed = _landed(instance)
+    landed = landed_version(instance)
     if landed is None:
         return dg.SkipReason("Nothing to learn from has landed yet.")
-    if running := _under_way(instance):
+    if running := under_way(instance):
         return dg.SkipReason(running)
     tags = jobs.cause_tags(landed, present.made_from)
-    if _changed(instance, landed, present) and (unusable := present.unusable()):
+    if is_changed(instance, landed, present) and (unusable := present.unusable()):
         return _request(instance, jobs.RETRAIN, tags, jobs.training_tags("champion", unusable), limit)
     verdict = common.latest_metadata(instance, common.RETRAINING)
     if not verdict.get("due"):
@@ -136,22 +142,23 @@ def look_for_retraining(
     return _request(instance, jobs.RETRAIN, tags, why, limit)
 
 
-def _landed(instance: dg.DagsterInstance) -> str | None:
+def landed_version(instance: dg.DagsterInstance) -> str | None:
     """Version of what has landed; None where that is nothing."""
     newest = common.latest_metadata(instance, common.LANDED)
     landed = newest.get("landed_version")
     return None if landed is None or newest.get("dagster/row_count") == 0 else str(landed)
 
 
-def _changed(instance: dg.DagsterInstance, landed: str, present: Present) -> bool:
+def is_changed(instance: dg.DagsterInstance, landed: str, present: Present) -> bool:
     """Whether what is published was not made from just this."""
     published = common.latest_metadata(instance, common.PUBLISHED)
     made_from = {name: published.get(name) for name in jobs.MADE_FROM}
     same = published.get("landed_version") == landed and made_from == dict(present.made_from)
-    return not (present.is_whole and same)
+    backfilled = common.latest_run(instance, common.AS_OF)
+    return not (present.is_whole and same and backfilled in (None, published.get("as_of_run")))
 
 
-def _under_way(instance: dg.DagsterInstance) -> str:
+def under_way(instance: dg.DagsterInstance) -> str:
     """What to wait for; empty where nothing is under way."""
     for job in (jobs.INGEST, jobs.REFRESH, jobs.RETRAIN):
         if running := unfinished_runs(instance, job):
