@@ -15,7 +15,7 @@ import yaml
 
 from turnover_assets.definitions import build_definitions
 from turnover_assets.defs import common, jobs
-from turnover_assets.defs.partitions import LANDED_FILES
+from turnover_assets.defs.partitions import CUTOFFS, LANDED_FILES
 from turnover_assets.settings import load_settings
 from turnover_assets.storage.home import shipped_file
 from turnover_assets.storage.snapshots import current
@@ -125,14 +125,14 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
 
 
-def test_the_landed_files_are_the_only_partitioned_asset(graph: Any) -> None:
+def test_landed_files_and_past_cutoffs_are_the_only_partitions(graph: Any) -> None:
     partitioned = {
         key: graph.get(key).partitions_def
         for key in graph.get_all_asset_keys()
         if graph.get(key).is_partitioned
     }
 
-    assert partitioned == {common.LANDED: LANDED_FILES}
+    assert partitioned == {common.LANDED: LANDED_FILES, common.AS_OF: CUTOFFS}
 
 
 BLOCKING = {

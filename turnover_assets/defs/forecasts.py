@@ -55,7 +55,7 @@ OF_TRAINING = {
     "backtest_accuracy": ACCURACY,
     "gate_checks": GATE_CHECKS,
 }
-OF_BACKFILLS = {"forecasts_as_of": AS_OF}
+OF_OTHERS = {"forecasts_as_of": AS_OF, "runs": RUNS, "steps": STEPS, "decisions": DECISIONS}
 FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
 
@@ -271,7 +271,7 @@ def available_queries(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[
     A warehouse that was lost and built anew has no backtest for a while, and there are forecasts as of past
     cutoffs only where they were asked for.
     """
-    optional = OF_TRAINING | OF_BACKFILLS
+    optional = OF_TRAINING | OF_OTHERS
     missing = {name for name, table in optional.items() if not has_table(con, table)}
     return {name: query for name, query in queries(panel).items() if name not in missing}
 
