@@ -237,7 +237,7 @@ def run_below_cleaned(home: Landed, check: str) -> dg.ExecuteInProcessResult:
     """Run what depends on the cleaned series table, with one check of it, but not the table itself."""
     made = build_definitions(home.settings)
     below = dg.AssetSelection.assets(CLEANED).downstream(include_self=False)
-    below -= dg.AssetSelection.assets(common.TUNED)  # a search needs more history
+    below -= dg.AssetSelection.assets(common.TUNED, common.AS_OF)  # which need more history, and partitions
     checked = dg.AssetSelection.checks(dg.AssetCheckKey(CLEANED, check))
     job = dg.define_asset_job("below_cleaned", selection=below | checked)
     whole = dg.Definitions(
