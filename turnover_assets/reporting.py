@@ -91,8 +91,11 @@ def _facts(settings: Settings, facts: Mapping[str, Any], outcome: Outcome) -> li
     accepted = tables[panel.series.name]["rows"]
     beside = f" (seasonal naive {_share(model['wape_seasonal_naive'])})"
     new = "" if outcome.refreshed else " (unchanged)"
+    empty = [name for name in panel.tables if not tables[name]["rows"]]
+    told = f"{', '.join(empty)}: no usable row has landed, so that nothing is forecast from it"
     return [
         ("Rows", f"{accepted:,} accepted, {facts['rejected_rows']:,} rejected"),
+        *([("Empty", told)] if empty else []),
         ("Model", f"{model['candidate']} version {model['version']}{new}"),
         ("WAPE", f"{_share(model['wape'])} in its backtest{beside}"),
         (

@@ -21,6 +21,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.landing import mend_kept, unseen
 from turnover_assets.storage.landing_folder import LandedFile, scan
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
@@ -91,8 +92,8 @@ def bring_up_to_date(
     warehouse = _warehouse(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
         found = scan(folder, settings.fingerprints_path)
+        check_panel(settings, lambda: found)
         before = _manifest(settings, warehouse)
-        _check_panel(settings, before)
         if late := mend_kept(warehouse, panel, found):
             progress("note", f"keeping {len(late)} file{'s' if len(late) > 1 else ''} that landed earlier")
         new = unseen(found, before)
@@ -133,6 +134,7 @@ def rebuild_warehouse(
     with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
         with _instance(settings) as instance:
             _wait_for_others(settings, instance, progress)
+        check_panel(settings)
         return rebuild(
             _warehouse(settings),
             panel,
@@ -160,6 +162,7 @@ def search_parameters(settings: Settings, config: Mapping[str, Any], progress: P
     from turnover_assets.defs import common, jobs
 
     prepare_home(settings)
+    check_panel(settings)
     with _instance(settings) as instance:
         ops = {common.TUNED.to_python_identifier(): {"config": dict(config)}}
         _run_job(settings, instance, jobs.TUNE, {}, {"ops": ops}, progress)
@@ -175,17 +178,6 @@ def _warehouse(settings: Settings) -> Warehouse:
 def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
     with warehouse.transaction() as con:
         return manifest.records(con, settings.panel_spec)
-
-
-def _check_panel(settings: Settings, records: Sequence[FileRecord]) -> None:
-    """A home belongs to one panel's tables; another panel needs another home."""
-    foreign = sorted({str(r.table) for r in records if r.table} - set(settings.panel_spec.tables))
-    if foreign:
-        raise TurnoverError(
-            f"The home {settings.home} holds files of {', '.join(foreign)}, which the panel "
-            f"{settings.panel_spec.name!r} does not have. Use the panel it was built with (TURNOVER_PANEL), "
-            "or another TURNOVER_HOME for this one."
-        )
 
 
 def _duplicates(found: Sequence[LandedFile], records: Sequence[FileRecord]) -> list[str]:
