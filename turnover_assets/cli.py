@@ -17,6 +17,7 @@ from turnover_assets.commands import adjustments, models
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.files import files
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -139,6 +140,7 @@ def ui(
 
 app.command()(backtest)
 app.command()(compare)
+app.command()(files)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(tune)
@@ -192,8 +194,9 @@ def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
 
 
 def _nothing_could_be_done(outcome: "Outcome") -> bool:
-    """There were new files, but every one was refused and nothing else was to do."""
-    return bool(outcome.refused) and not outcome.accepted and not outcome.refreshed
+    """Files in the folder are refused, now or since an earlier run, and nothing else was to do."""
+    refused = bool(outcome.refused or outcome.refused_before)
+    return refused and not outcome.accepted and not outcome.refreshed
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Outcome:
         refreshed: Whether new forecasts were published.
         snapshot: The current snapshot, None where nothing has ever been published.
         training: Why a model was trained in this run, or why not; empty where that was not asked.
+        unfed: Tables of the panel of which no file has landed.
     """
 
     landed: tuple[FileRecord, ...]
@@ -56,6 +57,7 @@ class Outcome:
     refreshed: bool
     snapshot: Snapshot | None
     training: str = ""
+    unfed: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> list[FileRecord]:
@@ -113,6 +115,7 @@ def bring_up_to_date(
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
             training=training,
+            unfed=tuple(name for name in panel.tables if name not in {record.table for record in records}),
         )
 
 
