@@ -106,7 +106,7 @@ def bring_up_to_date(
         if any(record.table == panel.series.name for record in records):
             refreshed, training = _refresh(settings, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
-            raise NothingToForecastError(_nothing_usable(settings, folder, records))
+            raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
         digests, here = {file.digest for file in new}, {file.digest for file in found}
         return Outcome(
             landed=tuple(record for record in records if record.digest in digests),
@@ -206,14 +206,25 @@ def _is_current(settings: Settings, version: str) -> bool:
     return made_from == (version, __version__, settings.result_version, ledger, champion)
 
 
-def _nothing_usable(settings: Settings, folder: Path, records: Sequence[FileRecord]) -> str:
+def _nothing_usable(
+    settings: Settings, folder: Path, found: Sequence[LandedFile], records: Sequence[FileRecord]
+) -> str:
+    """Where was looked, what was found there, and what is looked for."""
+    panel = settings.panel_spec
     refused = [f"  - {record.name}: {record.reason}" for record in records if record.status == "refused"]
-    columns = ", ".join(settings.panel_spec.tables[settings.panel_spec.series.name].values())
-    what = "Every file was refused:\n" + "\n".join(refused) if refused else "It holds no file of that kind."
+    kinds = [f"  - {name}: {', '.join(columns.values())}" for name, columns in panel.tables.items()]
+    what = "No file has landed: the folder is empty, but for what is hidden or unfinished."
+    if refused:
+        what = "Every file was refused:\n" + "\n".join(refused)
+    elif found:
+        what = "The files in it are of other kinds."
+    source = settings.panel or "the default panel; TURNOVER_PANEL names another"
     return (
-        f"There is nothing to forecast: no file in {folder} holds {settings.panel_spec.series.name} (the "
-        f"columns {columns} of the panel {settings.panel_spec.name!r}). {what}\n"
-        "Land such a file, or name a panel that fits yours with TURNOVER_PANEL."
+        f"There is nothing to forecast: no file in {folder} holds {panel.series.name}. {what}\n"
+        f"A file's kind is told by its columns. Those of the panel {panel.name!r} ({source}) are:\n"
+        + "\n".join(kinds)
+        + f"\nPut files of {panel.series.name} into that folder, name another with --landing or "
+        "TURNOVER_LANDING, or name a panel that fits your files with TURNOVER_PANEL, and run again."
     )
 
 
