@@ -26,7 +26,7 @@ class PanelError(TurnoverError):
         lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
         super().__init__(
             f"The panel file {source} has {count}:\n" + "\n".join(lines) + "\n"
-            "Correct them and try again; docs/configuration.md describes every field."
+            f"Correct {source} and try again; docs/configuration.md describes every field."
         )
 
 
