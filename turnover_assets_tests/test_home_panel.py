@@ -101,12 +101,12 @@ CHANGES = {
     "attribute that no file has": (
         'column = "Size"',
         'column = "Sqft"',
-        "static 'stores': no file has its columns (Store, Type, Sqft)",
+        "static 'stores': no file has its columns: Sqft (was Size)",
     ),
     "target that no file has": (
         '"Weekly_Sales"',
         '"Revenue"',
-        "series: no file has its columns (Store, Dept, Date, Revenue)",
+        "series: no file has its columns: Revenue (was Weekly_Sales)",
     ),
 }
 
@@ -154,7 +154,9 @@ def test_all_changes_are_told_at_once(home: Path) -> None:
 def test_a_table_that_the_home_does_not_know_waits_for_its_first_file(home: Path) -> None:
     settings, files = settings_with(home, more=CLOSURES), home.parent / "files"
 
-    with pytest.raises(PanelChangedError, match=r"covariates 'closures': no file has its columns"):
+    with pytest.raises(
+        PanelChangedError, match=r"covariates 'closures': no file has its columns: Store, Date, Closed\n"
+    ):
         check_panel(settings, lambda: scan(files))
     (files / "closed.csv").write_text(CLOSED)
     check_panel(settings, lambda: scan(files))

@@ -36,6 +36,15 @@ def unfed_tables(known: Iterable[PanelSpec], now: PanelSpec) -> list[str]:
     ]
 
 
+def changed_sources(before: PanelSpec, now: PanelSpec, table: str) -> str:
+    """What columns are called in the files: of a new table all, else those that were called otherwise."""
+    columns, earlier = now.tables[table], before.tables.get(table, {})
+    changed = {name: source for name, source in columns.items() if earlier.get(name, source) != source}
+    if changed:
+        return ", ".join(f"{source} (was {earlier[name]})" for name, source in changed.items())
+    return ", ".join(columns.values())
+
+
 def place_of(panel: PanelSpec, table: str) -> str:
     """Where a table stands in the panel file, as a person would say it."""
     if table == panel.series.name:

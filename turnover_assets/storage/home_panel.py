@@ -8,7 +8,7 @@ sensor may ask at every look; nothing is written but the cache of fingerprints.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 
-from turnover_assets.core.panel_changes import layout_changes, place_of, unfed_tables
+from turnover_assets.core.panel_changes import changed_sources, layout_changes, place_of, unfed_tables
 from turnover_assets.errors import PanelChangedError, UnreadableFileError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
@@ -41,21 +41,22 @@ def check_panel(settings: Settings, find: FindFiles = tuple) -> None:
     if not accepted:
         return
     newest = max(accepted, key=lambda row: int(row["file_no"]))["panel_digest"]
-    problems = layout_changes(kept.panel(newest), panel, {row["table_name"] for row in accepted})
+    before = kept.panel(newest)
+    problems = layout_changes(before, panel, {row["table_name"] for row in accepted})
     if not problems:
         known = [kept.panel(digest) for digest in sorted({row["panel_digest"] for row in accepted})]
-        problems = _unfed(panel, unfed_tables(known, panel), kept, find)
+        problems = _unfed(before, panel, unfed_tables(known, panel), kept, find)
     if problems:
         raise PanelChangedError(panel.name, settings.home.absolute(), problems, kept.panel_path(newest))
 
 
 def _unfed(
-    panel: PanelSpec, tables: Collection[str], kept: KeptFiles, find: FindFiles
+    before: PanelSpec, panel: PanelSpec, tables: Collection[str], kept: KeptFiles, find: FindFiles
 ) -> list[tuple[str, str]]:
     """The tables that no file fits: none that was accepted, and none that lands next."""
     fitting = set(_tables_of_new(find(), panel, kept)) if tables else set()
     return [
-        (place_of(panel, table), f"no file has its columns ({', '.join(panel.tables[table].values())})")
+        (place_of(panel, table), f"no file has its columns: {changed_sources(before, panel, table)}")
         for table in tables
         if table not in fitting
     ]
