@@ -31,6 +31,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.warehouse import Warehouse
@@ -85,6 +86,7 @@ def hold_backtest(
         TurnoverError: Nothing was cleaned yet, or a cutoff cannot be judged.
     """
     prepare_home(settings)
+    check_panel(settings)
     panel = settings.panel_spec
     if order.level is not None and order.level not in (TOTAL, *panel.level_names):
         raise UnknownNameError("level", order.level, [TOTAL, *panel.level_names])

@@ -19,6 +19,7 @@ from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.decisions import decisions
+from turnover_assets.commands.files import files
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -143,6 +144,7 @@ app.command()(backfill)
 app.command()(backtest)
 app.command()(compare)
 app.command()(decisions)
+app.command()(files)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(tune)
@@ -196,8 +198,9 @@ def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
 
 
 def _nothing_could_be_done(outcome: "Outcome") -> bool:
-    """There were new files, but every one was refused and nothing else was to do."""
-    return bool(outcome.refused) and not outcome.accepted and not outcome.refreshed
+    """Files in the folder are refused, now or since an earlier run, and nothing else was to do."""
+    refused = bool(outcome.refused or outcome.refused_before)
+    return refused and not outcome.accepted and not outcome.refreshed
 
 
 if __name__ == "__main__":

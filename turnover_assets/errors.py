@@ -26,7 +26,30 @@ class PanelError(TurnoverError):
         lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
         super().__init__(
             f"The panel file {source} has {count}:\n" + "\n".join(lines) + "\n"
-            "Correct them and try again; docs/configuration.md describes every field."
+            f"Correct {source} and try again; docs/configuration.md describes every field."
+        )
+
+
+class PanelChangedError(TurnoverError):
+    """A panel that a home which was built with another one cannot go on with.
+
+    Args:
+        name: Name of the panel.
+        home: The home.
+        problems: Pairs of (place in the panel file, what changed there), all of them.
+        copy: Where the panel stands that the home's newest file was read with.
+    """
+
+    def __init__(self, name: str, home: Path, problems: Sequence[tuple[str, str]], copy: Path) -> None:
+        self.problems = tuple(problems)
+        lines = [f"  - {where}: {what}" for where, what in problems]
+        super().__init__(
+            f"The panel {name!r} is not the one that the home {home} was built with:\n"
+            + "\n".join(lines)
+            + f"\nNothing was changed. Undo that in the panel file ({copy} is the panel as it was), or set "
+            "TURNOVER_HOME to another folder and land the files there again. A new table, or new names of "
+            "columns in the files, can be used once a new file has them: put it into the landing folder and "
+            "run again."
         )
 
 

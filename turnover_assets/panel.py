@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from turnover_assets.errors import PanelError
+from turnover_assets.panel_hints import unknown_field
 from turnover_assets.panel_rules import cross_checks
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -293,6 +294,9 @@ def parse_panel(data: dict[str, Any], source: str) -> PanelSpec:
     except ValidationError as error:
         for issue in error.errors():
             where = ".".join(str(part) for part in issue["loc"])
-            problems.append((where, issue["msg"].removeprefix("Value error, ")))
+            what = issue["msg"].removeprefix("Value error, ")
+            if issue["type"] == "extra_forbidden":
+                what = unknown_field(PanelSpec, issue["loc"])
+            problems.append((where, what))
         problems.extend(cross_checks(data))
     raise PanelError(source, problems)

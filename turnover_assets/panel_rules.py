@@ -13,6 +13,8 @@ from typing import Any
 
 import holidays as holiday_calendars
 
+from turnover_assets.panel_hints import meant
+
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 # Columns that the platform itself puts beside a panel's own.
 _RESERVED = """
@@ -141,7 +143,8 @@ def _check_references(data: Mapping[str, Any], keys: list[str]) -> Iterator[tupl
             own = _listed(table.get("keys"))
             for key in own:
                 if key not in keys:
-                    yield f"{kind}.{i}.keys", f"{key!r} is not a series key ({', '.join(keys) or 'none'})"
+                    listed = f"({', '.join(keys) or 'none'}){meant(str(key), keys)}"
+                    yield f"{kind}.{i}.keys", f"{key!r} is not a series key {listed}"
             for key in _mapped(table.get("key_columns")):
                 if key not in own:
                     yield f"{kind}.{i}.key_columns", f"{key!r} is not among this table's keys"
@@ -149,7 +152,8 @@ def _check_references(data: Mapping[str, Any], keys: list[str]) -> Iterator[tupl
     levels = _listed(data.get("levels"))
     for i, level in enumerate(levels):
         if level not in known:
-            yield "levels", f"{level!r} is neither a series key nor an attribute ({', '.join(known)})"
+            listed = f"({', '.join(known)}){meant(str(level), known)}"
+            yield "levels", f"{level!r} is neither a series key nor an attribute {listed}"
         if level in levels[:i]:
             yield "levels", f"{level!r} is given more than once"
 

@@ -54,7 +54,8 @@ class LiveProgress:
 def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> None:
     """The account of a run: what landed, what was published, and where it is."""
     if not outcome.changed:
-        console.print("Nothing new: everything is up to date.")
+        left = ", but for the files refused" if outcome.refused_before else ""
+        console.print(f"Nothing new: everything is up to date{left}.")
     for record in outcome.refused:
         console.print(f"[red]refused[/] {escape(record.name)}: {escape(record.reason or '')}", soft_wrap=True)
     for record in outcome.refused_before:
@@ -68,6 +69,8 @@ def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> Non
 def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:
     """What the account says, each line with its name."""
     lines = [("Files", _files(outcome))]
+    if outcome.unfed:
+        lines.append(("Lacking", f"no file of {', '.join(outcome.unfed)} has landed: its columns are empty"))
     if outcome.snapshot is not None:
         lines += _facts(settings, outcome.snapshot.facts, outcome)
         if outcome.training:

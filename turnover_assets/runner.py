@@ -22,6 +22,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.landing import mend_kept, unseen
 from turnover_assets.storage.landing_folder import LandedFile, scan
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
@@ -48,6 +49,7 @@ class Outcome:
         refreshed: Whether new forecasts were published.
         snapshot: The current snapshot, None where nothing has ever been published.
         training: Why a model was trained in this run, or why not; empty where that was not asked.
+        unfed: Tables of the panel of which no file has landed.
     """
 
     landed: tuple[FileRecord, ...]
@@ -56,6 +58,7 @@ class Outcome:
     refreshed: bool
     snapshot: Snapshot | None
     training: str = ""
+    unfed: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> list[FileRecord]:
@@ -119,8 +122,8 @@ def bring_up_to_date(
     warehouse = _warehouse(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
         found = scan(folder, settings.fingerprints_path)
+        check_panel(settings, lambda: found)
         before = _manifest(settings, warehouse)
-        _check_panel(settings, before)
         if late := mend_kept(warehouse, panel, found):
             progress("note", f"keeping {len(late)} file{'s' if len(late) > 1 else ''} that landed earlier")
         new = unseen(found, before)
@@ -131,7 +134,7 @@ def bring_up_to_date(
         if any(record.table == panel.series.name for record in records):
             refreshed, training = _refresh(settings, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
-            raise NothingToForecastError(_nothing_usable(settings, folder, records))
+            raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
         digests, here = {file.digest for file in new}, {file.digest for file in found}
         return Outcome(
             landed=tuple(record for record in records if record.digest in digests),
@@ -140,6 +143,7 @@ def bring_up_to_date(
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
             training=training,
+            unfed=tuple(name for name in panel.tables if name not in {record.table for record in records}),
         )
 
 
@@ -161,6 +165,7 @@ def rebuild_warehouse(
     with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
         with _instance(settings) as instance:
             _wait_for_others(settings, instance, progress)
+        check_panel(settings)
         return rebuild(
             _warehouse(settings),
             panel,
@@ -188,6 +193,7 @@ def search_parameters(settings: Settings, config: Mapping[str, Any], progress: P
     from turnover_assets.defs import common, jobs
 
     prepare_home(settings)
+    check_panel(settings)
     with _instance(settings) as instance:
         ops = {common.TUNED.to_python_identifier(): {"config": dict(config)}}
         _run_job(settings, instance, jobs.TUNE, {}, {"ops": ops}, progress)
@@ -234,17 +240,6 @@ def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
         return manifest.records(con, settings.panel_spec)
 
 
-def _check_panel(settings: Settings, records: Sequence[FileRecord]) -> None:
-    """A home belongs to one panel's tables; another panel needs another home."""
-    foreign = sorted({str(r.table) for r in records if r.table} - set(settings.panel_spec.tables))
-    if foreign:
-        raise TurnoverError(
-            f"The home {settings.home} holds files of {', '.join(foreign)}, which the panel "
-            f"{settings.panel_spec.name!r} does not have. Use the panel it was built with (TURNOVER_PANEL), "
-            "or another TURNOVER_HOME for this one."
-        )
-
-
 def _duplicates(found: Sequence[LandedFile], records: Sequence[FileRecord]) -> list[str]:
     first_seen = {record.digest: record.name for record in records if record.status == "accepted"}
     return [f.name for f in found if f.digest in first_seen and first_seen[f.digest] != f.name]
@@ -268,14 +263,25 @@ def _is_current(settings: Settings, version: str) -> bool:
     return made_from == (version, __version__, settings.result_version, ledger, champion)
 
 
-def _nothing_usable(settings: Settings, folder: Path, records: Sequence[FileRecord]) -> str:
+def _nothing_usable(
+    settings: Settings, folder: Path, found: Sequence[LandedFile], records: Sequence[FileRecord]
+) -> str:
+    """Where was looked, what was found there, and what is looked for."""
+    panel = settings.panel_spec
     refused = [f"  - {record.name}: {record.reason}" for record in records if record.status == "refused"]
-    columns = ", ".join(settings.panel_spec.tables[settings.panel_spec.series.name].values())
-    what = "Every file was refused:\n" + "\n".join(refused) if refused else "It holds no file of that kind."
+    kinds = [f"  - {name}: {', '.join(columns.values())}" for name, columns in panel.tables.items()]
+    what = "No file has landed: the folder is empty, but for what is hidden or unfinished."
+    if refused:
+        what = "Every file was refused:\n" + "\n".join(refused)
+    elif found:
+        what = "The files in it are of other kinds."
+    source = settings.panel or "the default panel; TURNOVER_PANEL names another"
     return (
-        f"There is nothing to forecast: no file in {folder} holds {settings.panel_spec.series.name} (the "
-        f"columns {columns} of the panel {settings.panel_spec.name!r}). {what}\n"
-        "Land such a file, or name a panel that fits yours with TURNOVER_PANEL."
+        f"There is nothing to forecast: no file in {folder} holds {panel.series.name}. {what}\n"
+        f"A file's kind is told by its columns. Those of the panel {panel.name!r} ({source}) are:\n"
+        + "\n".join(kinds)
+        + f"\nPut files of {panel.series.name} into that folder, name another with --landing or "
+        "TURNOVER_LANDING, or name a panel that fits your files with TURNOVER_PANEL, and run again."
     )
 
 

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from turnover_assets.cli import app
 from turnover_assets.defs import common, jobs
 from turnover_assets.defs.partitions import name_of
+from turnover_assets.storage.landed_list import list_files
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import QUICK, Landed, next_week
 
@@ -262,20 +263,26 @@ def test_a_run_accounts_for_what_it_did_and_a_second_one_says_that_nothing_is_ne
     assert "Training   Not due: the newest model is 1 of 8 periods old; " in first.stderr
     assert f"Published  {copied.settings.published_path / facts['id']}" in lines
     assert "not_a_number (row rejected), e.g. new.csv line 2: " in first.stderr
-    assert second.exit_code == 0
-    assert "Nothing new: everything is up to date." in second.stderr
+    assert second.exit_code == 1
+    assert "Nothing new: everything is up to date, but for the files refused." in second.stderr
+    assert "refused earlier bad.csv: " in second.stderr
     assert "refused bad.csv" not in second.stderr
 
 
 def test_a_run_whose_new_files_were_all_refused_fails(turnover: Turnover, copied: Landed) -> None:
     before = current(copied.settings.published_path).name
     (copied.folder / "empty.csv").write_text("")
-    (copied.folder / "other.csv").write_text("a,b\n1,2\n")
+    other = copied.folder / "other.csv"
+    other.write_text("a,b\n1,2\n")
 
     result = turnover("run", "--landing", copied.folder, home=copied.settings.home)
     again = turnover("run", "--landing", copied.folder, home=copied.settings.home)
+    other.unlink()
+    (copied.folder / "empty.csv").unlink()
+    taken_away = turnover("run", "--landing", copied.folder, home=copied.settings.home)
 
-    assert (result.exit_code, again.exit_code) == (1, 0)
+    assert (result.exit_code, again.exit_code, taken_away.exit_code) == (1, 1, 0)
+    assert "Nothing new: everything is up to date.\n" in taken_away.stderr
     assert "refused empty.csv: " in result.stderr
     assert "refused other.csv: " in result.stderr
     assert "0 landed (0 rows), 2 refused" in result.stderr
@@ -302,6 +309,52 @@ def test_a_run_with_nothing_to_forecast_says_why(turnover: Turnover, tmp_path: P
     assert "bad.csv: " in result.stderr
     assert "TURNOVER_PANEL" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_list_of_files_is_there_before_anything_was_published(turnover: Turnover, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "stores.csv").write_text(
+        "but_num_business_unit,but_postcode,but_latitude,but_longitude,but_region_idr_region,zod_idr_zone_dgr\n"
+        "1,59000,50.6,3.0,1,1\n"
+    )
+
+    before = turnover("files")
+    turnover("run", "--landing", tmp_path)
+    listed, refused = turnover("files"), turnover("files", "--refused")
+
+    assert before.exit_code == 0
+    assert before.stdout.count("\n") == 1
+    table = pd.read_csv(io.StringIO(listed.stdout))
+    assert table[["name", "status", "rows"]].to_numpy().tolist() == [
+        ["bad.csv", "refused", 0],
+        ["stores.csv", "accepted", 1],
+    ]
+    assert pd.read_csv(io.StringIO(refused.stdout))["name"].tolist() == ["bad.csv"]
+    assert "fits no known kind" in refused.stdout
+
+
+def test_the_list_of_files_is_that_of_the_snapshot_once_it_is_published(
+    turnover: Turnover, plain: Landed, tmp_path: Path
+) -> None:
+    turnover("files", "--output", tmp_path / "now.parquet", home=plain.settings.home)
+
+    now, published = pd.read_parquet(tmp_path / "now.parquet"), current(plain.settings.published_path)
+
+    then = published.read("files").assign(landed_at=lambda table: table["landed_at"].dt.tz_convert("UTC"))
+    pd.testing.assert_frame_equal(now, then, check_dtype=False)
+
+
+def test_a_refused_content_that_was_accepted_later_is_listed_once(tmp_path: Path) -> None:
+    content = '{"digest": "%s", "status": "%s", "file_no": %d, "name": "a.csv", "extra_columns": null}'
+    (tmp_path / "raw" / "journal").mkdir(parents=True)
+    for number, status in ((1, "refused"), (2, "accepted")):
+        record = json.loads(content % ("d", status, number)) | {
+            "landed_at": f"2030-01-0{number}T00:00:00+00:00"
+        }
+        (tmp_path / "raw" / "journal" / f"{number:08d}.json").write_text(json.dumps(record))
+
+    assert list_files(tmp_path)[["file_no", "status"]].to_numpy().tolist() == [[2, "accepted"]]
+    assert list_files(tmp_path, refused=True).empty
 
 
 def test_a_missing_landing_folder_is_one_message(turnover: Turnover, tmp_path: Path) -> None:

@@ -408,13 +408,27 @@ def row(
         ),
         (
             row(40.0, season=-70.0, bounds=30.0),
-            "0 expected, below the same week last year (40.0): last year's week was high for the season "
+            "0 expected, 40.0 below the same week last year (40.0): last year's week was high for the season "
             "(-70.0); it cannot fall below 0 (+30.0).",
         ),
         (
             row(-4.0, growth=9.0, weather=-1.5),
-            "3.50 expected, above the same week last year (-4.00): recent growth raises it (+9.00); weather "
-            "lowers it (-1.50).",
+            "3.50 expected, 7.50 above the same week last year (-4.00): recent growth raises it (+9.00); "
+            "weather lowers it (-1.50).",
+        ),
+        (
+            row(-200.0, level=-24.0, season=80.0),
+            "-144 expected, 56 above the same week last year (-200): last year's week was low for the season "
+            "(+80); amounts of the last 12 months were 12 % larger than in the 12 before (-24).",
+        ),
+        (
+            row(-200.0, level=-300.0),
+            "-500 expected, 300 below the same week last year (-200): amounts of the last 12 months were 2.5 "
+            "times as large as in the 12 before (-300).",
+        ),
+        (
+            row(0.0, growth=500.0),
+            "500 expected, 500 above the same week last year (0): recent growth raises it (+500).",
         ),
         (row(0.0), "0 expected, as much as the same week last year (0)."),
         (
@@ -423,7 +437,19 @@ def row(
             "year's week was reported as 205; it is compared after adjustment.",
         ),
     ],
-    ids=["larger", "holiday", "average", "the same", "bound", "negative", "nothing", "adjusted"],
+    ids=[
+        "larger",
+        "holiday",
+        "average",
+        "the same",
+        "bound",
+        "negative",
+        "refunds",
+        "more refunds",
+        "from nothing",
+        "nothing",
+        "adjusted",
+    ],
 )
 def test_a_forecast_in_words(given_row: dict[str, Any], expected: str) -> None:
     assert wording().sentence(given_row) == expected.replace("-", MINUS)
@@ -435,6 +461,25 @@ def test_the_unit_of_the_target_is_named_once() -> None:
         .sentence(row(10.0, growth=1.0))
         .startswith("11.0 EUR expected, 10 % above the same week")
     )
+
+
+def test_no_sentence_of_a_retailer_with_refunds_contradicts_its_amounts() -> None:
+    frames = walmart_history(periods=120)
+    sales = frames["sales"]
+    number, week = np.divmod(np.arange(len(sales)), 120)  # every second series is of refunds, all grow
+    amount = sales["amount"].abs() * np.where(number % 2, 1.0, -1.0) * np.where(week < 68, 1.0, 1.4)
+    scene = make_scene(walmart_like(), {**frames, "sales": sales.assign(amount=amount)})
+    found = scene.explained(SeasonalNaiveGrowth())
+
+    below = found[(found["reference"] < 0) & (found["compared_with"] == YEAR_AGO)]
+
+    grown = r"% (larger|smaller) than in the 12 before \(([+\N{MINUS SIGN}])"
+    told = [pair for sentence in found["sentence"] for pair in re.findall(grown, sentence)]
+    assert len(below) > 5
+    assert not below["sentence"].str.contains("(?:above|below|times) the 12 before").any()
+    assert not found["sentence"].str.contains("expected, (?:above|below)").any()
+    assert set(told) <= {("larger", MINUS), ("smaller", "+")}
+    assert told
 
 
 amounts = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 2))

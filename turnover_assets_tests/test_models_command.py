@@ -74,7 +74,7 @@ def test_the_list_shows_the_newest_first_with_figures_aliases_and_reasons(home: 
     assert [line.split()[0] for line in lines[1:]] == ["4", "3", "2", "1"]
     assert lines[1].split()[1:3] == ["seasonal_naive", "2017-08-05"]
     assert "challenger" in lines[2]
-    told = "0.1500 -1.00% 79.0% refused: Bias is 7 %; the limit is 5 %."
+    told = "15.00% -1.00% 79.0% refused: Bias is 7 %; the limit is 5 %."
     assert " ".join(lines[2].split()).endswith(told)
     assert "champion" in lines[3]
     assert lines[3].endswith("promoted: WAPE is 4 % lower.")

@@ -83,7 +83,29 @@ def test_the_digest_changes_with_any_content() -> None:
 MISTAKES = [
     pytest.param({"horizon": 0}, ["horizon: Input should be greater than or equal to 1"], id="horizon"),
     pytest.param({"horizon": 51}, ["horizon: Input should be less than or equal to 50"], id="long horizon"),
-    pytest.param({"horizont": 8}, ["horizont: Extra inputs are not permitted"], id="unknown field"),
+    pytest.param(
+        {"horizont": 8}, ["horizont: is not a field here; did you mean 'horizon'?"], id="unknown field"
+    ),
+    pytest.param(
+        {"colour": "blue"},
+        ["colour: is not a field here (known: name, horizon, missing, levels, frequency, series, static, "],
+        id="unknown field like none",
+    ),
+    pytest.param(
+        {"static": [static(columns=[{"name": "floor", "colum": "S"}])]},
+        ["static.0.columns.0.colum: is not a field here; did you mean 'column'?"],
+        id="unknown field of a column",
+    ),
+    pytest.param(
+        {"holidays": {"country": "FR", "subdivison": "67"}},
+        ["holidays.subdivison: is not a field here; did you mean 'subdivision'?"],
+        id="unknown field of a table",
+    ),
+    pytest.param(
+        {"levels": ["shp"]},
+        ["'shp' is neither a series key nor an attribute (shop); did you mean 'shop'?"],
+        id="level with a slip",
+    ),
     pytest.param({"name": None}, ["name: Input should be a valid string"], id="no name"),
     pytest.param({"frequency": {"every": "month"}}, ["frequency.every: Input should be 'week'"], id="month"),
     pytest.param({"frequency": {"starts_on": "Samedi"}}, ["frequency.starts_on: "], id="weekday"),

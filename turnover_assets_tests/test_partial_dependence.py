@@ -141,13 +141,20 @@ def shares(count: int) -> pd.Series:
 
 
 NONE = pd.Series(dtype=float)
+WORDS = {
+    **{
+        f"recent_department_shape_{i}": f"newest {i + 1} weeks times last year's season, department"
+        for i in range(6)
+    },
+    **{f"a_group_of_features_{i}": f"1 week before the same week {i + 2} years ago" for i in range(60)},
+}
 PICTURES: Mapping[str, bytes] = {
-    "one plot": partial_plots(dependence(1)),
-    "six plots": partial_plots(dependence(6)),
-    "negative": partial_plots(dependence(4, shift=5.0)),
-    "importance": importance_picture(shares(9), shares(60)),
-    "groups only": importance_picture(shares(9), NONE),
-    "features only": importance_picture(NONE, shares(2)),
+    "one plot": partial_plots(dependence(1), WORDS),
+    "six plots": partial_plots(dependence(6), WORDS),
+    "negative": partial_plots(dependence(4, shift=5.0), WORDS),
+    "importance": importance_picture(shares(9), shares(60), WORDS),
+    "groups only": importance_picture(shares(9), NONE, WORDS),
+    "features only": importance_picture(NONE, shares(2), WORDS),
 }
 
 
@@ -165,11 +172,16 @@ def test_a_picture_is_a_small_png_that_is_not_empty(name: str) -> None:
 def test_pictures_of_nothing_say_so() -> None:
     nothing = partial_dependence(Formula(), make_rows(5), [])
 
-    for content in (importance_picture(NONE, NONE), partial_plots(nothing)):
+    for content in (importance_picture(NONE, NONE, WORDS), partial_plots(nothing, WORDS)):
         pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
         assert 0 < (pixels < 128).mean() < 0.05
 
 
+def test_features_are_shown_in_their_words() -> None:
+    assert partial_plots(dependence(2), {}) != partial_plots(dependence(2), WORDS)
+    assert importance_picture(NONE, shares(9), {}) != importance_picture(NONE, shares(9), WORDS)
+
+
 def test_the_same_figures_give_the_same_bytes() -> None:
-    assert partial_plots(dependence(6)) == PICTURES["six plots"]
-    assert importance_picture(shares(9), shares(60)) == PICTURES["importance"]
+    assert partial_plots(dependence(6), WORDS) == PICTURES["six plots"]
+    assert importance_picture(shares(9), shares(60), WORDS) == PICTURES["importance"]

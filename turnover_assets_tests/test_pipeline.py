@@ -254,11 +254,28 @@ def test_a_history_shorter_than_the_horizon_says_how_much_is_needed(tmp_path: Pa
         bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
 
 
-def test_an_empty_landing_folder_says_which_columns_are_expected(tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
+def test_an_empty_landing_folder_says_where_was_looked_and_which_columns_are_expected(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
 
-    with pytest.raises(NothingToForecastError, match="day_id, turnover"):
-        bring_up_to_date(settings_for(tmp_path / "var"), tmp_path / "files", quiet)
+    with pytest.raises(NothingToForecastError) as caught:
+        bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
+
+    told = str(caught.value)
+    assert f"no file in {folder} holds turnover. No file has landed: the folder is empty" in told
+    assert "  - turnover: but_num_business_unit, dpt_num_department, day_id, turnover\n" in told
+    assert "  - stores: but_num_business_unit, but_postcode, " in told
+    assert "the default panel; TURNOVER_PANEL names another" in told
+
+
+def test_a_folder_with_store_files_only_says_what_is_lacking(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    columns = settings_for(tmp_path / "var").panel_spec.tables["stores"].values()
+    (folder / "stores.csv").write_text(f"{','.join(columns)}\n1,59000,50.6,3.0,1,1\n")
+
+    with pytest.raises(NothingToForecastError, match=r"holds turnover\. The files in it are of other kinds"):
+        bring_up_to_date(settings_for(tmp_path / "var"), folder, quiet)
 
 
 def _run_in_process(home: Path, folder: Path, results: "multiprocessing.Queue[object]") -> None:
@@ -428,7 +445,7 @@ def test_a_home_is_not_shared_by_two_panels(copied: Landed, tmp_path: Path) -> N
         'time = { name = "week" }\ntarget = { name = "amount" }\n'
     )
 
-    with pytest.raises(TurnoverError, match=r"holds files of stores, turnover, which the panel 'other'"):
+    with pytest.raises(TurnoverError, match=r"(?s)'other' is not the one .*stores: the table is gone"):
         bring_up_to_date(load_settings(home=copied.settings.home, panel=panel), copied.folder, quiet)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -289,6 +290,26 @@ COLUMNS = {
 @pytest.mark.parametrize("name", list(COLUMNS))
 def test_tables_have_the_columns_that_are_documented(landed: Landed, name: str) -> None:
     assert list(published(landed, name).columns) == COLUMNS[name].split()
+
+
+def floats_without_a_figure(path: Path) -> dict[str, tuple[int, int]]:
+    """How many values of each column of floats are NaN, and how many NULL."""
+    with duckdb.connect() as con:
+        described = con.execute(f"DESCRIBE FROM read_parquet('{path}')").fetchall()
+        names = [row[0] for row in described if row[1] in ("DOUBLE", "FLOAT")]
+        counts = ", ".join(f'count_if(isnan("{name}")), count_if("{name}" IS NULL)' for name in names)
+        found = con.execute(f"SELECT {counts or 0} FROM read_parquet('{path}')").fetchall()[0]
+    return {name: (found[2 * i], found[2 * i + 1]) for i, name in enumerate(names)}
+
+
+def test_a_figure_that_does_not_exist_is_null_in_every_published_table(landed: Landed) -> None:
+    snapshot = current(landed.settings.published_path)
+
+    found = {name: floats_without_a_figure(snapshot.path(name)) for name in snapshot.facts["tables"]}
+
+    nans = [f"{name}.{column}" for name, table in found.items() for column, (nan, _) in table.items() if nan]
+    assert nans == []
+    assert found["gate_checks"]["champion"][1] > 0
 
 
 def test_every_published_table_is_documented(landed: Landed) -> None:

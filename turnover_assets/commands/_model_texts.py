@@ -44,7 +44,7 @@ def as_table(versions: list[ModelVersionFacts]) -> str:
 
 def _figures(facts: ModelVersionFacts) -> Iterator[str]:
     """WAPE, bias and coverages; empty where they were not measured."""
-    yield "" if facts.wape is None else f"{facts.wape:.4f}"
+    yield "" if facts.wape is None else f"{facts.wape:.2%}"
     yield "" if facts.bias is None else f"{facts.bias:+.2%}"
     for coverage in (facts.coverage_80, facts.coverage_95):
         yield "" if coverage is None else f"{coverage:.1%}"

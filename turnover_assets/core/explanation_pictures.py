@@ -3,7 +3,8 @@
 What belongs here: importance and partial plots. What does not: the figures they show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -16,34 +17,37 @@ from turnover_assets.core.pictures import COLOURS, _png
 
 MOST_BARS = 12
 COLUMNS = 3  # partial plots beside one another
+LINE = 30  # characters
 
 
-def importance_picture(groups: pd.Series, features: pd.Series) -> bytes:
+def importance_picture(groups: pd.Series, features: pd.Series, words: Mapping[str, str]) -> bytes:
     """What moves the forecasts, by group, and the features that the model relies on most.
 
     Args:
         groups: Share of each group, largest first (explanations.effect_shares).
         features: Share of each feature, largest first (Candidate.importance); may be empty.
+        words: What features are called (feature_words); others are shown by their names.
     """
     panels = [(title, shares) for title, shares in _titled(groups, features) if len(shares)]
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     if not panels:
         return _nothing(figure)
     for axes, (title, shares) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         top = shares.head(MOST_BARS)
-        axes.barh([_spaced(name) for name in top.index], top.to_numpy(), color=COLOURS[0])
+        axes.barh([_told(name, words) for name in top.index], top.to_numpy(), color=COLOURS[0])
         axes.set_ylim(max(len(top), 5) - 0.4, -0.6)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         _plain(axes, title)
     return _png(figure)
 
 
-def partial_plots(table: pd.DataFrame) -> bytes:
+def partial_plots(table: pd.DataFrame, words: Mapping[str, str]) -> bytes:
     """The mean forecast over each feature, one small plot a feature.
 
     Args:
         table: What partial_dependence.partial_dependence gives; all plots share the vertical axis.
+        words: What features are called (feature_words); others are shown by their names.
     """
     features: Sequence[str] = list(dict.fromkeys(table["feature"]))
     if not features:
@@ -59,7 +63,7 @@ def partial_plots(table: pd.DataFrame) -> bytes:
         own = table[table["feature"] == feature]
         axes.plot(own["value"], own["forecast"], color=COLOURS[0], linewidth=1.5, marker="o", markersize=2.5)
         axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-        _plain(axes, _spaced(feature))
+        _plain(axes, _told(feature, words))
     for axes in grid[len(features) :]:
         axes.set_axis_off()
     return _png(figure)
@@ -84,5 +88,6 @@ def _plain(axes: Axes, title: str) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _spaced(name: object) -> str:
-    return str(name).replace("_", " ")
+def _told(name: object, words: Mapping[str, str]) -> str:
+    """A feature or group in words, in lines that have room beside or above a plot."""
+    return fill(words.get(str(name), str(name).replace("_", " ")), LINE)

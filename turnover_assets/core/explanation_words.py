@@ -74,10 +74,16 @@ class Wording:
         return text + self._adjusted(row, scale)
 
     def _compared(self, row: Mapping[str, Any], scale: "_Rounding") -> str:
-        """The forecast beside its reference: `8 % above the same week last year (11,400)`."""
+        """The forecast beside its reference: `8 % above the same week last year (11,400)`.
+
+        Of amounts one of which is not above 0 no ratio makes sense: `9.1 above …` tells their difference.
+        """
         of_year = f"the same {self.every} last year"
         what = of_year if _with_year(row) else f"its average {self.every} of the last 12 months"
-        relation = _relation(scale.units(row["forecast"]), scale.units(row["reference"]))
+        forecast, reference = scale.units(row["forecast"]), scale.units(row["reference"])
+        relation = _relation(forecast, reference)
+        if forecast != reference and min(forecast, reference) <= 0:
+            relation = f"{scale.size(forecast - reference)} {relation}"
         return f"{relation} {what} ({scale.text(row['reference'])})"
 
     def _reasons(self, row: Mapping[str, Any], scale: "_Rounding") -> list[str]:
@@ -99,9 +105,8 @@ class Wording:
             if effect < 0:  # stopping at 0 only raises
                 return "nothing is reported on this day of the week"
             return "it cannot fall below 0"
-        if group == LEVEL:  # the effect is that share of the reference
-            relation = _relation(1 + effect / row["reference"], 1.0)
-            return f"the last 12 months were {relation} the 12 before"
+        if group == LEVEL:
+            return _of_level(effect, row["reference"])
         if group == SEASON and _with_year(row):
             return f"last year's {self.every} was {'low' if effect > 0 else 'high'} for the season"
         if group == "calendar" and _with_year(row) and row[self.time] in self.occasions:
@@ -147,16 +152,33 @@ class _Rounding:
 
     def text(self, amount: float) -> str:
         units = self.units(amount)
-        return f"{MINUS if units < 0 else ''}{self._text(abs(units))}"
+        return f"{MINUS if units < 0 else ''}{self.size(units)}"
 
     def signed(self, amount: float) -> str:
         return self.signed_units(self.units(amount))
 
     def signed_units(self, units: int) -> str:
-        return f"{'+' if units > 0 else MINUS}{self._text(abs(units))}"
+        return f"{'+' if units > 0 else MINUS}{self.size(units)}"
+
+    def size(self, units: int) -> str:
+        """An amount without its sign."""
+        return self._text(abs(units))
 
     def _text(self, units: int) -> str:
         return f"{units * 10.0**self.exponent:,.{max(0, -self.exponent) if units else 0}f}"
+
+
+def _of_level(effect: float, reference: float) -> str:
+    """How amounts have changed, whatever their sign; the effect is that share of the reference.
+
+    Where the reference is below 0, larger amounts lower the forecast, so that the sentence speaks of sizes.
+    """
+    relation = _relation(1 + effect / reference, 1.0)
+    if reference > 0:
+        return f"the last 12 months were {relation} the 12 before"
+    for side, size in (("above", "larger than"), ("below", "smaller than"), ("times", "times as large as")):
+        relation = relation.replace(side, size)
+    return f"amounts of the last 12 months were {relation} in the 12 before"
 
 
 def _relation(value: float, reference: float) -> str:

@@ -142,9 +142,10 @@ def keep_verdict(
             verdict.cause,
             verdict.sentence,
             facts.periods_since_training,
-            facts.changed_share,
-            facts.live_ratio,
-            facts.promised_ratio,
+            *(
+                None if np.isnan(x) else x
+                for x in (facts.changed_share, facts.live_ratio, facts.promised_ratio)
+            ),
             facts.live_periods,
         ],
     )

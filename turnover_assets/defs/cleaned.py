@@ -19,6 +19,7 @@ from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.ledger import read_ledger
 
 CODE_VERSION = "2"
@@ -35,6 +36,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         pool=common.POOL,
     )
     def clean(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[None]]:
+        check_panel(settings)
         ledger = read_ledger(settings.ledger_path, panel)
         with warehouse.open().transaction() as con:
             clean_everything(con, settings, ledger)

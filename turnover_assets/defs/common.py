@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
@@ -143,11 +144,22 @@ def table_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]
 
 
 def keep_table(con: duckdb.DuckDBPyConnection, name: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """Write a frame as the table schema.table, in place of what was there; returns its metadata."""
+    """Write a frame as the table schema.table, in place of what was there; returns its metadata.
+
+    What is NaN in the frame, for want of a figure, is NULL in the table.
+    """
     con.register("frame_to_keep", frame)
-    con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM frame_to_keep")
+    columns = ", ".join(
+        f"CASE WHEN NOT isnan({quoted}) THEN {quoted} END AS {quoted}" if is_float_dtype(kind) else quoted
+        for quoted, kind in ((_quoted(column), kind) for column, kind in frame.dtypes.items())
+    )
+    con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM frame_to_keep")
     con.unregister("frame_to_keep")
     return table_metadata(con, name)
+
+
+def _quoted(column: object) -> str:
+    return '"' + str(column).replace('"', '""') + '"'
 
 
 def picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:

@@ -20,6 +20,7 @@ from turnover_assets.core.calendar import label_of, label_sql
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.explanation_pictures import importance_picture
 from turnover_assets.core.explanations import effect_shares, explain_forecasts
+from turnover_assets.core.feature_words import feature_words
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecast_history import BASELINE as BASELINE_ROLE
 from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, HISTORY, keep_forecasts
@@ -96,7 +97,8 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
             table = explain_forecasts(panel, candidate, rows, year_ago, series)
             schema = common.keep_table(con, EXPLANATIONS, table)
-        image = importance_picture(effect_shares(panel, table), candidate.importance(rows.names))
+        shares, words = candidate.importance(rows.names), feature_words(panel)
+        image = importance_picture(effect_shares(panel, table), shares, words)
         return dg.MaterializeResult(
             metadata={
                 **schema,

@@ -3,6 +3,7 @@
 What belongs here: metadata of the model assets and MLflow's record. What does not: the assets (model.py).
 """
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -12,6 +13,7 @@ from turnover_assets.core import pictures
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.explanation_pictures import importance_picture, partial_plots
+from turnover_assets.core.feature_words import feature_words
 from turnover_assets.core.models import BASELINE, Rows
 from turnover_assets.core.partial_dependence import most_important, partial_dependence
 from turnover_assets.defs import common
@@ -39,12 +41,12 @@ def training_record(
     settings: Settings, model: TrainedModel, scores: pd.DataFrame, rows: Rows, run_id: str
 ) -> TrainingRecord:
     """What MLflow keeps beside the model's files."""
-    shares = model.candidate.importance(model.features)
+    shares, words = model.candidate.importance(model.features), feature_words(settings.panel_spec)
     images = {"scores": pictures.scores(scores)}
     if len(shares):
-        images["importance"] = importance_picture(pd.Series(dtype=float), shares)
+        images["importance"] = importance_picture(pd.Series(dtype=float), shares, words)
         top = most_important(model.candidate, model.features)
-        images["partial_dependence"] = partial_plots(partial_dependence(model.candidate, rows, top))
+        images["partial_dependence"] = partial_plots(partial_dependence(model.candidate, rows, top), words)
     chosen = {"training_share": settings.training_share, "seed": settings.seed}
     promised = {name: value for name, value in model.backtest.items() if isfinite(value)}
     weights = {f"weight_{name}": float(w) for name, w in getattr(model.candidate, "weights", {}).items()}
@@ -54,10 +56,16 @@ def training_record(
         tags={"dagster_run_id": run_id},
         tables={
             "candidate_scores": scores,
-            "importance": shares.rename_axis("feature").reset_index(name="share"),
+            "importance": _named(shares, words),
         },
         pictures=images,
     )
+
+
+def _named(shares: pd.Series, words: Mapping[str, str]) -> pd.DataFrame:
+    """What the model relies on: each feature's share, and what it is in words."""
+    table = shares.rename_axis("feature").reset_index(name="share")
+    return table.assign(words=[words.get(str(name), "") for name in table["feature"]])
 
 
 def _metrics(scores: pd.DataFrame) -> dict[str, float]:

@@ -16,6 +16,8 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import landing, manifest
+from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.landing_folder import scan
 from turnover_assets.storage.manifest import FileRecord
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -55,6 +57,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: LandingConfig, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         folder = Path(config.folder) if config.folder else settings.landing_path
+        check_panel(settings, lambda: scan(folder))
         records = land_partitions(warehouse.open(), panel, folder, context.partition_keys, context.run.run_id)
         for key, record in records.items():
             context.add_asset_metadata(_file_metadata(record), partition_key=key)

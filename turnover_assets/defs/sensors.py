@@ -22,7 +22,8 @@ from turnover_assets.defs.partitions import LANDED_FILES, digest_of, name_of, ra
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
-from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name
+from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name, scan
 from turnover_assets.storage.reader import fingerprint
 
 LANDING_SENSOR = "landing_sensor"
@@ -140,14 +141,16 @@ def look_for_files(
     files elsewhere, which no run of this sensor could find.
     """
     state = LandingState.from_cursor(cursor)
+    folder = settings.landing_path
     try:
-        now = stamps(settings.landing_path)
+        now = stamps(folder)
+        check_panel(settings, lambda: scan(folder, settings.fingerprints_path))
     except TurnoverError as error:
         return dg.SkipReason(str(error))  # the cursor stays: a folder that cannot be read is not empty
     if running := unfinished_runs(instance, jobs.INGEST):
         return dg.SkipReason(f"An ingestion is under way (run {running[0]}); its files come first.")
     ready = held_still(now, state)
-    handled = state.unchanged(now) | read_files(settings.landing_path, ready, now)
+    handled = state.unchanged(now) | read_files(folder, ready, now)
     here = [key for _, key in handled.values()]
     partitions = instance.get_dynamic_partitions(LANDED_FILES.name or "")
     landed = instance.get_materialized_partitions(common.LANDED)

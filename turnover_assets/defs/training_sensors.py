@@ -19,6 +19,7 @@ from turnover_assets.defs.decisions import recorded
 from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.snapshots import find_current
 
@@ -43,8 +44,9 @@ class Present:
         """How things are now.
 
         Raises:
-            TurnoverError: The ledger cannot be read.
+            TurnoverError: The ledger cannot be read, or the home cannot go on with the panel.
         """
+        check_panel(settings)
         panel = settings.panel_spec
         registry = ModelRegistry(settings.mlflow_path, panel.name)
         return cls(

@@ -31,6 +31,7 @@ from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.search_log import SearchLog, search_log
 
 CODE_VERSION = "1"
@@ -72,6 +73,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[None]:
         tuning.require_optuna()
         search_space(config.candidate)
+        check_panel(settings)
         with warehouse.open().transaction() as con:
             windows, before = windows_before_comparison(con, settings, config), read_tuned(con)
         tags = {"dagster_run_id": context.run.run_id}

@@ -97,7 +97,7 @@ class KeptFiles:
         Raises:
             HomeError: It cannot be written.
         """
-        kept, spec = self.path(copy.digest), self._panel_path(panel.digest)
+        kept, spec = self.path(copy.digest), self.panel_path(panel.digest)
         with self._writing():
             make_folder(kept.parent)
             make_folder(spec.parent)
@@ -184,13 +184,17 @@ class KeptFiles:
             )
         return rows
 
+    def has_panel(self, digest: str) -> bool:
+        """Whether a file was accepted that was read with this panel."""
+        return self.panel_path(digest).is_file()
+
     def panel(self, digest: str) -> PanelSpec:
         """The panel that files were read with.
 
         Raises:
             HomeError: It is not there, or cannot be read.
         """
-        path = self._panel_path(digest)
+        path = self.panel_path(digest)
         try:
             return PanelSpec.model_validate_json(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
@@ -203,7 +207,8 @@ class KeptFiles:
     def _record_path(self, folder: str, file_no: int) -> Path:
         return self.folder / folder / f"{file_no:08d}.json"
 
-    def _panel_path(self, digest: str) -> Path:
+    def panel_path(self, digest: str) -> Path:
+        """Where a panel is that files were read with, or would be."""
         return self.folder / "panels" / f"{digest}.json"
 
     @contextmanager
