@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -141,6 +142,36 @@ def rebuild_warehouse(
             check=check,
             allow_missing=allow_missing,
         )
+
+
+def keep_house(settings: Settings, progress: Progress, *, dry: bool = False) -> Sequence[Mapping[str, Any]]:
+    """Remove what nothing needs any more, as the daily job does, or tell what it would remove.
+
+    Args:
+        settings: The settings.
+        progress: Told what is waited for, and what begins.
+        dry: Only tell.
+
+    Returns:
+        For each part: `part`, `removed` (how many), `bytes`, `which`, `kept`, `note`.
+
+    Raises:
+        TurnoverError: Something the user can mend.
+    """
+    from turnover_assets.defs import common, housekeeping, jobs
+
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        if not dry:
+            _wait_for_others(settings, instance, progress)
+            _run_job(settings, instance, jobs.HOUSEKEEP, {}, {}, progress)  # which waits for the run lock
+            found: Sequence[Mapping[str, Any]] = common.latest_metadata(instance, common.HOUSEKEEPING)[
+                "parts"
+            ]
+            return found
+        with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+            sweeps = housekeeping.sweep_all(settings, instance, datetime.now(UTC), remove=False)
+            return [sweep.as_dict() for sweep in sweeps]
 
 
 def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:

@@ -90,6 +90,16 @@ class Settings(BaseSettings):
         0.05, gt=0, lt=1, description="Level of the test that a challenger is better, one-sided."
     )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
+    keep_run_days: int = Field(
+        90, ge=1, description="Days for which records and logs of runs are kept, beyond those needed."
+    )
+    keep_models: int = Field(
+        20, ge=1, description="Newest model versions kept, and former champions to go back to."
+    )
+    keep_shadow_cutoffs: int = Field(
+        104, ge=1, description="Cutoffs whose forecasts of challenger and baseline are kept."
+    )
+    keep_reports: int = Field(60, ge=1, description="Pages of monitoring kept.")
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
     )

@@ -40,6 +40,7 @@ EXPLANATIONS = dg.AssetKey(["forecasts", "explanations"])
 PUBLISHED = dg.AssetKey(["forecasts", "published"])
 MONITORING = dg.AssetKey(["monitoring", "measures"])
 ALERTS = dg.AssetKey(["monitoring", "alerts"])
+HOUSEKEEPING = dg.AssetKey(["monitoring", "housekeeping"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
 
