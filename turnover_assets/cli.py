@@ -15,6 +15,7 @@ from rich.markup import escape
 from turnover_assets import __version__
 from turnover_assets.commands import adjustments, models
 from turnover_assets.commands.backtest import backtest
+from turnover_assets.commands.backup import backup, restore
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.housekeep import housekeep
@@ -139,10 +140,12 @@ def ui(
 
 
 app.command()(backtest)
+app.command()(backup)
 app.command()(compare)
 app.command()(housekeep)
 app.command()(rebuild)
 app.command()(reproduce)
+app.command()(restore)
 app.command()(tune)
 
 

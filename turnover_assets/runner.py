@@ -32,6 +32,7 @@ from turnover_assets.storage.warehouse import Warehouse
 if TYPE_CHECKING:
     import dagster as dg
 
+    from turnover_assets.storage.backup import BackedUp, Restored
     from turnover_assets.storage.rebuild import Rebuilt
 
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
@@ -172,6 +173,52 @@ def keep_house(settings: Settings, progress: Progress, *, dry: bool = False) -> 
         with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
             sweeps = housekeeping.sweep_all(settings, instance, datetime.now(UTC), remove=False)
             return [sweep.as_dict() for sweep in sweeps]
+
+
+def back_up(
+    settings: Settings, output: Path, progress: Progress, *, with_warehouse: bool = True
+) -> "BackedUp":
+    """Write the home into an archive, while no run is under way; see storage.backup.
+
+    Raises:
+        TurnoverError: Something the user can mend; nothing is left of the archive.
+    """
+    from turnover_assets.storage.backup import codec_of, write_backup
+
+    codec_of(output)
+    home = settings.home.absolute()
+    if not home.is_dir():
+        raise TurnoverError(f"There is no data home {home} to back up. Point TURNOVER_HOME to one.")
+    warehouse = _warehouse(settings)
+    with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+        if settings.dagster_path.is_dir():
+            with _instance(settings) as instance:
+                _wait_for_others(settings, instance, progress)
+        with warehouse.lock():
+            return write_backup(
+                home,
+                settings.panel_spec,
+                output,
+                lambda part: progress("note", f"saving {part}"),
+                with_warehouse=with_warehouse,
+            )
+
+
+def restore(settings: Settings, archive: Path, progress: Progress, *, replace: bool = False) -> "Restored":
+    """Put the home back from an archive; see storage.backup.
+
+    Raises:
+        TurnoverError: Something the user can mend; what was there is as before.
+    """
+    from turnover_assets.storage.backup import restore_backup
+
+    def work() -> "Restored":
+        return restore_backup(archive, settings.home, lambda text: progress("note", text), replace=replace)
+
+    if not (settings.home / "run.lock").is_file():
+        return work()
+    with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+        return work()
 
 
 def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
