@@ -18,6 +18,7 @@ from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.doctor import doctor
 from turnover_assets.commands.housekeep import housekeep
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
@@ -142,6 +143,7 @@ def ui(
 app.command()(backtest)
 app.command()(backup)
 app.command()(compare)
+app.command()(doctor)
 app.command()(housekeep)
 app.command()(rebuild)
 app.command()(reproduce)

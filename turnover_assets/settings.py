@@ -4,6 +4,8 @@ What belongs here: what an operator may set, its default and its bounds, and the
 data home. What does not: what describes a retailer's data (panel.py).
 """
 
+import os
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,7 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
 CRON = r"^\S+( \S+){4}$"
+OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
     "max_training_rows",
@@ -188,6 +191,28 @@ class Settings(BaseSettings):
             shown = value.absolute() if isinstance(value, Path) else value
             values[f"TURNOVER_{name.upper()}"] = str(shown)
         return values
+
+
+def usable_settings() -> tuple[Settings, str]:
+    """The settings of the environment, with the default in place of each that cannot be used; and why not."""
+    try:
+        return load_settings(), ""
+    except TurnoverError as problem:
+        try:
+            Settings()
+        except ValidationError as error:
+            wrong = {str(issue["loc"][0]) for issue in error.errors()}
+            defaults = {name: Settings.model_fields[name].get_default() for name in wrong}
+            return Settings(**defaults), " ".join(line.strip() for line in str(problem).splitlines()[1:-1])
+        raise
+
+
+def unknown_variables() -> dict[str, str]:
+    """TURNOVER_ variables that are no setting, each with the one that is nearest to it, if any is near."""
+    known = [f"TURNOVER_{name.upper()}" for name in Settings.model_fields]
+    given = [name for name in os.environ if name.upper().startswith("TURNOVER_")]
+    unknown = sorted(name for name in given if name.upper() not in known and name not in OTHERS_USE)
+    return {name: next(iter(get_close_matches(name.upper(), known, 1)), "") for name in unknown}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -147,8 +147,8 @@ def write_backup(
             sync(output.parent)
     except (OSError, sqlite3.Error) as error:
         raise TurnoverError(
-            f"The backup {output} cannot be written ({getattr(error, 'strerror', None) or error}). Nothing is "
-            "left of it; make room or permit writing there, see `turnover doctor`, and try again."
+            f"The backup {output} cannot be written ({getattr(error, 'strerror', None) or error}). Nothing "
+            "of it is left; make room or permit writing there, see `turnover doctor`, and try again."
         ) from error
     total = sum(noted_file["bytes"] for noted_file in noted.values())
     return BackedUp(output, len(noted), total, output.stat().st_size, tuple(left_out), tuple(damaged))
