@@ -19,6 +19,7 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
 CRON = r"^\S+( \S+){4}$"
+PREFIX = "TURNOVER_"
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -40,9 +41,7 @@ class Settings(BaseSettings):
     """
 
     # An empty variable is one that is not set: compose files and CI write them so.
-    model_config = SettingsConfigDict(
-        env_prefix="TURNOVER_", env_ignore_empty=True, frozen=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
@@ -209,10 +208,12 @@ def usable_settings() -> tuple[Settings, str]:
 
 def unknown_variables() -> dict[str, str]:
     """TURNOVER_ variables that are no setting, each with the one that is nearest to it, if any is near."""
-    known = [f"TURNOVER_{name.upper()}" for name in Settings.model_fields]
-    given = [name for name in os.environ if name.upper().startswith("TURNOVER_")]
-    unknown = sorted(name for name in given if name.upper() not in known and name not in OTHERS_USE)
-    return {name: next(iter(get_close_matches(name.upper(), known, 1)), "") for name in unknown}
+    known = [name.upper() for name in Settings.model_fields]
+    given = sorted({*os.environ} - OTHERS_USE)
+    unknown = [name for name in given if name.upper().startswith(PREFIX)]
+    unknown = [name for name in unknown if name.upper().removeprefix(PREFIX) not in known]
+    nearest = {name: get_close_matches(name.upper().removeprefix(PREFIX), known, 1) for name in unknown}
+    return {name: PREFIX + near[0] if near else "" for name, near in nearest.items()}
 
 
 def load_settings(**overrides: Any) -> Settings:

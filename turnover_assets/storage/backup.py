@@ -367,7 +367,7 @@ def _unpack_file(opened: tarfile.TarFile, member: tarfile.TarInfo, folder: Path)
     """Write one file below a folder; anything else than a plain file inside it is refused."""
     if not member.isreg():
         raise tarfile.TarError(f"{member.name} is no plain file")
-    member = tarfile.data_filter(member, str(folder))
+    mode, member = (member.mode or 0o600) & 0o755, tarfile.data_filter(member, str(folder))
     content, target, digest = opened.extractfile(member), folder / member.name, sha256()
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as stream:
@@ -375,7 +375,7 @@ def _unpack_file(opened: tarfile.TarFile, member: tarfile.TarInfo, folder: Path)
             digest.update(chunk)
             stream.write(chunk)
         os.fsync(stream.fileno())
-    target.chmod((member.mode or 0o644) & 0o777 | 0o400)
+    target.chmod(mode | 0o400)  # kept files stay as they were: for reading only
     return {"bytes": target.stat().st_size, "sha256": digest.hexdigest()}
 
 
