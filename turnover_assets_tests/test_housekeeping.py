@@ -32,6 +32,7 @@ from turnover_assets.core.housekeeping import (
 from turnover_assets.core.retraining import last_verdict
 from turnover_assets.defs import common, housekeeping, jobs, sensors, training_sensors
 from turnover_assets.runner import bring_up_to_date
+from turnover_assets.settings import load_settings
 from turnover_assets.storage import _mlflow
 from turnover_assets.storage.durable import PARTIAL, shared
 from turnover_assets.storage.housekeeping import compact, sweep_leftovers, sweep_pages
@@ -542,6 +543,15 @@ def _job() -> dg.JobDefinition:
 
 
 # The job, the schedule and the command -----------------------------------------------------------
+
+
+def test_the_schedule_is_on_and_goes_by_the_settings() -> None:
+    settings = load_settings(timezone="Europe/Paris", housekeeping_schedule="15 3 * * *")
+
+    (schedule,) = housekeeping.build_schedules(settings)
+
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "Europe/Paris")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
 def test_the_schedule_waits_while_a_run_is_under_way() -> None:

@@ -17,7 +17,8 @@ def backup(
     without_warehouse: Annotated[
         bool,
         typer.Option(
-            "--without-warehouse", help="Leave the warehouse out; `turnover rebuild` makes it again."
+            "--without-warehouse",
+            help="Leave the warehouse out, and with it what only it remembers of past runs; see docs/operations.md.",
         ),
     ] = False,
 ) -> None:

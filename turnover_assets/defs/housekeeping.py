@@ -51,6 +51,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="monitoring",
         description="What was removed because nothing needs it any more, what was kept, and why.",
         owners=[common.ENGINEERS],
+        kinds={"duckdb", "mlflow", "sqlite"},
         code_version=CODE_VERSION,
     )
     def account(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:

@@ -39,6 +39,7 @@ from turnover_assets.storage.snapshots import FACTS
 
 FORMAT = 1
 MANIFEST = "backup.json"
+ARTIFACTS = "mlflow/artifacts"  # in a home; wherever that was when MLflow noted an address
 CODECS = {".zst": "zstd", ".gz": "gzip"}
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
 SQLITE = b"SQLite format 3\0"
@@ -47,6 +48,7 @@ WAREHOUSE = ("warehouse.duckdb", "warehouse.duckdb.wal")
 LEFT_OUT = ("tmp", "fingerprints.json", "run.lock", "warehouse.lock")
 LEFT_OUT_BEGINNINGS = (PARTIAL, "warehouse.before-", "warehouse.rebuilding")
 BESIDE_SQLITE = ("-wal", "-shm", "-journal")
+OF_WAREHOUSE = "`turnover rebuild` makes it again, without what it remembers of past runs"
 CHUNK_BYTES = 1 << 20
 Progress = Callable[[str], None]
 
@@ -176,7 +178,7 @@ def _remove_dead(path: Path) -> None:
 def _left_out(home: Path, *, with_warehouse: bool) -> list[str]:
     """What a person might miss in the archive, in words."""
     found = [f"{path.name}, which rebuild put aside" for path in sorted(home.glob("warehouse.before-*"))]
-    found += [] if with_warehouse else ["the warehouse: `turnover rebuild` makes it again"]
+    found += [] if with_warehouse else [f"the warehouse: {OF_WAREHOUSE}"]
     links = [path for path in home.rglob("*") if path.is_symlink() and path.is_dir()]
     return found + [f"{path.relative_to(home)}, a link to the folder {path.resolve()}" for path in links]
 
@@ -314,7 +316,7 @@ def restore_backup(archive: Path, home: Path, progress: Progress, *, replace: bo
             facts, found = _unpack(archive, partial)
             _check(archive, facts, found)
             progress("checking")
-            move_records(partial, Path(facts["home"]), home)
+            move_records(partial, home)
             aside = _put_in_place(partial, home, occupied=occupied)
     except OSError as error:
         raise TurnoverError(
@@ -394,25 +396,25 @@ def _damaged(archive: Path, problem: str) -> TurnoverError:
     return TurnoverError(f"{archive} is damaged: {problem}. Nothing was changed. Take another backup.")
 
 
-def move_records(folder: Path, before: Path, after: Path) -> None:
+def move_records(folder: Path, home: Path) -> None:
     """Let MLflow's records name the files where they will be: it keeps absolute addresses.
 
     Args:
-        folder: The home that has MLflow's store.
-        before: Where the home was when it was backed up.
-        after: Where it will be.
+        folder: The unpacked home that has MLflow's store.
+        home: Where it will be.
     """
     store = folder / "mlflow" / "mlflow.db"
-    if before == after or not store.is_file():
+    if not store.is_file():
         return
-    old, new = ((home / "mlflow").as_uri() for home in (before, after))
+    place = (home / ARTIFACTS).as_uri()
     with closing(sqlite3.connect(store)) as connection, connection:
         for table, column in _text_columns(connection):
-            connection.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-            )
+            found = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:%'")
+            for (address,) in found.fetchall():
+                before, known, inner = str(address).rpartition(f"/{ARTIFACTS}")
+                if known and f"{before}{known}" != place:
+                    new = (place + inner, address)
+                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", new)
 
 
 def _text_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
