@@ -16,10 +16,13 @@ from turnover_assets import __version__
 from turnover_assets.commands import adjustments, models
 from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
+from turnover_assets.commands.backup import backup, restore
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
 from turnover_assets.commands.decisions import decisions
+from turnover_assets.commands.doctor import doctor
 from turnover_assets.commands.files import files
+from turnover_assets.commands.housekeep import housekeep
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -142,11 +145,15 @@ def ui(
 
 app.command()(backfill)
 app.command()(backtest)
+app.command()(backup)
 app.command()(compare)
 app.command()(decisions)
 app.command()(files)
+app.command()(doctor)
+app.command()(housekeep)
 app.command()(rebuild)
 app.command()(reproduce)
+app.command()(restore)
 app.command()(tune)
 
 

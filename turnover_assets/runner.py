@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -33,6 +33,7 @@ from turnover_assets.storage.warehouse import Warehouse
 if TYPE_CHECKING:
     import dagster as dg
 
+    from turnover_assets.storage.backup import BackedUp, Restored
     from turnover_assets.storage.rebuild import Rebuilt
 
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
@@ -174,6 +175,82 @@ def rebuild_warehouse(
             check=check,
             allow_missing=allow_missing,
         )
+
+
+def keep_house(settings: Settings, progress: Progress, *, dry: bool = False) -> Sequence[Mapping[str, Any]]:
+    """Remove what nothing needs any more, as the daily job does, or tell what it would remove.
+
+    Args:
+        settings: The settings.
+        progress: Told what is waited for, and what begins.
+        dry: Only tell.
+
+    Returns:
+        For each part: `part`, `removed` (how many), `bytes`, `which`, `kept`, `note`.
+
+    Raises:
+        TurnoverError: Something the user can mend.
+    """
+    from turnover_assets.defs import common, housekeeping, jobs
+
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        if not dry:
+            _wait_for_others(settings, instance, progress)
+            _run_job(settings, instance, jobs.HOUSEKEEP, {}, {}, progress)  # which waits for the run lock
+            found: Sequence[Mapping[str, Any]] = common.latest_metadata(instance, common.HOUSEKEEPING)[
+                "parts"
+            ]
+            return found
+        with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+            sweeps = housekeeping.sweep_all(settings, instance, datetime.now(UTC), remove=False)
+            return [sweep.as_dict() for sweep in sweeps]
+
+
+def back_up(
+    settings: Settings, output: Path, progress: Progress, *, with_warehouse: bool = True
+) -> "BackedUp":
+    """Write the home into an archive, while no run is under way; see storage.backup.
+
+    Raises:
+        TurnoverError: Something the user can mend; nothing is left of the archive.
+    """
+    from turnover_assets.storage.backup import codec_of, write_backup
+
+    codec_of(output)
+    home = settings.home.absolute()
+    if not home.is_dir():
+        raise TurnoverError(f"There is no data home {home} to back up. Point TURNOVER_HOME to one.")
+    warehouse = _warehouse(settings)
+    with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+        if settings.dagster_path.is_dir():
+            with _instance(settings) as instance:
+                _wait_for_others(settings, instance, progress)
+        with warehouse.lock():
+            return write_backup(
+                home,
+                settings.panel_spec,
+                output,
+                lambda part: progress("note", f"saving {part}"),
+                with_warehouse=with_warehouse,
+            )
+
+
+def restore(settings: Settings, archive: Path, progress: Progress, *, replace: bool = False) -> "Restored":
+    """Put the home back from an archive; see storage.backup.
+
+    Raises:
+        TurnoverError: Something the user can mend; what was there is as before.
+    """
+    from turnover_assets.storage.backup import restore_backup
+
+    def work() -> "Restored":
+        return restore_backup(archive, settings.home, lambda text: progress("note", text), replace=replace)
+
+    if not (settings.home / "run.lock").is_file():
+        return work()
+    with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
+        return work()
 
 
 def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:

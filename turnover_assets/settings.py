@@ -4,6 +4,8 @@ What belongs here: what an operator may set, its default and its bounds, and the
 data home. What does not: what describes a retailer's data (panel.py).
 """
 
+import os
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,8 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
 CRON = r"^\S+( \S+){4}$"
+PREFIX = "TURNOVER_"
+OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
     "max_training_rows",
@@ -37,9 +41,7 @@ class Settings(BaseSettings):
     """
 
     # An empty variable is one that is not set: compose files and CI write them so.
-    model_config = SettingsConfigDict(
-        env_prefix="TURNOVER_", env_ignore_empty=True, frozen=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
@@ -93,6 +95,16 @@ class Settings(BaseSettings):
         0.05, gt=0, lt=1, description="Level of the test that a challenger is better, one-sided."
     )
     keep_snapshots: int = Field(20, ge=2, description="Published snapshots kept.")
+    keep_run_days: int = Field(
+        90, ge=1, description="Days for which records and logs of runs are kept, beyond those needed."
+    )
+    keep_models: int = Field(
+        20, ge=1, description="Newest model versions kept, and former champions to go back to."
+    )
+    keep_shadow_cutoffs: int = Field(
+        104, ge=1, description="Cutoffs whose forecasts of challenger and baseline are kept."
+    )
+    keep_reports: int = Field(60, ge=1, description="Pages of monitoring kept.")
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
     )
@@ -186,6 +198,30 @@ class Settings(BaseSettings):
             shown = value.absolute() if isinstance(value, Path) else value
             values[f"TURNOVER_{name.upper()}"] = str(shown)
         return values
+
+
+def usable_settings() -> tuple[Settings, str]:
+    """The settings of the environment, with the default in place of each that cannot be used; and why not."""
+    try:
+        return load_settings(), ""
+    except TurnoverError as problem:
+        try:
+            Settings()
+        except ValidationError as error:
+            wrong = {str(issue["loc"][0]) for issue in error.errors()}
+            defaults = {name: Settings.model_fields[name].get_default() for name in wrong}
+            return Settings(**defaults), " ".join(line.strip() for line in str(problem).splitlines()[1:-1])
+        raise
+
+
+def unknown_variables() -> dict[str, str]:
+    """TURNOVER_ variables that are no setting, each with the one that is nearest to it, if any is near."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = sorted({*os.environ} - OTHERS_USE)
+    unknown = [name for name in given if name.upper().startswith(PREFIX)]
+    unknown = [name for name in unknown if name.upper().removeprefix(PREFIX) not in known]
+    nearest = {name: get_close_matches(name.upper().removeprefix(PREFIX), known, 1) for name in unknown}
+    return {name: PREFIX + near[0] if near else "" for name, near in nearest.items()}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -68,6 +68,52 @@ def _keep(con: duckdb.DuckDBPyConnection, name: str, table: pd.DataFrame, order:
     )
 
 
+def old_shadows(con: duckdb.DuckDBPyConnection, cutoffs: int, champion: int | None) -> list[tuple[str, int]]:
+    """Cutoffs with shadow forecasts that nothing looks at any more, and the rows of each, oldest first.
+
+    Those of the newest cutoffs are left out, and the baseline wherever the champion has forecast, since the
+    policy of retraining compares the two over all of them.
+
+    Args:
+        con: Connection to the warehouse.
+        cutoffs: How many of the newest cutoffs are left out.
+        champion: Version of the champion; None where there is none.
+    """
+    if not has_table(con, HISTORY):
+        return []
+    found = con.execute(
+        f"SELECT CAST(cutoff AS VARCHAR), count(*) FROM {HISTORY} WHERE {_OLD_SHADOW} GROUP BY 1 ORDER BY 1",
+        _old_shadow_values(cutoffs, champion),
+    ).fetchall()
+    return [(str(cutoff), int(rows)) for cutoff, rows in found]
+
+
+def remove_old_shadows(con: duckdb.DuckDBPyConnection, cutoffs: int, champion: int | None) -> None:
+    """Remove what old_shadows lists; forecasts that were published stay."""
+    if has_table(con, HISTORY):
+        con.execute(f"DELETE FROM {HISTORY} WHERE {_OLD_SHADOW}", _old_shadow_values(cutoffs, champion))
+
+
+_OLD_SHADOW = (
+    f"role <> '{CHAMPION}' AND cutoff NOT IN "
+    f"(SELECT DISTINCT cutoff FROM {HISTORY} ORDER BY cutoff DESC LIMIT ?) "
+    f"AND NOT (role = '{BASELINE}' AND cutoff IN "
+    f"(SELECT cutoff FROM {HISTORY} WHERE role = '{CHAMPION}' AND model_version = ?))"
+)
+
+
+def _old_shadow_values(cutoffs: int, champion: int | None) -> list[int]:
+    return [cutoffs, champion or 0]
+
+
+def published_versions(con: duckdb.DuckDBPyConnection) -> set[int]:
+    """Model versions whose forecasts were published at a kept cutoff."""
+    if not has_table(con, HISTORY):
+        return set()
+    found = con.execute(f"SELECT DISTINCT model_version FROM {HISTORY} WHERE role = '{CHAMPION}'").fetchall()
+    return {int(version) for (version,) in found}
+
+
 def outcomes(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> pd.DataFrame:
     """Every kept forecast whose target period was reported.
 

@@ -45,6 +45,7 @@ ALERTS = dg.AssetKey(["monitoring", "alerts"])
 RUN_RECORDS = dg.AssetKey(["monitoring", "runs"])
 STEP_RECORDS = dg.AssetKey(["monitoring", "steps"])
 DECISIONS = dg.AssetKey(["monitoring", "decisions"])
+HOUSEKEEPING = dg.AssetKey(["monitoring", "housekeeping"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
 

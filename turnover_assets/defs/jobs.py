@@ -1,4 +1,4 @@
-"""Jobs: landing files, forecasting with the champion, training, tuning, and forecasts as of past cutoffs.
+"""Jobs: landing, forecasting with the champion, training, tuning, backfills, and housekeeping.
 
 What belongs here: the selection of assets in each job, and the run tags that say why a run was made.
 """
@@ -20,6 +20,7 @@ REFRESH = "refresh"
 RETRAIN = "retrain"
 TUNE = "tune"
 BACKFILL = "backfill"
+HOUSEKEEP = "housekeep"
 CAUSE_TAG = "turnover/landed_version"  # what a run was made for: what landed, and the ledger
 MADE_WITH_TAG = "turnover/made_with"  # and what it is made with: settings, release, champion
 TRAINING_TAG = "turnover/training"  # what a training was made for, in a word or two
@@ -68,7 +69,8 @@ def build() -> list[UnresolvedAssetJobDefinition]:
     training = dg.AssetSelection.assets(*TRAINING_ONLY)
     tuned = dg.AssetSelection.assets(common.TUNED)
     as_of = dg.AssetSelection.assets(common.AS_OF)
-    everything = dg.AssetSelection.all() - landed - tuned - as_of
+    housekeeping = dg.AssetSelection.assets(common.HOUSEKEEPING)
+    everything = dg.AssetSelection.all() - landed - tuned - as_of - housekeeping
     return [
         dg.define_asset_job(
             INGEST,
@@ -98,6 +100,12 @@ def build() -> list[UnresolvedAssetJobDefinition]:
             BACKFILL,
             selection=as_of | dg.AssetSelection.assets(common.PUBLISHED),
             description="Forecast past cutoffs as they would have been then, and publish them.",
+            executor_def=dg.in_process_executor,
+        ),
+        dg.define_asset_job(
+            HOUSEKEEP,
+            selection=housekeeping,
+            description="Remove old records, logs, models and leftovers that nothing needs.",
             executor_def=dg.in_process_executor,
         ),
     ]

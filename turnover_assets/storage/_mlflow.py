@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGE = 500  # entities asked for at a time
 METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100  # MLflow refuses more
+MOVED = " until the move of "  # in the name of an experiment that a home had before it was moved
 NOT_IN_A_NAME = re.compile(r"[^\w./ -]")
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_mo
     if found is not None and found.artifact_location == artifacts.as_uri():
         return str(found.experiment_id)
     if found is not None:
-        moved = f"{name} until the move of {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
         client.rename_experiment(found.experiment_id, moved)
     return str(client.create_experiment(name, artifact_location=artifacts.as_uri()))
 
@@ -139,10 +140,11 @@ def model_version(client: "MlflowClient", name: str, version: int) -> "ModelVers
         raise UnknownNameError("model version", str(version), there) from None
 
 
-def model_versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    """Every version of a registered model, by number; aliases are not filled in."""
-    quote = '"' if "'" in name else "'"
-    found = pages(lambda token: client.search_model_versions(f"name={quote}{name}{quote}", PAGE, None, token))
+def model_versions(client: "MlflowClient", name: str | None) -> "list[ModelVersion]":
+    """Every version of a registered model, or of all, by number; aliases are not filled in."""
+    quote = '"' if name and "'" in name else "'"
+    wanted = f"name={quote}{name}{quote}" if name else None
+    found = pages(lambda token: client.search_model_versions(wanted, PAGE, None, token))
     return sorted(found, key=lambda version: int(version.version))
 
 
@@ -150,17 +152,18 @@ def runs(client: "MlflowClient", run_ids: Sequence[str]) -> "dict[str, Run]":
     """Runs by id, with metrics and parameters; those that no longer exist are left out."""
     from mlflow.entities import ViewType
 
-    experiments = [e.experiment_id for e in pages(lambda token: _experiments(client, token))]
+    everywhere = [e.experiment_id for e in experiments(client)]
     found: dict[str, Run] = {}
     for start in range(0, len(run_ids), PAGE):
         listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + PAGE])
         wanted = f"attributes.run_id IN ({listed})"
-        some = client.search_runs(experiments, wanted, ViewType.ALL, PAGE)  # as many as are asked for at most
+        some = client.search_runs(everywhere, wanted, ViewType.ALL, PAGE)  # as many as are asked for at most
         found |= {run.info.run_id: run for run in some}
     return found
 
 
-def _experiments(client: "MlflowClient", token: str | None) -> "PagedList[Any]":
+def experiments(client: "MlflowClient") -> "Iterator[Any]":
+    """Every experiment, also deleted ones."""
     from mlflow.entities import ViewType
 
-    return client.search_experiments(ViewType.ALL, PAGE, page_token=token)
+    return pages(lambda token: client.search_experiments(ViewType.ALL, PAGE, page_token=token))

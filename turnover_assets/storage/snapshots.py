@@ -260,13 +260,17 @@ def prune(published: Path, keep: int) -> list[str]:
     with exclusive(published) as alone:
         if not alone:
             return []
-        now = find_current(published)
-        whole = [path.parent for path in published.glob(f"[!.]*/{FACTS}")]
-        others = sorted((folder for folder in whole if not now or folder != now.folder), key=_age)
-        old = others[: max(0, len(whole) - max(1, keep))]
-        removed = [folder.name for folder in old if _set_aside(folder)]
+        removed = [folder.name for folder in beyond(published, keep) if _set_aside(folder)]
         remove_partial(published)
     return removed
+
+
+def beyond(published: Path, keep: int) -> list[Path]:
+    """Folders of the oldest snapshots beyond `keep`, without the current one, oldest first; see prune."""
+    now = find_current(published)
+    whole = [path.parent for path in published.glob(f"[!.]*/{FACTS}")]
+    others = sorted((folder for folder in whole if not now or folder != now.folder), key=_age)
+    return others[: max(0, len(whole) - max(1, keep))]
 
 
 def _set_aside(folder: Path) -> bool:
