@@ -4,6 +4,7 @@ What belongs here: what an operator may set, its default and its bounds, and the
 data home. What does not: what describes a retailer's data (panel.py).
 """
 
+from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 CRON = r"^\S+( \S+){4}$"
 RESULT_SETTINGS = (
     "training_share",
@@ -157,6 +159,11 @@ class Settings(BaseSettings):
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
         return load_panel(self.panel)
+
+    @property
+    def late_after(self) -> timedelta:
+        """Age of landed data from which it is late."""
+        return timedelta(days=self.late_after_days or self.panel_spec.frequency.days + SPARE_DAYS)
 
     @property
     def result_settings(self) -> dict[str, Any]:
