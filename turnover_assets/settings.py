@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator
@@ -18,6 +18,7 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
 SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
+LogFormat = Literal["text", "json"]
 CRON = r"^\S+( \S+){4}$"
 RESULT_SETTINGS = (
     "training_share",
@@ -108,6 +109,10 @@ class Settings(BaseSettings):
         description="When housekeeping is due, in cron's five fields, in that time zone.",
     )
 
+    log_format: LogFormat = Field(
+        "text", description="How logs and progress are written: text for people, json for programs."
+    )
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -185,6 +190,22 @@ class Settings(BaseSettings):
             shown = value.absolute() if isinstance(value, Path) else value
             values[f"TURNOVER_{name.upper()}"] = str(shown)
         return values
+
+
+class _LogSettings(BaseSettings):
+    """The format of logs alone: it must be known before anything else can be told, even of wrong settings."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNOVER_", env_ignore_empty=True, extra="ignore")
+
+    log_format: LogFormat = "text"
+
+
+def wanted_log_format() -> LogFormat:
+    """The format that the environment asks for; text where it asks for something that there is not."""
+    try:
+        return _LogSettings().log_format
+    except ValidationError:
+        return "text"
 
 
 def load_settings(**overrides: Any) -> Settings:

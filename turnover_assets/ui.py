@@ -28,6 +28,8 @@ def serve(settings: Settings, port: int) -> int:
         "PYTHONWARNINGS": "ignore::dagster.BetaWarning",
     }
     workspace = ["--workspace", str(shipped_file("workspace.yaml"))]
+    if settings.log_format == "json":
+        workspace += ["--log-format", "json"]
     commands = [
         ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), *workspace],
         ["dagster._daemon", "run", *workspace],

@@ -46,9 +46,8 @@ def metrics(
 
 def _tell(part: str, error: Exception) -> None:
     """A part that cannot be read, once until it can be read again."""
-    err.print(
-        f"[yellow]…[/] {part} cannot be read: {escape(f'{type(error).__name__}: {error}')}", soft_wrap=True
-    )
+    problem = escape(f"{type(error).__name__}: {error}")
+    err.print(f"[yellow]…[/] {part} cannot be read: {problem}", soft_wrap=True, level="WARNING")
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -66,6 +66,9 @@ METRICS = {
     "turnover_oldest_queued_run_timestamp_seconds": Metric(
         "When the run that has waited longest was made; absent where none waits."
     ),
+    "turnover_oldest_running_run_timestamp_seconds": Metric(
+        "When the run that has worked longest began; absent where none does."
+    ),
     "turnover_last_success_timestamp_seconds": Metric("When a run last succeeded.", ("job",)),
     "turnover_last_failure_timestamp_seconds": Metric("When a run last failed.", ("job",)),
     "turnover_failed_runs_since_success": Metric("Failed runs made after the last successful one.", ("job",)),

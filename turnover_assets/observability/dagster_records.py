@@ -6,9 +6,9 @@ Runs are counted where they are stored, by one query; Dagster's own methods woul
 status, and read each run's whole body. That query knows the table of runs of the release that is pinned.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import dagster as dg
@@ -54,23 +54,30 @@ def run_readings(instance: dg.DagsterInstance) -> Iterator[Reading]:
     )
     for row in groups:
         yield Reading("turnover_runs", float(row["runs"]), (row["job"], row["status"].lower()))
-    waiting = sum(row["runs"] for row in groups if row["status"] == QUEUED)
-    yield Reading("turnover_queued_runs", float(waiting))
-    yield Reading(
-        "turnover_running_runs", float(sum(row["runs"] for row in groups if row["status"] in RUNNING))
-    )
-    if waiting:
-        yield _oldest_queued(storage)
+    yield from _queue_readings(storage, groups)
     for job in sorted({row["job"] for row in groups}):
         yield from _job_readings(storage, job, {row["status"]: row for row in groups if row["job"] == job})
 
 
-def _oldest_queued(storage: SqlRunStorage) -> Reading:
-    made = storage.fetchall(
-        sa.select(sa.func.min(COLUMNS.create_timestamp).label("made")).where(COLUMNS.status == QUEUED)
-    )[0]["made"]
-    since = made.replace(tzinfo=UTC) if made else datetime.now(UTC)  # it has left the queue meanwhile
-    return Reading("turnover_oldest_queued_run_timestamp_seconds", since.timestamp())
+def _queue_readings(storage: SqlRunStorage, groups: Sequence[Any]) -> Iterator[Reading]:
+    """How many runs wait and work, and since when the oldest of them does."""
+    for name, statuses in (("queued", [QUEUED]), ("running", RUNNING)):
+        count = sum(row["runs"] for row in groups if row["status"] in statuses)
+        yield Reading(f"turnover_{name}_runs", float(count))
+    oldest = storage.fetchall(
+        sa.select(
+            COLUMNS.status,
+            sa.func.min(COLUMNS.create_timestamp).label("made"),
+            sa.func.min(COLUMNS.start_time).label("began"),
+        )
+        .where(COLUMNS.status.in_([QUEUED, *RUNNING]))
+        .group_by(COLUMNS.status)
+    )
+    waiting = [row["made"].replace(tzinfo=UTC).timestamp() for row in oldest if row["status"] == QUEUED]
+    working = [row["began"] for row in oldest if row["status"] != QUEUED and row["began"] is not None]
+    for name, since in (("queued", waiting), ("running", working)):
+        if since:
+            yield Reading(f"turnover_oldest_{name}_run_timestamp_seconds", min(since))
 
 
 def _job_readings(storage: SqlRunStorage, job: str, by_status: Mapping[str, Any]) -> Iterator[Reading]:
