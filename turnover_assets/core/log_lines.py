@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 HIDDEN = "***"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SECRETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -37,6 +38,34 @@ def log_line(at: datetime, level: str, message: str, **facts: Any) -> str:
     line = {"time": when, "level": level, "message": message, **facts}
     shown = {name: _clean(value) for name, value in line.items() if value is not None}
     return json.dumps(shown, ensure_ascii=False, default=str)
+
+
+def relayed_line(written: str, at: datetime) -> str:
+    r"""The line of log of what another program wrote: its own JSON line, Dagster's, or any text.
+
+    Args:
+        written: What it wrote, one line.
+        at: When it was read, for text that does not say it.
+
+    Returns:
+        The line; empty where nothing was written.
+
+    Example:
+        >>> relayed_line("\x1b[34mServing\x1b[0m\n", datetime(2030, 1, 1, tzinfo=UTC))
+        '{"time": "2030-01-01T00:00:00.000000Z", "level": "INFO", "message": "Serving"}'
+    """
+    text = COLOURS.sub("", written).strip()
+    if not text:
+        return ""
+    try:
+        found = json.loads(text)
+        if {"time", "level", "message"} <= found.keys():
+            return text
+        when = datetime.fromisoformat(found["timestamp"])
+        level, message, source = str(found["level"]).upper(), str(found["event"]), found.get("logger")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return log_line(at, "INFO", text)
+    return log_line(when, level, message, logger=source)
 
 
 def without_secrets(text: str) -> str:
