@@ -20,6 +20,7 @@ from turnover_assets.defs import jobs
 from turnover_assets.observability.run_logs import TerminalHandler
 from turnover_assets.settings import wanted_log_format
 from turnover_assets.storage.home import shipped_file
+from turnover_assets.ui import PIPED, _relay
 from turnover_assets_tests.factories import QUICK, Landed, next_week
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -112,6 +113,14 @@ def test_the_format_is_known_even_where_settings_are_wrong(
     monkeypatch.setenv("TURNOVER_THREADS", "none")
 
     assert wanted_log_format() == expected
+
+
+def test_what_children_write_is_passed_on_as_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    program = "import sys; print('a'); print(); sys.stdout.flush(); sys.stderr.write('token=hunter2')"
+    with subprocess.Popen([sys.executable, "-c", program], **PIPED) as child:
+        _relay(child)
+
+    assert [line["message"] for line in lines_of(capsys.readouterr().err)] == ["a", "token=***"]
 
 
 # Runs --------------------------------------------------------------------------------------------

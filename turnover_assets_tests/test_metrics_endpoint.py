@@ -463,6 +463,29 @@ def test_a_storm_of_scrapes_costs_one_reading() -> None:
     assert len(reads) == 1
 
 
+def test_no_scrape_waits_for_a_slow_part() -> None:
+    may_end = threading.Event()
+
+    def slow(_settings: Settings) -> list[Reading]:
+        assert may_end.wait(20)
+        return [Reading("turnover_home_bytes", 1.0, ("raw",))]
+
+    quick = Part(lambda _: [Reading("turnover_queued_runs", 1.0)])
+    parts = {"slow": Part(slow, 300, is_slow=True), "quick": quick}
+    collector = HomeCollector(load_settings(), parts, in_background=True)
+
+    first = [samples(text_of(collector)) for _ in range(3)]
+    may_end.set()
+    until = time.monotonic() + 20
+    while ("turnover_home_bytes", "raw") not in (found := samples(text_of(collector))):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+    assert all(("turnover_queued_runs",) in each for each in first)
+    assert not any(("turnover_home_bytes", "raw") in each for each in first)
+    assert errors_of(found) == {}
+
+
 def test_readings_are_taken_anew_after_a_while() -> None:
     now, values = [0.0], iter([1.0, 2.0])
     part = Part(lambda _: [Reading("turnover_queued_runs", next(values))], kept_seconds=5)

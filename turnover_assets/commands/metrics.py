@@ -30,7 +30,7 @@ def metrics(
     from turnover_assets.settings import load_settings
 
     with plain_errors():
-        collector = HomeCollector(load_settings(), tell=_tell)
+        collector = HomeCollector(load_settings(), in_background=not once, tell=_tell)
         if once:
             typer.echo(text_of(collector), nl=False)
             return

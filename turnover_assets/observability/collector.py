@@ -29,10 +29,12 @@ class Part:
     Attributes:
         read: Gives its readings.
         kept_seconds: For how long they are good.
+        is_slow: Whether a scrape should not wait for it, but take what was read before.
     """
 
     read: Source
     kept_seconds: float = KEPT_SECONDS
+    is_slow: bool = False
 
 
 def _of_instance(read: Callable[..., Iterable[Reading]]) -> Source:
@@ -62,7 +64,7 @@ PARTS: Mapping[str, Part] = {
     "measures": Part(home.quality_readings),
     "incidents": Part(home.incident_readings),
     "space": Part(home.space_readings),
-    "sizes": Part(home.size_readings, SIZES_KEPT_SECONDS),
+    "sizes": Part(home.size_readings, SIZES_KEPT_SECONDS, is_slow=True),
 }
 
 
@@ -80,15 +82,25 @@ class HomeCollector(Collector):
         parts: Mapping[str, Part] = PARTS,
         *,
         clock: Callable[[], float] = time.monotonic,
+        in_background: bool = False,
         tell: Callable[[str, Exception], None] = lambda _part, _error: None,
     ) -> None:
-        """Args: settings; the parts; a clock; `tell` hears of a part that begins to fail."""
+        """A collector of one home.
+
+        Args:
+            settings: The settings, with the home.
+            parts: Where readings come from, by name.
+            clock: Seconds since any moment.
+            in_background: Read slow parts aside; they lack in the first answer.
+            tell: Hears of a part that begins to fail.
+        """
         self._settings, self._parts, self._clock, self._tell = settings, parts, clock, tell
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, list[Reading]]] = {}  # good until, and readings
         self._errors = dict.fromkeys(parts, 0)
         self._seconds: dict[str, float] = {}
         self._failing: set[str] = set()
+        self._in_background, self._under_way = in_background, set[str]()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics now."""
@@ -113,25 +125,44 @@ class HomeCollector(Collector):
         """Readings of a part, those kept where they are still good."""
         part, now = self._parts[name], self._clock()
         until, kept = self._kept.get(name, (now, []))
-        if now < until:
+        if now < until or name in self._under_way:
             return kept
-        found = self._read(name, part)
+        if not (part.is_slow and self._in_background):
+            return self._keep(name, part, *_attempt(part, self._settings))
+        self._under_way.add(name)
+        threading.Thread(target=self._read_aside, args=(name, part), daemon=True).start()
+        return kept
+
+    def _read_aside(self, name: str, part: Part) -> None:
+        """Read a slow part while scrapes go on."""
+        attempt = _attempt(part, self._settings)
+        with self._lock:
+            self._keep(name, part, *attempt)
+            self._under_way.discard(name)
+
+    def _keep(
+        self, name: str, part: Part, found: list[Reading], error: Exception | None, seconds: float
+    ) -> list[Reading]:
+        """Take in what a reading gave; only while the lock is held."""
         self._kept[name] = (self._clock() + part.kept_seconds, found)
+        self._seconds[name] = seconds
+        if error is None:
+            self._failing.discard(name)
+            return found
+        self._errors[name] += 1
+        if name not in self._failing:
+            self._tell(name, error)
+        self._failing.add(name)
         return found
 
-    def _read(self, name: str, part: Part) -> list[Reading]:
-        began = time.perf_counter()
-        try:
-            found = list(part.read(self._settings))
-            self._failing.discard(name)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with one part, the others answer
-            found = []
-            self._errors[name] += 1
-            if name not in self._failing:
-                self._tell(name, error)
-            self._failing.add(name)
-        self._seconds[name] = time.perf_counter() - began
-        return found
+
+def _attempt(part: Part, settings: Settings) -> tuple[list[Reading], Exception | None, float]:
+    """Readings of a part, what was wrong, and the seconds it took."""
+    began = time.perf_counter()
+    try:
+        return list(part.read(settings)), None, time.perf_counter() - began
+    except Exception as error:  # noqa: BLE001  whatever is wrong with one part, the others answer
+        return [], error, time.perf_counter() - began
 
 
 def _family(name: str, readings: Iterable[Reading]) -> Metric:
