@@ -18,11 +18,12 @@ from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
 from turnover_assets.commands.compare import compare
-from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_log_line, write_whole
 from turnover_assets.commands.decisions import decisions
 from turnover_assets.commands.doctor import doctor
 from turnover_assets.commands.files import files
 from turnover_assets.commands.housekeep import housekeep
+from turnover_assets.commands.metrics import metrics
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -151,6 +152,7 @@ app.command()(decisions)
 app.command()(files)
 app.command()(doctor)
 app.command()(housekeep)
+app.command()(metrics)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)
@@ -194,14 +196,24 @@ def _write_sample(
 
 def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
     """Run, show what is going on, and account for it at the end."""
-    from turnover_assets.reporting import LiveProgress, print_outcome
+    from turnover_assets.reporting import LiveProgress, outcome_facts, print_outcome
     from turnover_assets.runner import bring_up_to_date
 
-    with LiveProgress(err) as progress:
-        outcome = bring_up_to_date(settings, folder, progress, retrain=retrain)
-    print_outcome(err, settings, outcome)
+    if settings.log_format == "json":
+        outcome = bring_up_to_date(settings, folder, _log_news, retrain=retrain)
+        for level, message, facts in outcome_facts(outcome):
+            write_log_line(level, message, **facts)
+    else:
+        with LiveProgress(err) as progress:
+            outcome = bring_up_to_date(settings, folder, progress, retrain=retrain)
+        print_outcome(err, settings, outcome)
     if _nothing_could_be_done(outcome):
         raise typer.Exit(1)
+
+
+def _log_news(_news: str, text: str) -> None:
+    """News of a run as a line of log."""
+    write_log_line("INFO", text)
 
 
 def _nothing_could_be_done(outcome: "Outcome") -> bool:

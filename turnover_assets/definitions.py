@@ -82,4 +82,5 @@ def build_definitions(
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location `turnover_assets`."""
+    warnings.simplefilter("ignore", dg.BetaWarning)  # or each run would show some in the terminal
     return build_definitions(load_settings())

@@ -5,7 +5,7 @@ What belongs here: rich output. What does not: deciding anything.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,6 +64,25 @@ def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> Non
     for name, value in _lines(settings, outcome):
         console.print(f"{name:<11}{escape(value)}", soft_wrap=True)  # a folded path cannot be copied
     _print_rejected(console, outcome)
+
+
+def outcome_facts(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The same account for programs: level, message and facts of each line."""
+    for record in (*outcome.refused, *outcome.refused_before):
+        yield "WARNING", f"refused {record.name}: {record.reason}", {"file": record.name}
+    facts: dict[str, Any] = {
+        "files_landed": len(outcome.accepted),
+        "files_refused": len(outcome.refused),
+        "files_known": len(outcome.duplicates),
+        "rows_landed": sum(record.rows for record in outcome.accepted),
+        "published": outcome.refreshed,
+        "training": outcome.training or None,
+    }
+    if outcome.snapshot is not None:
+        told = outcome.snapshot.facts
+        facts |= {name: told.get(name) for name in ("cutoff", "last_period", "series", "rejected_rows")}
+        facts |= {"model_version": told["model"]["version"], "snapshot": outcome.snapshot.name}
+    yield "INFO", "up to date" if outcome.changed else "nothing new, everything is up to date", facts
 
 
 def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:

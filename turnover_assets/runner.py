@@ -493,7 +493,8 @@ def _run_job(
 
     job = build_definitions(settings).resolve_job_def(name)
     run_id = str(uuid4())
-    instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
+    if settings.log_format == "text":  # else the run's own JSON lines tell the same
+        instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = job.execute_in_process(

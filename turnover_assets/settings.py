@@ -5,11 +5,12 @@ data home. What does not: what describes a retailer's data (panel.py).
 """
 
 import os
+from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
+LogFormat = Literal["text", "json"]
 CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
@@ -121,6 +124,10 @@ class Settings(BaseSettings):
         description="When housekeeping is due, in cron's five fields, in that time zone.",
     )
 
+    log_format: LogFormat = Field(
+        "text", description="How logs and progress are written: text for people, json for programs."
+    )
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -179,6 +186,11 @@ class Settings(BaseSettings):
         return load_panel(self.panel)
 
     @property
+    def late_after(self) -> timedelta:
+        """Age of landed data from which it is late."""
+        return timedelta(days=self.late_after_days or self.panel_spec.frequency.days + SPARE_DAYS)
+
+    @property
     def result_settings(self) -> dict[str, Any]:
         """The settings that change the published numbers, by name."""
         return {name: getattr(self, name) for name in RESULT_SETTINGS}
@@ -222,6 +234,22 @@ def unknown_variables() -> dict[str, str]:
     unknown = [name for name in unknown if name.upper().removeprefix(PREFIX) not in known]
     nearest = {name: get_close_matches(name.upper().removeprefix(PREFIX), known, 1) for name in unknown}
     return {name: PREFIX + near[0] if near else "" for name, near in nearest.items()}
+
+
+class _LogSettings(BaseSettings):
+    """The format of logs alone: it must be known before anything else can be told, even of wrong settings."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNOVER_", env_ignore_empty=True, extra="ignore")
+
+    log_format: LogFormat = "text"
+
+
+def wanted_log_format() -> LogFormat:
+    """The format that the environment asks for; text where it asks for something that there is not."""
+    try:
+        return _LogSettings().log_format
+    except ValidationError:
+        return "text"
 
 
 def load_settings(**overrides: Any) -> Settings:

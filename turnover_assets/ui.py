@@ -8,15 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import FrameType
+from typing import Any
 
+from turnover_assets.core.log_lines import relayed_line
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import shipped_file
 
 GRACE_SECONDS = 20
+PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
 
 def serve(settings: Settings, port: int) -> int:
@@ -25,9 +30,11 @@ def serve(settings: Settings, port: int) -> int:
         **os.environ,
         **settings.environment(),
         "DAGSTER_HOME": str(settings.dagster_path),
-        "PYTHONWARNINGS": "ignore::dagster.BetaWarning",
     }
     workspace = ["--workspace", str(shipped_file("workspace.yaml"))]
+    as_json = settings.log_format == "json"
+    if as_json:
+        workspace += ["--log-format", "json"]
     commands = [
         ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), *workspace],
         ["dagster._daemon", "run", *workspace],
@@ -35,10 +42,15 @@ def serve(settings: Settings, port: int) -> int:
     # Sessions of their own: Ctrl-C reaches this process only, which then ends the children, once.
     children = [
         subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", *command], env=environment, start_new_session=True
+            [sys.executable, "-m", *command],
+            env=environment,
+            start_new_session=True,
+            **(PIPED if as_json else {}),
         )
         for command in commands
     ]
+    for child in children if as_json else []:
+        threading.Thread(target=_relay, args=(child,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
@@ -49,6 +61,14 @@ def serve(settings: Settings, port: int) -> int:
         return 0
     finally:
         _end(children)
+
+
+def _relay(child: subprocess.Popen[bytes]) -> None:
+    """Pass on what a child and its own children write, as JSON lines on standard error."""
+    for line in child.stdout or ():
+        if told := relayed_line(line.decode(errors="replace"), datetime.now(UTC)):
+            sys.stderr.write(f"{told}\n")
+            sys.stderr.flush()
 
 
 def check_port(port: int) -> None:

@@ -17,8 +17,7 @@ def backup(
     without_warehouse: Annotated[
         bool,
         typer.Option(
-            "--without-warehouse",
-            help="Leave the warehouse out, and with it what only it remembers of past runs; see docs/operations.md.",
+            "--without-warehouse", help="Leave the warehouse out, and what only it remembers of past runs."
         ),
     ] = False,
 ) -> None:

@@ -4,23 +4,50 @@ What belongs here: helpers that two or more commands use. What does not: the com
 """
 
 import getpass
+import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
+from turnover_assets.core.log_lines import log_line
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-err = Console(stderr=True, highlight=False)
+
+class _Messages(Console):
+    """Messages for people; where logs are for programs, a JSON line each."""
+
+    def print(self, *objects: Any, level: str = "INFO", **options: Any) -> None:
+        """Print as rich does; `level` is that of the JSON line."""
+        from turnover_assets.settings import wanted_log_format
+
+        if wanted_log_format() == "json":
+            texts = [Text.from_markup(each).plain if isinstance(each, str) else str(each) for each in objects]
+            write_log_line(level, " ".join(texts))
+        else:
+            super().print(*objects, **options)
+
+
+err = _Messages(stderr=True, highlight=False)
+
+
+def write_log_line(level: str, message: str, **facts: Any) -> None:
+    """Write a JSON line to standard error."""
+    sys.stderr.write(f"{log_line(datetime.now(UTC), level, message, **facts)}\n")
+    sys.stderr.flush()
 
 
 class ExportFormat(StrEnum):
@@ -33,14 +60,55 @@ class ExportFormat(StrEnum):
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Print an error of ours as its message alone, and end with exit code 1."""
+    from turnover_assets.settings import wanted_log_format
+
+    if wanted_log_format() == "json":
+        _log_as_json()
     try:
         yield
     except TurnoverError as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, level="ERROR")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         err.print("Stopped. What had landed and was published stays; run again to go on.")
         raise typer.Exit(130) from None
+
+
+class _JsonLines(logging.Formatter):
+    """What libraries log and warn of, in the same form."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a JSON line."""
+        kind, error = (record.exc_info or (None, None))[:2]
+        return log_line(
+            datetime.fromtimestamp(record.created, UTC),
+            record.levelname,
+            record.getMessage(),
+            logger=record.name,
+            exception=kind.__name__ if kind else None,
+            error=str(error) if error else None,
+        )
+
+
+def _log_as_json() -> None:
+    """Let everything that this process logs, warns of or dies of be a JSON line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The last line of a command that ends by an error that is not expected."""
+    where = traceback.extract_tb(trace)[-1:] if trace else []
+    write_log_line(
+        "CRITICAL",
+        "The command ended by an error that is not expected.",
+        exception=kind.__name__,
+        error=str(error),
+        where=f"{where[0].filename}:{where[0].lineno}" if where else None,
+    )
 
 
 def user_name() -> str:

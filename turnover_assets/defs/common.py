@@ -25,7 +25,6 @@ ENGINEERS = "team:data-engineering"
 SCIENTISTS = "team:data-science"
 PICTURE_BYTES = 50_000
 PREVIEW_ROWS = 20
-SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 
 LANDED = dg.AssetKey(["raw", "landed_files"])
 TRAINING = dg.AssetKey(["features", "training"])
@@ -57,11 +56,8 @@ def cleaned_key(table: str) -> dg.AssetKey:
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
     """When an asset that should change every period is late (a warning); a period later it has failed."""
-    period = settings.panel_spec.frequency.days
-    late = settings.late_after_days or period + SPARE_DAYS
-    return dg.FreshnessPolicy.time_window(
-        warn_window=timedelta(days=late), fail_window=timedelta(days=late + period)
-    )
+    late, period = settings.late_after, timedelta(days=settings.panel_spec.frequency.days)
+    return dg.FreshnessPolicy.time_window(warn_window=late, fail_window=late + period)
 
 
 COLUMN_DESCRIPTIONS = {

@@ -1,0 +1,23 @@
+"""Open incidents of alerts, as the alerts' own store keeps them.
+
+What belongs here: that one question. What does not: rules, deliveries, and writing the store.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+INCIDENTS = Path("alerts") / "alerts.sqlite"  # in the data home
+OPEN = "SELECT severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY severity"
+
+
+def open_incidents(store: Path) -> dict[str, int]:
+    """How many incidents are open, by severity; empty where no alert has ever been evaluated.
+
+    Raises:
+        sqlite3.Error: The store cannot be read.
+    """
+    if not store.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1.0)) as con:
+        return {str(severity): int(count) for severity, count in con.execute(OPEN)}

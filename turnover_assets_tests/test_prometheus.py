@@ -1,0 +1,172 @@
+"""Prometheus itself: it checks and tests the shipped rules, scrapes `turnover metrics`, and loads them."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from turnover_assets import __version__
+from turnover_assets.core.operator_metrics import METRICS
+from turnover_assets.storage.snapshots import current
+from turnover_assets_tests.factories import Landed
+from turnover_assets_tests.test_docs import anchors
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHIPPED = REPOSITORY / "deploy" / "prometheus"
+GROUPS = yaml.safe_load((SHIPPED / "turnover.rules.yml").read_text("utf-8"))["groups"]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+PATIENCE = 60  # seconds, on a busy machine
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian's package prometheus)")
+    return found
+
+
+# The rules, without Prometheus -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(ALERTS))
+def test_every_alert_waits_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
+    rule = ALERTS[name]
+
+    assert re.fullmatch(r"Turnover[A-Z]\w+", name)
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+    page, _, heading = rule["annotations"]["runbook"].partition("#")
+    assert heading in anchors(REPOSITORY / page)
+
+
+def test_rules_speak_of_metrics_that_there_are() -> None:
+    named = {name for rule in RULES for name in re.findall(r"\bturnover[:_][a-z_:]+", rule["expr"])}
+
+    assert named <= {*METRICS, *RECORDED}
+    assert named >= RECORDED
+
+
+def test_every_alert_is_made_to_fire_by_a_unit_test() -> None:
+    tests = (SHIPPED / "turnover.rules.test.yml").read_text("utf-8")
+
+    fired = re.findall(r'\{alertname="(\w+)"\}', tests)
+
+    assert sorted(fired) == sorted(ALERTS)
+
+
+# Prometheus --------------------------------------------------------------------------------------
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "turnover.rules.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "turnover.rules.test.yml"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [tool("promtool"), *arguments], cwd=SHIPPED, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], log: Path, **others: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own, ended with the block; what it said is in the log."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, **others)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_for(question: Callable[[], Any], *logs: Path) -> Any:
+    """The first answer that is true."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            if answer := question():
+                return answer
+        except urllib.error.URLError:
+            pass  # it does not listen yet
+        time.sleep(0.1)
+    return pytest.fail("nothing came; the logs:\n" + "\n".join(log.read_text() for log in logs))
+
+
+def ask(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.prometheus
+def test_prometheus_scrapes_the_endpoint_and_evaluates_the_rules(
+    plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prometheus, (ours, theirs) = tool("prometheus"), (free_port(), free_port())
+    shutil.copytree(SHIPPED, tmp_path / "config")
+    shipped = (tmp_path / "config" / "prometheus.yml").read_text("utf-8")
+    adapted = shipped.replace("127.0.0.1:9464", f"127.0.0.1:{ours}").replace(" 30s", " 1s")
+    (tmp_path / "config" / "prometheus.yml").write_text(adapted)
+    monkeypatch.setenv("TURNOVER_HOME", str(plain.settings.home))
+    told, said = tmp_path / "metrics.log", tmp_path / "prometheus.log"
+    api = f"http://127.0.0.1:{theirs}/api/v1"
+
+    def query(text: str) -> list[Any]:
+        answer = json.loads(ask(f"{api}/query?{urllib.parse.urlencode({'query': text})}"))
+        return list(answer["data"]["result"])
+
+    endpoint = [sys.executable, "-m", "turnover_assets.cli", "metrics", "--port", str(ours)]
+    server = [
+        prometheus,
+        f"--config.file={tmp_path / 'config' / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{theirs}",
+    ]
+    with running(endpoint, told) as metrics:
+        wait_for(lambda: ask(f"http://127.0.0.1:{ours}/healthz"), told)
+        with running(server, said):
+            (found,) = wait_for(lambda: query("turnover_build_info"), told, said)
+            (jobs,) = wait_for(lambda: query('turnover_runs{job="retrain"}'), told, said)
+            (age,) = wait_for(lambda: query("turnover:snapshot_age_seconds"), told, said)
+            groups = json.loads(ask(f"{api}/rules"))["data"]["groups"]
+        metrics.terminate()
+        assert metrics.wait(20) == 0
+
+    assert found["metric"]["version"] == __version__
+    assert found["metric"]["job"] == "turnover"
+    assert jobs["metric"]["status"] == "success"
+    assert float(jobs["value"][1]) == 1
+    published = current(plain.settings.published_path).folder.stat().st_mtime
+    assert float(age["value"][1]) == pytest.approx(time.time() - published, abs=PATIENCE)
+    loaded = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert set(loaded) == {*ALERTS, *RECORDED}
+    assert set(loaded.values()) <= {"ok", "unknown"}  # unknown: not evaluated yet
