@@ -9,6 +9,7 @@ import warnings
 import dagster as dg
 
 from turnover_assets.defs import (
+    alerts,
     checks,
     cleaned,
     features,
@@ -58,10 +59,11 @@ def build_definitions(
             *profile.build(settings),
             *retraining.build(settings),
             *tuning.build(settings),
+            *alerts.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),
-        sensors=sensors.build(settings),
+        sensors=[*sensors.build(settings), *alerts.build_sensors(settings)],
         resources={
             "warehouse": warehouse or build_warehouse(settings),
             "registry": registry or build_registry(settings),

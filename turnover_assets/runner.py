@@ -349,6 +349,7 @@ def _run_job(
         TurnoverError: A step failed; its message where it is for the user, else where to look.
     """
     from turnover_assets.definitions import build_definitions
+    from turnover_assets.defs.alerts import after_run
     from turnover_assets.defs.runs import process_tag
 
     job = build_definitions(settings).resolve_job_def(name)
@@ -363,6 +364,8 @@ def _run_job(
             tags={**tags, **process_tag()},
             run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
+    if unsent := after_run(settings, instance):
+        progress("wait", unsent)
     if not result.success:
         raise TurnoverError(_failure(result.all_events, run_id))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from turnover_assets.errors import TurnoverError
@@ -105,6 +105,12 @@ class Settings(BaseSettings):
         pattern=CRON,
         description="When housekeeping is due, in cron's five fields, in that time zone.",
     )
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Address that alerts are posted to; a secret."
+    )
+    alert_smtp_password: SecretStr | None = Field(
+        None, description="Password of the mail server that sends alerts."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -153,6 +159,16 @@ class Settings(BaseSettings):
         """The steward's ledger of adjustments; it need not be there."""
         return self.home.absolute() / "adjustments.toml"
 
+    @property
+    def alert_rules_path(self) -> Path:
+        """The file of alert rules and channels; it need not be there."""
+        return self.home.absolute() / "alerts.toml"
+
+    @property
+    def alerts_path(self) -> Path:
+        """Folder of the alerts' log, and of the incidents and messages under way."""
+        return self.home.absolute() / "alerts"
+
     @cached_property
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
@@ -169,15 +185,20 @@ class Settings(BaseSettings):
         return sha256(repr(tuple(self.result_settings.values())).encode()).hexdigest()[:12]
 
     def environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for child processes.
+        """The same settings as environment variables, for child processes; secrets are among them.
 
         Relative paths are made absolute, so that a child with another working folder agrees.
         """
         values: dict[str, str] = {}
         for name, value in self.model_dump(exclude_none=True).items():
-            shown = value.absolute() if isinstance(value, Path) else value
-            values[f"TURNOVER_{name.upper()}"] = str(shown)
+            values[f"TURNOVER_{name.upper()}"] = _for_child(value)
         return values
+
+
+def _for_child(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def load_settings(**overrides: Any) -> Settings:
