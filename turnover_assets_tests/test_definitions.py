@@ -23,7 +23,7 @@ from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import Landed
 
 CLEANED = common.cleaned_key("turnover")
-GROUPS = {"raw", "cleaned", "features", "model", "forecasts", "reports"}
+GROUPS = {"raw", "cleaned", "features", "model", "forecasts", "monitoring", "reports"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Metadata = Mapping[str, dg.MetadataValue]
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
@@ -118,8 +118,9 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
     nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
 
     assert {node.group_name for node in nodes} == GROUPS
-    without_pool = [node.key for node in nodes if node.pools != {common.POOL}]
-    assert without_pool == [common.TUNED]  # a search may take hours, in which forecasts must go on
+    without_pool = {node.key for node in nodes if node.pools != {common.POOL}}
+    # A search may take hours, in which forecasts must go on; alerts read what is published.
+    assert without_pool == {common.TUNED, common.ALERTS}
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -187,7 +188,7 @@ def test_every_asset_is_in_a_job(definitions: dg.Definitions, graph: Any) -> Non
 def test_all_sensors_run_from_the_start(definitions: dg.Definitions) -> None:
     statuses = {sensor.name: sensor.default_status for sensor in definitions.sensors or []}
 
-    names = ["landing_sensor", "refresh_sensor", "retrain_sensor"]
+    names = ["landing_sensor", "refresh_sensor", "retrain_sensor", "failed_runs_sensor", "alerts_sensor"]
     assert statuses == dict.fromkeys(names, dg.DefaultSensorStatus.RUNNING)
 
 

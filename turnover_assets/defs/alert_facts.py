@@ -17,6 +17,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from turnover_assets import errors
 from turnover_assets.core.alerts.events import CheckState, FileFate, RunEnd
 from turnover_assets.defs import common, jobs
 from turnover_assets.defs.partitions import name_of
@@ -75,13 +76,16 @@ def _attempt(tags: Mapping[str, str]) -> int | None:
 
 
 def error_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Why a run failed: the innermost error of its first failed step, or the run's own."""
+    """Why a run failed: the error of its first failed step, or the run's own.
+
+    Of a chain of errors the one that was written for people counts, else the innermost.
+    """
     failures = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=failures)]
     for event in events:
         if event is not None and event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error
-            while error.cause is not None:
+            while error.cause is not None and not hasattr(errors, error.cls_name or ""):
                 error = error.cause
             step = (event.step_key or "").replace("__", "/")
             return f"{step}: {_without_class(error.message)}"

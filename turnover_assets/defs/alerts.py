@@ -224,6 +224,7 @@ def _runs(
         partial(alert_facts.error_of, instance),
         settings.sensor_attempts,
         by_cause=jobs.INGEST,
+        includes={jobs.RETRAIN: jobs.REFRESH},
     )
 
 

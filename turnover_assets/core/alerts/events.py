@@ -142,6 +142,7 @@ def run_conditions(
     error_of: Callable[[str], str],
     attempts: int,
     by_cause: str,
+    includes: Mapping[str, str],
 ) -> list[Condition]:
     """Judge the rules on failed runs.
 
@@ -155,6 +156,7 @@ def run_conditions(
         error_of: Gives the error of a run; asked for news only.
         attempts: How many attempts a sensor makes for one cause.
         by_cause: The job that lands files.
+        includes: For a job that does all that another does, and more, that other: its success counts for both.
     """
     if not rules:
         return []
@@ -163,7 +165,7 @@ def run_conditions(
     done: set[str] = set()  # jobs, and members, that succeeded later than the runs yet to come
     for end in ends:
         if end.succeeded:
-            done |= {end.member} if end.job == by_cause else {end.job, end.member}
+            done |= {end.member} if end.job == by_cause else {end.job, includes.get(end.job, end.job)}
         elif not end.mended and end.member not in done and end.job not in done:
             failures.setdefault(end.member, []).append(end)
         else:
