@@ -1,11 +1,15 @@
 """The file of alert rules: what it may say, what the shipped one says, and that no secret is ever shown."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from turnover_assets.core.alerts.channels import EmailChannel, Severity, WebhookChannel
+from turnover_assets.core.alerts import rules
+from turnover_assets.core.alerts.channels import CHANNELS, EmailChannel, Severity, WebhookChannel
 from turnover_assets.core.alerts.measures import MEASURES
 from turnover_assets.core.alerts.rules import EVENTS, parse_rules
 from turnover_assets.errors import AlertRulesError
@@ -35,28 +39,28 @@ def problems_of(data: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("panel", [PANEL, walmart_like(), daily()], ids=lambda panel: panel.name)
 def test_the_shipped_rules_fit_any_panel_and_cover_every_event(panel: Any) -> None:
-    rules = default_rules(panel)
+    found = default_rules(panel)
 
-    assert {rule.event for rule in rules if rule.event} == set(EVENTS)
-    assert {rule.level for rule in rules if rule.measure} == {"total"}
-    assert all(rule.advice for rule in rules)
+    assert {rule.event for rule in found if rule.event} == set(EVENTS)
+    assert {rule.level for rule in found if rule.measure} == {"total"}
+    assert all(rule.advice for rule in found)
 
 
 def test_without_a_file_the_shipped_rules_apply_and_messages_go_to_the_log(tmp_path: Path) -> None:
-    rules = read_alert_rules(tmp_path / "alerts.toml", PANEL)
+    found = read_alert_rules(tmp_path / "alerts.toml", PANEL)
 
-    assert rules.rules == default_rules(PANEL)
-    assert list(rules.channels) == ["log"]
+    assert found.rules == default_rules(PANEL)
+    assert list(found.channels) == ["log"]
 
 
 def test_a_rule_of_the_same_name_takes_the_place_of_a_shipped_one(tmp_path: Path) -> None:
     path = write(tmp_path, '[[rule]]\nname = "bias"\nmeasure = "bias"\nabove = 0.5\nseverity = "critical"\n')
 
-    rules = read_alert_rules(path, PANEL).rules
+    found = read_alert_rules(path, PANEL).rules
 
-    (bias,) = [rule for rule in rules if rule.name == "bias"]
+    (bias,) = [rule for rule in found if rule.name == "bias"]
     assert (bias.above, bias.below, bias.severity) == (0.5, None, Severity.CRITICAL)
-    assert len(rules) == len(default_rules(PANEL))
+    assert len(found) == len(default_rules(PANEL))
 
 
 def test_shipped_rules_can_be_switched_off_one_by_one_or_all(tmp_path: Path) -> None:
@@ -218,13 +222,13 @@ def test_a_sender_that_is_no_address_is_told() -> None:
 
 
 def test_an_address_in_the_file_is_not_shown_by_anything() -> None:
-    rules = rules_of(channels={"webhook": {"url": SECRET}})
+    found = rules_of(channels={"webhook": {"url": SECRET}})
 
-    channel = rules.channels["webhook"]
+    channel = found.channels["webhook"]
     assert isinstance(channel, WebhookChannel)
     assert channel.url is not None
     assert channel.url.get_secret_value() == SECRET
-    assert "verysecret" not in f"{rules!r} {channel!r} {channel} {channel.model_dump()}"
+    assert "verysecret" not in f"{found!r} {channel!r} {channel} {channel.model_dump()}"
 
 
 def test_every_measure_reads_as_a_sentence() -> None:
@@ -232,3 +236,51 @@ def test_every_measure_reads_as_a_sentence() -> None:
         assert measure.words[0].isupper(), name
         assert measure.shown(0.5), name
         assert measure.shown(float("nan")) == "not known"
+
+
+# The documentation ----------------------------------------------------------------------------------
+
+CONFIGURATION = (Path(__file__).resolve().parent.parent / "docs" / "configuration.md").read_text("utf-8")
+OPERATIONS = (Path(__file__).resolve().parent.parent / "docs" / "operations.md").read_text("utf-8")
+
+
+def described() -> str:
+    """The part of the configuration page on alerts."""
+    return CONFIGURATION.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+
+
+def fields_of(model: type[BaseModel]) -> set[str]:
+    return {info.alias or name for name, info in model.model_fields.items()}
+
+
+def test_every_field_measure_and_event_is_described() -> None:
+    known = [*MEASURES, *EVENTS, *fields_of(rules._RuleFields), *fields_of(rules._TopFields)]
+    known += [field for channel in CHANNELS.values() for field in fields_of(channel)]
+
+    assert [name for name in known if f"`{name}`" not in described()] == []
+
+
+def test_no_field_is_described_that_there_is_not() -> None:
+    rows = [line.split("|")[1] for line in described().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+    known = fields_of(rules._RuleFields) | fields_of(rules._TopFields)
+    assert named == known.union(*(fields_of(channel) for channel in CHANNELS.values()))
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    example = described().partition("```toml\n")[2].partition("```")[0]
+
+    found = parse_rules(tomllib.loads(example), PANEL, "the page", default_rules(PANEL))
+
+    assert set(found.channels) == {"log", "webhook", "email"}
+    assert {rule.name for rule in found.rules} >= {"bias", "a department is off", "run failed"}
+
+
+def test_every_shipped_rule_is_explained() -> None:
+    table = OPERATIONS.partition("\n## An alert comes\n")[2].partition("\n## ")[0]
+    explained = {
+        name.strip() for row in re.findall(r"^\| ([^|]+) \|", table, re.M) for name in row.split(",")
+    }
+
+    assert {rule.name for rule in default_rules(PANEL)} == explained - {"rule", "---"}

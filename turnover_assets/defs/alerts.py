@@ -194,7 +194,8 @@ def secrets_of(settings: Settings) -> Secrets:
 
 
 def _measures(settings: Settings, rules: AlertRules, measured: Measured) -> Look:
-    return lambda _: conditions(rules.rules, measured.rows, measured.cutoffs, settings.panel_spec)
+    found = conditions(rules.rules, measured.rows, measured.cutoffs, settings.panel_spec)
+    return lambda _: found
 
 
 def _runs_only(settings: Settings, instance: dg.DagsterInstance, rules: AlertRules) -> list[Look]:

@@ -156,7 +156,7 @@ def run_conditions(
         error_of: Gives the error of a run; asked for news only.
         attempts: How many attempts a sensor makes for one cause.
         by_cause: The job that lands files.
-        includes: For a job that does all that another does, and more, that other: its success counts for both.
+        includes: For a job that does all that another does, and more, that other: it ends both's failures.
     """
     if not rules:
         return []
