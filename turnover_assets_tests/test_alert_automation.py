@@ -455,12 +455,15 @@ def test_a_broken_file_fails_the_asset_with_its_message(
 
 
 def test_only_measures_that_rules_ask_for_are_read(published: Settings) -> None:
-    put_measures(published, pd.concat([measured({"": [1.0] * 70}), measured({"": [2.0]}, "bias")]))
+    others = [measured({"": [2.0]}, "bias"), measured({"1": [3.0]}, "bias", level="store")]
+    put_measures(published, pd.concat([measured({"": [1.0] * 70}), *others]))
 
-    found = read_measures(published.published_path, {"bias"})
+    found = read_measures(published.published_path, {"bias"}, {"total"})
+    nothing = read_measures(published.published_path, set(), set())
 
     assert found.rows["value"].tolist() == [2.0]
-    assert len(found.cutoffs) == 60
+    assert len(found.cutoffs) == len(nothing.cutoffs) == 60
+    assert nothing.rows.empty
 
 
 # Without a daemon -----------------------------------------------------------------------------------

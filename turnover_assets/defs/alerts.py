@@ -12,7 +12,7 @@ missed.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import dagster as dg
@@ -96,8 +96,10 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def alerts(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
-        wanted = {rule.measure for rule in rules.rules if rule.measure}
-        measured = read_measures(settings.published_path, wanted)
+        asked = [rule for rule in rules.rules if rule.measure]
+        measured = read_measures(
+            settings.published_path, {rule.measure for rule in asked}, {rule.level for rule in asked}
+        )
         look = [_measures(settings, rules, measured), *_events(settings, context.instance, rules)]
         report = look_around(settings, rules, look, context.log.info, MESSAGES_AN_ASSET)
         for attempt in report.failed:
@@ -204,14 +206,22 @@ def _runs_only(settings: Settings, instance: dg.DagsterInstance, rules: AlertRul
 
 def _events(settings: Settings, instance: dg.DagsterInstance, rules: AlertRules) -> list[Look]:
     """The looks at everything that is no measure and no run."""
-    keys = [key for one in checks.build(settings) for key in one.check_keys if key.name not in TOLD_BY_FILE]
     return [
         lambda _: _lateness(settings, instance, rules),
         lambda _: file_conditions(
             rules.on_event("file_refused"), alert_facts.file_fates(instance, settings.landing_path)
         ),
-        lambda _: check_conditions(rules.on_event("check_failed"), alert_facts.check_states(instance, keys)),
+        lambda _: check_conditions(
+            rules.on_event("check_failed"), alert_facts.check_states(instance, _checks(settings))
+        ),
     ]
+
+
+@cache
+def _checks(settings: Settings) -> tuple[dg.AssetCheckKey, ...]:
+    """The checks that are looked at; making them takes longer than looking."""
+    keys = (key for one in checks.build(settings) for key in one.check_keys)
+    return tuple(key for key in keys if key.name not in TOLD_BY_FILE)
 
 
 def _runs(

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -33,8 +34,8 @@ class Measured:
     cutoffs: tuple[date, ...]
 
 
-def read_measures(published: Path, wanted: Collection[str]) -> Measured:
-    """Some measures of the current snapshot, at its newest cutoffs.
+def read_measures(published: Path, measures: Collection[str], levels: Collection[str]) -> Measured:
+    """Some measures of the current snapshot, of some levels, at its newest cutoffs.
 
     Raises:
         NoSnapshotError: Nothing is published, or it cannot be read.
@@ -45,6 +46,8 @@ def read_measures(published: Path, wanted: Collection[str]) -> Measured:
         path = snapshot.path(MEASURES)
         days = pc.unique(pq.read_table(path, columns=["cutoff"])["cutoff"]).to_pylist()
         cutoffs = sorted(filter(None, days), reverse=True)[:CUTOFFS]
-        chosen = [("measure", "in", list(wanted)), ("cutoff", "in", cutoffs)]
-        rows = pq.read_table(path, columns=COLUMNS, filters=chosen if wanted and cutoffs else None)
+        chosen = pc.field("cutoff").isin(cutoffs)
+        for column, wanted in (("measure", measures), ("level", levels)):
+            chosen &= pc.field(column).isin(pa.array(sorted(wanted), pa.string()))
+        rows = pq.read_table(path, columns=COLUMNS, filters=chosen)
     return Measured(rows.to_pandas(), tuple(cutoffs))
