@@ -31,6 +31,7 @@ from turnover_assets.storage.warehouse import Warehouse
 if TYPE_CHECKING:
     import dagster as dg
 
+    from turnover_assets.defs.alerts import Report
     from turnover_assets.storage.rebuild import Rebuilt
 
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
@@ -141,6 +142,19 @@ def rebuild_warehouse(
             check=check,
             allow_missing=allow_missing,
         )
+
+
+def look_for_alerts(settings: Settings) -> "Report":
+    """Look for what alerts are about, as the sensors do, and send what waits.
+
+    Raises:
+        TurnoverError: The rules have errors, or the home cannot be used.
+    """
+    from turnover_assets.defs.alerts import look_now
+
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        return look_now(settings, instance)
 
 
 def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:

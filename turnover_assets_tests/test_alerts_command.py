@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from click.testing import Result
+from dagster._core.test_utils import create_run_for_test
 from typer.testing import CliRunner
 
 from turnover_assets.cli import app
@@ -156,3 +158,22 @@ def test_an_incident_can_be_closed(tmp_path: Path, store: AlertStore) -> None:
     assert (done.exit_code, again.exit_code) == (0, 1)
     assert "Closed: Bias is +20.0 % in total" in done.stderr
     assert "There is no open incident named '1'" in again.stderr
+
+
+# look -----------------------------------------------------------------------------------------------
+
+
+def test_look_does_what_the_sensors_do(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first = alerts(home, "look")
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        run = create_run_for_test(instance, job_name="refresh", status=dg.DagsterRunStatus.STARTED)
+        instance.report_run_failed(run, "the disk is full")
+
+    second = alerts(home, "look")
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "0 open incidents, nothing new." in first.stderr
+    assert "1 open incidents, 1 opened; 1 of 1 messages sent." in second.stderr
+    assert "of refresh failed: the disk is full" in second.stderr
+    assert (home / "alerts" / "alerts.log").read_text().count("\n") == 1

@@ -107,6 +107,20 @@ def send() -> None:
 
 
 @app.command()
+def look() -> None:
+    """Look for failed runs, late data, refused files and failed checks now, as the sensors do, and send."""
+    from turnover_assets.runner import look_for_alerts
+
+    with plain_errors():
+        report = look_for_alerts(_settings())
+        err.print(f"{escape(report.sentence)}.", soft_wrap=True)
+        for incident in report.open:
+            err.print(f"  {incident.severity.value:<9}{escape(incident.sentence)}", soft_wrap=True)
+        if report.failed:
+            raise typer.Exit(1)
+
+
+@app.command()
 def close(
     incident_id: Annotated[int, typer.Argument(min=1, help="Number from the list.", metavar="NUMBER")],
 ) -> None:

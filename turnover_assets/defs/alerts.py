@@ -148,6 +148,17 @@ def _sensor(
     return sensor
 
 
+def look_now(settings: Settings, instance: dg.DagsterInstance) -> Report:
+    """Look at all that the sensors look at, for who has no daemon.
+
+    Raises:
+        TurnoverError: The rules have errors, or the alerts' file cannot be read or written.
+    """
+    rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
+    looks = [*_runs_only(settings, instance, rules), *_events(settings, instance, rules)]
+    return look_around(settings, rules, looks, lambda _: None, MESSAGES_AN_ASSET)
+
+
 def after_run(settings: Settings, instance: dg.DagsterInstance) -> str:
     """Tell of a run that has just ended, for who has no daemon; gives what went wrong with that, if anything.
 
