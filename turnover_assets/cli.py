@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from turnover_assets import __version__
-from turnover_assets.commands import adjustments, models
+from turnover_assets.commands import adjustments, alerts, models
 from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
@@ -41,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(adjustments.app, name="adjustments")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(models.app, name="models")
 
 

@@ -9,6 +9,7 @@ import warnings
 import dagster as dg
 
 from turnover_assets.defs import (
+    alerts,
     as_of,
     checks,
     cleaned,
@@ -66,10 +67,11 @@ def build_definitions(
             *tuning.build(settings),
             *run_records.build(settings),
             *housekeeping.build(settings),
+            *alerts.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),
-        sensors=sensors.build(settings),
+        sensors=[*sensors.build(settings), *alerts.build_sensors(settings)],
         schedules=[*schedules.build(settings), *housekeeping.build_schedules(settings)],
         resources={
             "warehouse": warehouse or build_warehouse(settings),

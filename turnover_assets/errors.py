@@ -67,6 +67,20 @@ class LedgerError(TurnoverError):
         )
 
 
+class AlertRulesError(TurnoverError):
+    """A file of alert rules that cannot be used; see PanelError for the arguments."""
+
+    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.source, self.problems = source, tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
+        super().__init__(
+            f"The alert rules in {source} have {count}:\n" + "\n".join(lines) + "\n"
+            "Correct them and try again; `turnover alerts check` lists what is left. Until then alerts are "
+            "not evaluated, and what was published stays."
+        )
+
+
 class UnreadableFileError(TurnoverError):
     """A landed file whose content cannot be read or fits no known kind. The reason is for the manifest."""
 

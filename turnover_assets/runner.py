@@ -33,6 +33,7 @@ from turnover_assets.storage.warehouse import Warehouse
 if TYPE_CHECKING:
     import dagster as dg
 
+    from turnover_assets.defs.alerts import Report
     from turnover_assets.storage.backup import BackedUp, Restored
     from turnover_assets.storage.rebuild import Rebuilt
 
@@ -251,6 +252,19 @@ def restore(settings: Settings, archive: Path, progress: Progress, *, replace: b
         return work()
     with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
         return work()
+
+
+def look_for_alerts(settings: Settings) -> "Report":
+    """Look for what alerts are about, as the sensors do, and send what waits.
+
+    Raises:
+        TurnoverError: The rules have errors, or the home cannot be used.
+    """
+    from turnover_assets.defs.alerts import look_now
+
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        return look_now(settings, instance)
 
 
 def search_parameters(settings: Settings, config: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
@@ -489,6 +503,7 @@ def _run_job(
         TurnoverError: A step failed; its message where it is for the user, else where to look.
     """
     from turnover_assets.definitions import build_definitions
+    from turnover_assets.defs.alerts import after_run
     from turnover_assets.defs.runs import process_tag
 
     job = build_definitions(settings).resolve_job_def(name)
@@ -504,6 +519,8 @@ def _run_job(
             tags={**tags, **process_tag()},
             run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
+    if unsent := after_run(settings, instance):
+        progress("wait", unsent)
     if not result.success:
         raise TurnoverError(_failure(result.all_events, run_id))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from turnover_assets.errors import TurnoverError
@@ -123,6 +123,12 @@ class Settings(BaseSettings):
         pattern=CRON,
         description="When housekeeping is due, in cron's five fields, in that time zone.",
     )
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Address that alerts are posted to; a secret."
+    )
+    alert_smtp_password: SecretStr | None = Field(
+        None, description="Password of the mail server that sends alerts."
+    )
 
     log_format: LogFormat = Field(
         "text", description="How logs and progress are written: text for people, json for programs."
@@ -180,6 +186,16 @@ class Settings(BaseSettings):
         """The steward's ledger of adjustments; it need not be there."""
         return self.home.absolute() / "adjustments.toml"
 
+    @property
+    def alert_rules_path(self) -> Path:
+        """The file of alert rules and channels; it need not be there."""
+        return self.home.absolute() / "alerts.toml"
+
+    @property
+    def alerts_path(self) -> Path:
+        """Folder of the alerts' log, and of the incidents and messages under way."""
+        return self.home.absolute() / "alerts"
+
     @cached_property
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
@@ -201,14 +217,13 @@ class Settings(BaseSettings):
         return sha256(repr(tuple(self.result_settings.values())).encode()).hexdigest()[:12]
 
     def environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for child processes.
+        """The same settings as environment variables, for child processes; secrets are among them.
 
         Relative paths are made absolute, so that a child with another working folder agrees.
         """
         values: dict[str, str] = {}
         for name, value in self.model_dump(exclude_none=True).items():
-            shown = value.absolute() if isinstance(value, Path) else value
-            values[f"TURNOVER_{name.upper()}"] = str(shown)
+            values[f"TURNOVER_{name.upper()}"] = _for_child(value)
         return values
 
 
@@ -250,6 +265,12 @@ def wanted_log_format() -> LogFormat:
         return _LogSettings().log_format
     except ValidationError:
         return "text"
+
+
+def _for_child(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -119,8 +119,9 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
 
     assert {node.group_name for node in nodes} == GROUPS
     without_pool = {node.key for node in nodes if node.pools != {common.POOL}}
-    # A search may take hours, in which forecasts must go on; housekeeping waits for runs, which need it.
-    assert without_pool == {common.TUNED, common.HOUSEKEEPING}
+    # A search may take hours, in which forecasts must go on; housekeeping waits for runs, which need it;
+    # alerts read what is published.
+    assert without_pool == {common.TUNED, common.HOUSEKEEPING, common.ALERTS}
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -188,7 +189,7 @@ def test_every_asset_is_in_a_job(definitions: dg.Definitions, graph: Any) -> Non
 def test_all_sensors_run_from_the_start(definitions: dg.Definitions) -> None:
     statuses = {sensor.name: sensor.default_status for sensor in definitions.sensors or []}
 
-    names = ["landing_sensor", "refresh_sensor", "retrain_sensor"]
+    names = ["landing_sensor", "refresh_sensor", "retrain_sensor", "failed_runs_sensor", "alerts_sensor"]
     assert statuses == dict.fromkeys(names, dg.DefaultSensorStatus.RUNNING)
 
 
@@ -278,7 +279,7 @@ def test_pictures_in_the_event_log_are_small(
 
 
 def test_every_table_logs_its_rows_and_columns(graph: Any, logged: Mapping[dg.AssetKey, Metadata]) -> None:
-    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.PROFILE_PAGE}
+    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.PROFILE_PAGE, common.ALERTS}
 
     for key in set(logged) & set(graph.get_all_asset_keys()) - no_tables:
         rows, schema = logged[key]["dagster/row_count"].value, logged[key]["dagster/column_schema"].value

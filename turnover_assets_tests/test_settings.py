@@ -104,3 +104,25 @@ def test_the_environment_for_a_child_gives_the_same_settings_elsewhere(
     assert child.environment() == environment
     absolute = settings.model_copy(update={"home": child.home, "landing": child.landing})
     assert child.model_dump() == absolute.model_dump()
+
+
+SECRETS = {"alert_webhook_url": "https://hooks.example.com/verysecret", "alert_smtp_password": "verysecret"}
+
+
+def test_secrets_are_shown_nowhere_but_reach_child_processes() -> None:
+    settings = load_settings(**SECRETS)
+
+    assert "verysecret" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    for name, secret in SECRETS.items():
+        assert settings.environment()[f"TURNOVER_{name.upper()}"] == secret
+
+
+def test_a_wrong_setting_beside_secrets_does_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(f"TURNOVER_{name.upper()}", secret)
+    monkeypatch.setenv("TURNOVER_THREADS", "0")
+
+    with pytest.raises(TurnoverError, match="TURNOVER_THREADS") as caught:
+        load_settings()
+
+    assert "verysecret" not in str(caught.value)

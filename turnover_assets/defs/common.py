@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from pandas.api.types import is_float_dtype
 
 from turnover_assets.core.repairs import Repairs
@@ -58,6 +59,14 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
     """When an asset that should change every period is late (a warning); a period later it has failed."""
     late, period = settings.late_after, timedelta(days=settings.panel_spec.frequency.days)
     return dg.FreshnessPolicy.time_window(warn_window=late, fail_window=late + period)
+
+
+def freshness_windows(policy: dg.FreshnessPolicy) -> tuple[timedelta, timedelta]:
+    """Age from which such a policy calls an asset late, and how much older it is when it has failed."""
+    if not isinstance(policy, TimeWindowFreshnessPolicy) or policy.warn_window is None:
+        raise TypeError(f"{policy} has no window of warning")
+    late = policy.warn_window.to_timedelta()
+    return late, policy.fail_window.to_timedelta() - late
 
 
 COLUMN_DESCRIPTIONS = {

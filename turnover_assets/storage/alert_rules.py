@@ -1,0 +1,46 @@
+"""The file of alert rules, alerts.toml, and the rules that ship.
+
+What belongs here: reading both. What does not: what they mean (core/alerts/rules.py).
+"""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from turnover_assets.core.alerts.rules import AlertRules, Rule, parse_rules
+from turnover_assets.errors import AlertRulesError
+from turnover_assets.panel import PanelSpec
+
+DEFAULT = "alerts/default.toml"
+
+
+def read_alert_rules(path: Path, panel: PanelSpec) -> AlertRules:
+    """Read and validate alerts.toml; without it the shipped rules apply, and messages go to the log.
+
+    Raises:
+        AlertRulesError: With everything that is wrong in the file.
+    """
+    shipped = default_rules(panel)
+    try:
+        data = _parsed(path.read_text("utf-8"), str(path))
+    except FileNotFoundError:
+        data = {}
+    except OSError as error:
+        raise AlertRulesError(str(path), [("", f"cannot be read ({error.strerror})")]) from None
+    except UnicodeDecodeError:
+        raise AlertRulesError(str(path), [("", "is no UTF-8 text")]) from None
+    return parse_rules(data, panel, str(path), shipped)
+
+
+def default_rules(panel: PanelSpec) -> tuple[Rule, ...]:
+    """The rules that ship."""
+    text = (files("turnover_assets") / DEFAULT).read_text("utf-8")
+    return parse_rules(_parsed(text, DEFAULT), panel, DEFAULT).rules
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise AlertRulesError(source, [("", f"is not TOML: {error}")]) from None
