@@ -11,8 +11,9 @@ import duckdb
 import pytest
 
 from turnover_assets.core.adjustments import COLUMNS as ADJUSTMENT_COLUMNS
-from turnover_assets.core.pages import PLOTS, number, profile_page
+from turnover_assets.core.pages import PLOTS, profile_page
 from turnover_assets.core.profiling import ProfiledRun, keep_profile
+from turnover_assets.core.templating import number
 from turnover_assets.definitions import build_definitions
 from turnover_assets.defs import common
 from turnover_assets.errors import HomeError
