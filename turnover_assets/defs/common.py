@@ -42,6 +42,8 @@ MONITORING = dg.AssetKey(["monitoring", "measures"])
 ALERTS = dg.AssetKey(["monitoring", "alerts"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
+MONITORING_PAGE = dg.AssetKey(["reports", "monitoring_page"])
+EVIDENTLY = dg.AssetKey(["reports", "evidently"])
 
 
 def cleaned_key(table: str) -> dg.AssetKey:
