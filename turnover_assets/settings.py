@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     retrain_accuracy_ratio: float = Field(
         1.25, gt=1, description="Published accuracy over the promised one, both against naive, to retrain at."
     )
+    retrain_drifted_share: float = Field(
+        0.3, gt=0, le=1, description="Share of the features that may have drifted before retraining."
+    )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
     )

@@ -51,7 +51,7 @@ def create_rejected(con: duckdb.DuckDBPyConnection) -> None:
     """Make the table of rejected rows, empty."""
     con.execute(
         f"CREATE OR REPLACE TABLE {REJECTED} (table_name VARCHAR, file VARCHAR, line BIGINT, "
-        "rule VARCHAR, message VARCHAR, action VARCHAR, raw_values VARCHAR)"
+        "rule VARCHAR, message VARCHAR, action VARCHAR, raw_values VARCHAR, file_no INTEGER)"
     )
 
 
@@ -314,7 +314,7 @@ def _list_rejected(
     shown = "concat_ws(', ', " + ", ".join(f"'{t[:-5]}=' || coalesce({t}, '')" for t in texts) + ")"
     con.execute(
         f"INSERT INTO {REJECTED} SELECT '{name}', file, line, rule, message, 'row rejected', "
-        f"CASE WHEN malformed IS NULL THEN {shown} ELSE malformed END "
+        f"CASE WHEN malformed IS NULL THEN {shown} ELSE malformed END, file_no "
         "FROM judged WHERE rule IS NOT NULL ORDER BY file_no, line"
     )
     if name == panel.series.name:
@@ -323,7 +323,7 @@ def _list_rejected(
         message = f"{_literal(f'{column.source} is not of type {column.type}: ')} || {column.name}_text"
         con.execute(
             f"INSERT INTO {REJECTED} SELECT '{name}', file, line, 'attribute_unreadable', {message}, "
-            f"'value left empty', {shown} FROM judged "
+            f"'value left empty', {shown}, file_no FROM judged "
             f"WHERE rule IS NULL AND {column.name} IS NULL AND {column.name}_text IS NOT NULL "
             "ORDER BY file_no, line"
         )

@@ -52,6 +52,16 @@ class Feature:
         sides = {_SIDES[column if alias == "p" else alias.split("_")[0]] for alias, column in _read(self.sql)}
         return sides.pop() if len(sides) == 1 else "pair"
 
+    @property
+    def relations(self) -> frozenset[str]:
+        """Aliases of the relations that the SQL reads; see _joins.
+
+        Example:
+            >>> sorted(Feature("recent_store", "k.mean_4 * b_store.shape_1 / k.scale", "season").relations)
+            ['b_store', 'k']
+        """
+        return frozenset(alias for alias, _ in _read(self.sql))
+
 
 # By the column of `pairs`, and by what the aliases of relations begin with; the series alone is of any side.
 _SIDES: dict[str, Side] = {

@@ -3,11 +3,11 @@
 What belongs here: keeping the rows, and joining them to what was reported since. What does not: making
 forecasts, and deciding anything on their accuracy.
 
-The table outlives every run and is carried over when the warehouse is rebuilt, since no landed file can tell
+The tables outlive every run and are carried over when the warehouse is rebuilt, since no landed file can tell
 what was forecast when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import pandas as pd
@@ -18,6 +18,7 @@ from turnover_assets.core.tables import has_table
 from turnover_assets.panel import PanelSpec
 
 HISTORY = "reports.forecast_history"
+AGGREGATE_HISTORY = "reports.aggregate_history"
 CHAMPION, CHALLENGER, BASELINE = ROLES = ("champion", "challenger", "baseline")
 KEPT_CUTOFFS = 160  # newest cutoffs that are kept
 
@@ -37,25 +38,34 @@ def keep_forecasts(
         The rows kept of that cutoff.
     """
     table = pd.concat([table.assign(role=role) for role, table in tables.items()], ignore_index=True)
-    con.register("forecasts_to_keep", table)
-    columns = ", ".join(
-        [*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS, "model_version", "role"]
-    )
-    con.execute(
-        f"CREATE TABLE IF NOT EXISTS {HISTORY} AS SELECT {columns}, now() AS made_at FROM forecasts_to_keep "
-        "LIMIT 0"
-    )
-    con.execute(f"DELETE FROM {HISTORY} WHERE cutoff IN (SELECT cutoff FROM forecasts_to_keep)")
-    con.execute(
-        f"INSERT INTO {HISTORY} BY NAME SELECT {columns}, now() AS made_at FROM forecasts_to_keep "
-        f"ORDER BY role, {', '.join(panel.keys)}, horizon"
-    )
-    con.unregister("forecasts_to_keep")
-    con.execute(
-        f"DELETE FROM {HISTORY} WHERE cutoff NOT IN "
-        f"(SELECT DISTINCT cutoff FROM {HISTORY} ORDER BY cutoff DESC LIMIT {KEPT_CUTOFFS})"
-    )
+    columns = [*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS, "model_version", "role"]
+    _keep(con, HISTORY, table[columns], ["role", *panel.keys, "horizon"])
     return len(table)
+
+
+def keep_aggregates(con: duckdb.DuckDBPyConnection, table: pd.DataFrame, version: int) -> None:
+    """Keep the champion's sums of one cutoff, with their bounds, in place of what was kept of it before.
+
+    Args:
+        con: Connection with schema reports.
+        table: Sums as forecasting.aggregate_table makes them.
+        version: The champion's version.
+    """
+    _keep(con, AGGREGATE_HISTORY, table.assign(model_version=version), ["level", "member", "horizon"])
+
+
+def _keep(con: duckdb.DuckDBPyConnection, name: str, table: pd.DataFrame, order: Sequence[str]) -> None:
+    """Put rows in place of those of their cutoffs, with the time; the oldest cutoffs go."""
+    con.register("rows_of_cutoff", table)
+    rows = "SELECT *, now() AS made_at FROM rows_of_cutoff"
+    con.execute(f"CREATE TABLE IF NOT EXISTS {name} AS {rows} LIMIT 0")
+    con.execute(f"DELETE FROM {name} WHERE cutoff IN (SELECT cutoff FROM rows_of_cutoff)")
+    con.execute(f"INSERT INTO {name} BY NAME {rows} ORDER BY {', '.join(order)}")
+    con.unregister("rows_of_cutoff")
+    con.execute(
+        f"DELETE FROM {name} WHERE cutoff NOT IN "
+        f"(SELECT DISTINCT cutoff FROM {name} ORDER BY cutoff DESC LIMIT {KEPT_CUTOFFS})"
+    )
 
 
 def outcomes(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> pd.DataFrame:

@@ -94,7 +94,8 @@ class JudgedRows:
             members: The member of each row, shape (n,).
 
         Returns:
-            `model`, `member` (text), `cutoff` (missing for all together), `rows`, `bounded_rows`, METRICS.
+            `model`, `member` (text), `cutoff` (missing for all together), `rows`, `bounded_rows`,
+            `abs_actual` (the sum that WAPE and bias are shares of), METRICS.
         """
         member = Factor.of(members)
         group = self.model.codes * len(member) + member.codes
@@ -122,6 +123,7 @@ class JudgedRows:
         found: dict[str, npt.NDArray[np.generic]] = {
             "rows": total["rows"].astype(np.int64),
             "bounded_rows": bounded.astype(np.int64),
+            "abs_actual": total["abs_actual"],
             "wape": _ratio(total["abs_error"], total["abs_actual"]),
             "bias": _ratio(total["error"], total["abs_actual"]),
             "pinball": _ratio(total["pinball"], size),

@@ -25,7 +25,9 @@ class Policy:
         every: Periods after which a model is trained again anyway.
         changed_share: Share of the history trained on that may differ from it today.
         accuracy_ratio: `live_ratio` over `promised_ratio` from which accuracy counts as lost.
-        cooldown: Periods for which lost accuracy alone does not ask again; training may not have helped.
+        drifted_share: Share of the features that may have drifted.
+        cooldown: Periods for which lost accuracy or drift alone does not ask again; training may not have
+            helped.
         evidence: Periods with outcomes that are needed to judge published forecasts.
     """
 
@@ -34,6 +36,7 @@ class Policy:
     accuracy_ratio: float
     cooldown: int
     evidence: int = 4
+    drifted_share: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Facts:
             NaN where no outcome is known. Weeks differ in how hard they are; the ratio differs less.
         promised_ratio: The same ratio in the champion's backtest; NaN where not known.
         live_periods: Target periods behind `live_ratio`.
+        drifted_share: Share of the features that are distributed otherwise than a year ago; NaN where not
+            known.
     """
 
     unusable: str = ""
@@ -59,6 +64,7 @@ class Facts:
     live_ratio: float = float("nan")
     promised_ratio: float = float("nan")
     live_periods: int = 0
+    drifted_share: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Verdict:
 
     Attributes:
         due: Whether to.
-        cause: `champion`, `settings`, `age`, `history`, `accuracy`, or empty where it is not due.
+        cause: `champion`, `settings`, `age`, `history`, `accuracy`, `drift`, or empty where it is not due.
         sentence: Why, or why not, with the figures.
     """
 
@@ -100,28 +106,46 @@ def decide(facts: Facts, policy: Policy) -> Verdict:
             f"The newest model was trained {facts.periods_since_training} periods ago "
             f"(limit {policy.every}).",
         )
-    return _by_accuracy(facts, policy)
+    return _by_what_was_seen(facts, policy)
 
 
-def _by_accuracy(facts: Facts, policy: Policy) -> Verdict:
+def _by_what_was_seen(facts: Facts, policy: Policy) -> Verdict:
+    """The causes that training may not mend, and that ask again only after a while."""
     age = facts.periods_since_training
+    told = []
+    for cause, (holds, finding, limit) in (
+        ("accuracy", _accuracy(facts, policy)),
+        ("drift", _drift(facts, policy)),
+    ):
+        if holds and age >= policy.cooldown:
+            return Verdict(True, cause, f"{finding[0].upper()}{finding[1:]} ({limit}).")
+        wait = f"; that is too much, but training {age} periods ago did not help" if holds else ""
+        told.append(f"{finding}{wait}")
+    changed = "" if np.isnan(facts.changed_share) else f"{facts.changed_share:.1%} of its history changed; "
+    seen = "; ".join(finding for finding in told if finding)
+    return Verdict(
+        False, "", f"Not due: the newest model is {age} of {policy.every} periods old; {changed}{seen}."
+    )
+
+
+def _accuracy(facts: Facts, policy: Policy) -> tuple[bool, str, str]:
+    """Whether published forecasts are too bad, in words, and the limit."""
     lost = facts.live_ratio / facts.promised_ratio if facts.promised_ratio > 0 else float("nan")
     if facts.live_periods < policy.evidence or np.isnan(lost):
-        judged = "there are too few outcomes to judge published forecasts"
-    else:
-        judged = (
-            f"published forecasts have {facts.live_ratio:.2f} of seasonal naive's error over "
-            f"{facts.live_periods} periods, {facts.promised_ratio:.2f} was promised"
-        )
-        if lost > policy.accuracy_ratio:
-            if age >= policy.cooldown:
-                told = f"{judged[0].upper()}{judged[1:]} (limit {policy.accuracy_ratio:g} times as much)."
-                return Verdict(True, "accuracy", told)
-            judged += f"; that is too much, but training {age} periods ago did not help"
-    changed = "" if np.isnan(facts.changed_share) else f"{facts.changed_share:.1%} of its history changed; "
-    return Verdict(
-        False, "", f"Not due: the newest model is {age} of {policy.every} periods old; {changed}{judged}."
+        return False, "there are too few outcomes to judge published forecasts", ""
+    judged = (
+        f"published forecasts have {facts.live_ratio:.2f} of seasonal naive's error over "
+        f"{facts.live_periods} periods, {facts.promised_ratio:.2f} was promised"
     )
+    return lost > policy.accuracy_ratio, judged, f"limit {policy.accuracy_ratio:g} times as much"
+
+
+def _drift(facts: Facts, policy: Policy) -> tuple[bool, str, str]:
+    """Whether too many features have drifted, in words, and the limit; no words where that is not known."""
+    if np.isnan(facts.drifted_share):
+        return False, "", ""
+    found = f"{facts.drifted_share:.0%} of the features are distributed otherwise than a year ago"
+    return facts.drifted_share > policy.drifted_share, found, f"limit {policy.drifted_share:.0%}"
 
 
 def keep_verdict(
@@ -131,10 +155,11 @@ def keep_verdict(
     con.execute(
         f"CREATE TABLE IF NOT EXISTS {RETRAINING} (decided_at TIMESTAMPTZ, cutoff DATE, run_id VARCHAR, "
         "due BOOLEAN, cause VARCHAR, sentence VARCHAR, periods_since_training INTEGER, changed_share DOUBLE, "
-        "live_ratio DOUBLE, promised_ratio DOUBLE, live_periods INTEGER)"
+        "live_ratio DOUBLE, promised_ratio DOUBLE, live_periods INTEGER, drifted_share DOUBLE)"
     )
+    con.execute(f"ALTER TABLE {RETRAINING} ADD COLUMN IF NOT EXISTS drifted_share DOUBLE")  # of older homes
     con.execute(
-        f"INSERT INTO {RETRAINING} VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {RETRAINING} VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             cutoff,
             run_id,
@@ -146,6 +171,7 @@ def keep_verdict(
             facts.live_ratio,
             facts.promised_ratio,
             facts.live_periods,
+            facts.drifted_share,
         ],
     )
 

@@ -116,10 +116,10 @@ def _coverage_rules(panel: PanelSpec, coverage: float, kept: float) -> Iterator[
         asset=asset,
         sentence=f"The series expected in the newest {panel.time} are there; the figure is their share.",
         remedy=land,
-        figure=f"SELECT count(n.t) / nullif(count(*), 0) FROM ({_expected(panel)}) AS e {_newest(panel)}",
+        figure=f"SELECT count(n.t) / nullif(count(*), 0) FROM ({expected_sql(panel)}) AS e {_newest(panel)}",
         at_least=coverage,
         blocking=True,
-        examples=f"{_expected(panel)} EXCEPT SELECT {keys} FROM {table} WHERE t = $newest ORDER BY {keys}",
+        examples=f"{expected_sql(panel)} EXCEPT SELECT {keys} FROM {table} WHERE t = $newest ORDER BY {keys}",
     )
     yield TableRule(
         name="usual_rows",
@@ -148,7 +148,7 @@ def _coverage_rules(panel: PanelSpec, coverage: float, kept: float) -> Iterator[
     )
 
 
-def _expected(panel: PanelSpec) -> str:
+def expected_sql(panel: PanelSpec) -> str:
     """SQL for the keys of the series expected in the newest period.
 
     Those that reported within `$alive` periods before it, and in one of `$alive` periods of its phase.

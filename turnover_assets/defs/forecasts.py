@@ -21,10 +21,18 @@ from turnover_assets.core.explanation_pictures import importance_picture
 from turnover_assets.core.explanations import effect_shares, explain_forecasts
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.forecast_history import BASELINE as BASELINE_ROLE
-from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, HISTORY, keep_forecasts
+from turnover_assets.core.forecast_history import (
+    CHALLENGER,
+    CHAMPION,
+    HISTORY,
+    keep_aggregates,
+    keep_forecasts,
+)
 from turnover_assets.core.forecasting import aggregate_table, forecast_table
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.models import BASELINE, Rows, candidate_class
+from turnover_assets.core.monitoring.tables import prepare as prepare_monitoring
+from turnover_assets.core.monitoring.tables import published_queries as monitoring_queries
 from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.retraining import RETRAINING
@@ -107,6 +115,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.AGGREGATES,
             common.EXPLANATIONS,
             common.RETRAINING,
+            common.MONITORING,
             common.cleaned_key(panel.series.name),
             common.cleaned_key("rejected"),
             common.cleaned_key("restatements"),
@@ -132,6 +141,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         with warehouse.open().transaction() as con:
             manifest.prepare(con, panel)
             quality.prepare(con)
+            prepare_monitoring(con, panel)
             facts = _facts(con, panel) | {
                 "landed_version": cleaned.get("landed_version"),
                 "ledger_version": cleaned.get("ledger_version"),
@@ -200,7 +210,9 @@ def make_forecasts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, registry: M
         kept[CHALLENGER] = forecast_table(panel, model.candidate, model.intervals, rows, series)
         kept[CHALLENGER]["model_version"] = shadow
     keep_forecasts(con, panel, kept)
-    common.keep_table(con, AGGREGATES, aggregate_table(panel, champion.intervals, own, rows, series))
+    sums = aggregate_table(panel, champion.intervals, own, rows, series)
+    keep_aggregates(con, sums, version)
+    common.keep_table(con, AGGREGATES, sums)
     common.keep_table(con, TABLE, own)
     common.keep_table(con, MODEL, _model_facts(version, champion))
     return own
@@ -246,6 +258,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
+        **monitoring_queries(panel),
     }
 
 

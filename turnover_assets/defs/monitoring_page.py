@@ -1,8 +1,8 @@
 """The monitoring page: how published forecasts turned out, as HTML files that need no network.
 
 What belongs here: the asset of the pages. What does not: what they say (core/monitoring_page/), and what they
-are made from (monitoring/measures). Nothing waits for it, so that a page that cannot be drawn or written keeps
-nothing from being published.
+are made from (monitoring/measures). Nothing waits for it, so that a page that cannot be drawn or written
+keeps nothing from being published.
 """
 
 from datetime import UTC, datetime

@@ -19,6 +19,7 @@ from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.forecast_history import BASELINE, CHAMPION, outcomes
 from turnover_assets.core.metrics import wape
 from turnover_assets.core.models import BASELINE as BASELINE_CANDIDATE
+from turnover_assets.core.monitoring.measures import measure_at
 from turnover_assets.core.retraining import Facts, Policy
 from turnover_assets.core.trained_history import changed_since_training
 from turnover_assets.defs import common
@@ -37,6 +38,7 @@ def policy(settings: Settings) -> Policy:
         every=settings.retrain_every or horizon,
         changed_share=settings.retrain_changed_share,
         accuracy_ratio=settings.retrain_accuracy_ratio,
+        drifted_share=settings.retrain_drifted_share,
         cooldown=max(1, horizon // 2),
         evidence=max(1, horizon // 2),
     )
@@ -48,9 +50,14 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         key=common.RETRAINING,
-        deps=[common.FORECASTS, common.cleaned_key(panel.series.name), common.cleaned_key("adjustments")],
+        deps=[
+            common.FORECASTS,
+            common.MONITORING,
+            common.cleaned_key(panel.series.name),
+            common.cleaned_key("adjustments"),
+        ],
         group_name="model",
-        description="Whether a model should be trained now: by age, changed history or lost accuracy.",
+        description="Whether a model should be trained now: by age, changed history, lost accuracy or drift.",
         owners=[common.SCIENTISTS],
         kinds={"duckdb"},
         code_version=CODE_VERSION,
@@ -85,6 +92,7 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
         live_ratio=live,
         promised_ratio=champion.backtest.get("wape", nan) / (champion.backtest.get(BASELINE_WAPE) or nan),
         live_periods=periods,
+        drifted_share=measure_at(con, "drifted_share", label_of(panel, last)),
     )
 
 

@@ -31,7 +31,10 @@ from turnover_assets.storage.warehouse import Warehouse
 
 REBUILDING = "warehouse.rebuilding.duckdb"
 PROVEN_SCHEMAS = ("raw", "cleaned")
-CARRIED_SCHEMA = "reports"  # it keeps what was found run after run, which no landed file can tell again
+CARRIED_SCHEMAS = (
+    "reports",
+    "monitoring",
+)  # what was found run after run, which no landed file can tell again
 Clean = Callable[[duckdb.DuckDBPyConnection], None]
 Row = dict[str, Any]
 
@@ -347,12 +350,11 @@ def _carry(fresh: Warehouse, warehouse: Warehouse) -> None:
         _attach(con, fresh.path, "rebuilt", "")
         _attach(con, warehouse.path, "present")
         names = con.execute(
-            "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'present' "
-            "AND table_schema = ?",
-            [CARRIED_SCHEMA],
+            "SELECT table_schema || '.' || table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'present' AND table_schema IN (SELECT unnest(?))",
+            [list(CARRIED_SCHEMAS)],
         ).fetchall()
-        for (name,) in names:
-            table = f"{CARRIED_SCHEMA}.{name}"
+        for (table,) in names:
             con.execute(f"CREATE OR REPLACE TABLE rebuilt.{table} AS FROM present.{table}")
 
 
