@@ -17,6 +17,7 @@ from turnover_assets.commands import adjustments, models
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_whole
+from turnover_assets.commands.evidently import evidently
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -139,6 +140,7 @@ def ui(
 
 app.command()(backtest)
 app.command()(compare)
+app.command()(evidently)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(tune)

@@ -11,6 +11,7 @@ import dagster as dg
 from turnover_assets.defs import (
     checks,
     cleaned,
+    evidently,
     features,
     forecasts,
     jobs,
@@ -60,6 +61,7 @@ def build_definitions(
             *profile.build(settings),
             *monitoring.build(settings),
             *monitoring_page.build(settings),
+            *evidently.build(settings),
             *retraining.build(settings),
             *tuning.build(settings),
         ],

@@ -119,7 +119,8 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
 
     assert {node.group_name for node in nodes} == GROUPS
     without_pool = [node.key for node in nodes if node.pools != {common.POOL}]
-    assert without_pool == [common.TUNED]  # a search may take hours, in which forecasts must go on
+    # A search may take hours, and Evidently its time, in which forecasts must go on.
+    assert set(without_pool) == {common.TUNED, common.EVIDENTLY}
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -237,7 +238,7 @@ def run_below_cleaned(home: Landed, check: str) -> dg.ExecuteInProcessResult:
     """Run what depends on the cleaned series table, with one check of it, but not the table itself."""
     made = build_definitions(home.settings)
     below = dg.AssetSelection.assets(CLEANED).downstream(include_self=False)
-    below -= dg.AssetSelection.assets(common.TUNED)  # a search needs more history
+    below -= dg.AssetSelection.assets(common.TUNED, common.EVIDENTLY)  # more history, or an extra, is needed
     checked = dg.AssetSelection.checks(dg.AssetCheckKey(CLEANED, check))
     job = dg.define_asset_job("below_cleaned", selection=below | checked)
     whole = dg.Definitions(
@@ -277,7 +278,8 @@ def test_pictures_in_the_event_log_are_small(
 
 
 def test_every_table_logs_its_rows_and_columns(graph: Any, logged: Mapping[dg.AssetKey, Metadata]) -> None:
-    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.PROFILE_PAGE}
+    pages = {common.PROFILE_PAGE, common.MONITORING_PAGE}
+    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, *pages}
 
     for key in set(logged) & set(graph.get_all_asset_keys()) - no_tables:
         rows, schema = logged[key]["dagster/row_count"].value, logged[key]["dagster/column_schema"].value

@@ -1,4 +1,4 @@
-"""Jobs: landing files, forecasting with the champion, training, and tuning.
+"""Jobs: landing files, forecasting with the champion, training, tuning, and Evidently's reports.
 
 What belongs here: the selection of assets in each job, and the run tags that say why a run was made.
 """
@@ -19,6 +19,7 @@ INGEST = "ingest"
 REFRESH = "refresh"
 RETRAIN = "retrain"
 TUNE = "tune"
+EVIDENTLY = "evidently"
 CAUSE_TAG = "turnover/landed_version"  # what a run was made for: what landed, and the ledger
 MADE_WITH_TAG = "turnover/made_with"  # and what it is made with: settings, release, champion
 TRAINING_TAG = "turnover/training"  # what a training was made for, in a word or two
@@ -66,7 +67,8 @@ def build() -> list[UnresolvedAssetJobDefinition]:
     landed = dg.AssetSelection.assets(common.LANDED)
     training = dg.AssetSelection.assets(*TRAINING_ONLY)
     tuned = dg.AssetSelection.assets(common.TUNED)
-    everything = dg.AssetSelection.all() - landed - tuned
+    evidently = dg.AssetSelection.assets(common.EVIDENTLY)
+    everything = dg.AssetSelection.all() - landed - tuned - evidently
     return [
         dg.define_asset_job(
             INGEST,
@@ -90,6 +92,12 @@ def build() -> list[UnresolvedAssetJobDefinition]:
             TUNE,
             selection=tuned,
             description="Search for hyper-parameters; the next training uses what is found.",
+            executor_def=dg.in_process_executor,
+        ),
+        dg.define_asset_job(
+            EVIDENTLY,
+            selection=evidently,
+            description="Evidently's reports on the newest cutoff; needs the extra `evidently`.",
             executor_def=dg.in_process_executor,
         ),
     ]

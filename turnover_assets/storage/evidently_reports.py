@@ -76,7 +76,7 @@ def _page(name: str, samples: Samples) -> str:
     reference = None
     if samples.reference is not None:
         reference = Dataset.from_pandas(samples.reference, definition)
-    html = _report(name, samples).run(current, reference).get_html_str(as_iframe=False)
+    html: str = _report(name, samples).run(current, reference).get_html_str(as_iframe=False)
     return html.replace("<head>", f"<head>\n{POLICY}", 1).lstrip()
 
 

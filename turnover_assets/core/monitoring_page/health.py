@@ -8,13 +8,14 @@ from typing import Any
 
 import duckdb
 
+from turnover_assets.core.monitoring.measures import RUNS
 from turnover_assets.core.monitoring.tables import INPUTS, MISSING_SERIES
 from turnover_assets.core.monitoring_page import pictures
 from turnover_assets.core.tables import has_table
 from turnover_assets.core.templating import Records, records
 from turnover_assets.panel import PanelSpec
 
-RUNS, STEPS = "monitoring.runs", "monitoring.steps"
+STEPS = "monitoring.steps"
 PUBLISHINGS_SHOWN, LISTED = 60, 12
 MISSING_LISTED = 20
 RUNS_SHOWN, RUNS_LISTED = 40, 12

@@ -25,7 +25,7 @@ ERROR_EDGES = np.round(
 WORST = 15
 # Where an outcome can fall, and what share of them is meant to.
 ZONES = {
-    "below\n95 %": (f"actual < {BOUNDS[0]}", 0.025),
+    "below\n95 %": ("actual < lower_95", 0.025),
     "below\n80 %": ("actual >= lower_95 AND actual < lower_80", 0.075),
     "inside": ("actual >= lower_80 AND actual <= upper_80", 0.8),
     "above\n80 %": ("actual > upper_80 AND actual <= upper_95", 0.075),
