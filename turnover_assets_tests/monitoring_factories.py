@@ -60,17 +60,15 @@ def keep_published(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoffs: Se
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, *rows: Mapping[str, Any]) -> None:
     """Add rows to a table by the names of its columns; what is not named is empty."""
-    for row in rows:
-        con.execute(
-            f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values())
-        )
+    con.register("rows_to_insert", pd.DataFrame(list(rows)))
+    con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows_to_insert")
+    con.unregister("rows_to_insert")
 
 
 def measure(con: duckdb.DuckDBPyConnection, cutoff: date, level: str, member: str, **values: float) -> None:
     """Add measures of a member as seen at a cutoff."""
-    for name, value in values.items():
-        row = {"measure": name, "level": level, "member": member, "cutoff": cutoff, "value": value}
-        insert(con, tables.MEASURES, row)
+    place = {"level": level, "member": member, "cutoff": cutoff}
+    insert(con, tables.MEASURES, *({**place, "measure": name, "value": v} for name, v in values.items()))
 
 
 def fill_monitoring(
@@ -96,31 +94,40 @@ def _fill_cutoff(
     for i, member in enumerate(members):
         own = {**seen, "wape": 0.2 + 0.03 * i}
         measure(con, label, panel.report_level, member, **own)
-    for horizon in (None, *range(1, panel.horizon + 1)):
-        row = {"cutoff": label, "horizon": horizon, "level": "total", "member": "", "basis": "series"}
-        insert(
-            con,
-            tables.ACCURACY,
-            {**row, **figures, **others, "model_version": 3, "rows": 40, "periods": 8, "updated_at": MADE_AT},
-        )
-    for ahead in range(1, panel.horizon):
-        moved = {"forecast": 1020.0, "previous_forecast": 1000.0, "change": 0.05, "shift": 0.02}
-        periods = {"cutoff": label, "previous_cutoff": label_of(panel, cutoff - 1)}
-        at = {panel.time: label_of(panel, cutoff + ahead), "level": "total", "member": ""}
-        insert(con, tables.STABILITY, {**periods, **at, **moved})
-        insert(
-            con,
-            tables.STABILITY,
-            *({**periods, **at, **moved, "level": panel.report_level, "member": m} for m in members),
-        )
+    judged = {"level": "total", "member": "", "basis": "series", "model_version": 3, "rows": 40, "periods": 8}
+    insert(
+        con,
+        tables.ACCURACY,
+        *(
+            {**judged, "cutoff": label, "horizon": horizon, **figures, **others, "updated_at": MADE_AT}
+            for horizon in (None, *range(1, panel.horizon + 1))
+        ),
+    )
+    moved = {"forecast": 1020.0, "previous_forecast": 1000.0, "change": 0.05, "shift": 0.02}
+    insert(
+        con,
+        tables.STABILITY,
+        *(
+            {
+                "cutoff": label,
+                "previous_cutoff": label_of(panel, cutoff - 1),
+                panel.time: label_of(panel, cutoff + ahead),
+                "level": level,
+                "member": member,
+                **moved,
+            }
+            for ahead in range(1, panel.horizon)
+            for level, member in (("total", ""), *((panel.report_level, member) for member in members))
+        ),
+    )
     started = MADE_AT - timedelta(days=7 * (20 - number))
     insert(con, tables.INPUTS, _inputs(label, f"run {number}", started))
     ended = {"ended_at": started + timedelta(seconds=60), "seconds": 60.0 + number, "warnings": 2}
     run = {"run_id": f"run {number}", "job": "refresh", "status": "SUCCESS", "cause": "a new file"}
     insert(con, "monitoring.runs", {**run, "attempt": 1, "started_at": started, **ended})
-    for asset, seconds in (("forecasts/latest", 12.5), ("cleaned/turnover", 3.25)):
-        step = {"run_id": f"run {number}", "asset": asset, "seconds": seconds, "rows": 320, "bytes": 4096}
-        insert(con, "monitoring.steps", {**step, "status": "SUCCESS"})
+    step = {"run_id": f"run {number}", "rows": 320, "bytes": 4096, "status": "SUCCESS"}
+    longest = {**step, "asset": "forecasts/latest", "seconds": 12.5}
+    insert(con, "monitoring.steps", longest, {**step, "asset": "cleaned/turnover", "seconds": 3.25})
 
 
 def _inputs(cutoff: date, run_id: str, made_at: datetime) -> dict[str, Any]:
@@ -145,14 +152,14 @@ def _fill_drift(
 ) -> None:
     sides = {"rows": 96, "reference_rows": 90, "missing_share": 0.0, "reference_missing_share": 0.05}
     means = {"wasserstein": 0.2, "mean": 1.1, "reference_mean": 1.0}
-    for i, name in enumerate(feature_names(panel)):
-        row = {"cutoff": cutoff, "kind": "feature", "name": name, "level": "total", "member": ""}
-        psi = 0.4 / (1 + i)
-        insert(con, tables.DRIFT, {**row, "psi": psi, "is_drifted": psi >= 0.2, **means, **sides})
-    for level, found in (("total", [""]), (panel.report_level, members)):
-        for member in found:
-            row = {"cutoff": cutoff, "kind": "target", "name": panel.target, "level": level, "member": member}
-            insert(con, tables.DRIFT, {**row, "psi": 0.031, "is_drifted": False, **means, **sides})
+    of = {"cutoff": cutoff, "level": "total", "member": "", **means, **sides}
+    psi = {name: 0.4 / (1 + i) for i, name in enumerate(feature_names(panel))}
+    features = (
+        {**of, "kind": "feature", "name": n, "psi": x, "is_drifted": x >= 0.2} for n, x in psi.items()
+    )
+    target = {**of, "kind": "target", "name": panel.target, "psi": 0.031, "is_drifted": False}
+    own = ({**target, "level": panel.report_level, "member": member} for member in members)
+    insert(con, tables.DRIFT, *features, target, *own)
     first = con.execute(f"SELECT {', '.join(panel.keys)} FROM cleaned.{panel.series.name} LIMIT 1").df()
     keys = {key: first[key].tolist()[0] for key in panel.keys}
     insert(con, tables.MISSING_SERIES, {"cutoff": cutoff, **keys, "last_reported": cutoff})
