@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from turnover_assets.core.accuracy import TOTAL
+from turnover_assets.core.adjustments import series_attributes_sql
+from turnover_assets.core.aggregates import member_names
 from turnover_assets.core.calendar import index_of
 from turnover_assets.core.feature_words import feature_words
-from turnover_assets.core.features import feature_groups
 from turnover_assets.core.monitoring.tables import DRIFT
 from turnover_assets.core.monitoring_page import pictures
 from turnover_assets.core.monitoring_page.pictures import Distribution
@@ -25,6 +26,7 @@ from turnover_assets.panel import PanelSpec
 DRAWN = 9  # features whose distribution is shown
 SHOWN = 15  # features listed before the others are folded away
 BINS = 24
+LABELS = ("now", "last year")
 OUTER = (0.01, 0.99)  # quantiles that a feature is drawn between; values beyond count at the ends
 MEMBERS = 12  # of a level, the largest drift first
 NOW, BEFORE = "features.scoring", "features.year_ago"
@@ -32,33 +34,28 @@ NOW, BEFORE = "features.scoring", "features.year_ago"
 
 def features(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) -> dict[str, Any]:
     """What the section on data drift says: every feature, the one that drifted most first."""
-    words, groups = feature_words(panel), feature_groups(panel)
+    words = feature_words(panel)
     found = records(
         con,
         f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'feature' ORDER BY psi DESC NULLS LAST, name",
         [cutoff],
     )
     for row in found:
-        row["words"], row["group"] = words.get(row["name"], row["name"]), groups.get(row["name"], "")
+        row["words"] = words.get(row["name"], row["name"])
     drawn = [row for row in found if row["psi"] is not None][:DRAWN]
     shown = [_distribution(con, row["name"], row["words"]) for row in drawn if row["name"] in words]
     return {
         "rows": found,
         "drifted": sum(bool(row["is_drifted"]) for row in found),
         "largest": max((row["psi"] or 0.0 for row in found), default=0.0),
-        "drawn": _drawn(shown, panel) if shown and _is_of(con, panel, cutoff) else None,
+        "drawn": _drawn(shown) if shown and _is_of(con, panel, cutoff) else None,
         "shown": SHOWN,
     }
 
 
-def _drawn(found: list[Distribution | None], panel: PanelSpec) -> str | None:
+def _drawn(found: list[Distribution | None]) -> str | None:
     known = [one for one in found if one is not None]
-    return pictures.distributions(known, labels(panel)) if known else None
-
-
-def labels(panel: PanelSpec) -> tuple[str, str]:
-    """What the two distributions of a picture are called."""
-    return "now", f"same {panel.frequency.every}s last year"
+    return pictures.distributions(known, LABELS) if known else None
 
 
 def _is_of(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) -> bool:
@@ -102,15 +99,42 @@ def target(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date, last:
     """What the section on target drift says: the target's distribution, and its level by member."""
     found = records(
         con,
-        f"SELECT *, mean / nullif(reference_mean, 0) - 1 AS change FROM {DRIFT} WHERE cutoff = ? "
-        "AND kind = 'target' ORDER BY psi DESC NULLS LAST, member",
+        f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'target' ORDER BY psi DESC NULLS LAST, member",
         [cutoff],
     )
+    sums = _sums(con, panel, last)
+    for row in found:
+        row |= sums.get((row["level"], row["member"]), dict.fromkeys(("sum", "sum_before", "change")))
     drawn = _target_distribution(con, panel, last)
     return {
         "total": next((row for row in found if row["level"] == TOTAL), None),
         "levels": [level for name in panel.level_names if (level := _level(found, name))["members"]],
-        "drawn": pictures.target(*drawn, labels(panel)) if drawn else None,
+        "drawn": pictures.target(*drawn, LABELS) if drawn else None,
+    }
+
+
+def _sums(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int
+) -> dict[tuple[str, str], dict[str, float | None]]:
+    """What each member reported in the newest H periods and in the same a year ago, by level and member."""
+    level = panel.report_level
+    found = con.execute(
+        f"SELECT a.{level} AS member, sum({panel.target}) FILTER (t > $last - $h) AS sum, "
+        f"sum({panel.target}) FILTER (t <= $last - $season) AS sum_before FROM cleaned.{panel.series.name} "
+        f"JOIN ({series_attributes_sql(panel)}) AS a USING ({', '.join(panel.keys)}) WHERE t <= $last "
+        "AND (t > $last - $h OR (t > $last - $season - $h AND t <= $last - $season)) GROUP BY ALL",
+        {"last": last, "h": panel.horizon, "season": panel.frequency.season},
+    ).df()
+    by_member = found.assign(member=member_names(found["member"])).set_index("member").astype("float64")
+    totals = pd.DataFrame({"": by_member.sum(min_count=1)}).T
+    return {
+        (name, str(member)): {
+            "sum": now,
+            "sum_before": before,
+            "change": now / before - 1 if before > 0 else None,
+        }
+        for name, table in ((TOTAL, totals), (level, by_member))
+        for member, now, before in zip(table.index, table["sum"], table["sum_before"], strict=True)
     }
 
 

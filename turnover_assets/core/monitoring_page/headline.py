@@ -13,6 +13,7 @@ from turnover_assets.core.templating import number, share, signed
 from turnover_assets.panel import PanelSpec
 
 GOOD, LOOK, UNKNOWN, PLAIN = "good", "look", "unknown", "plain"
+BALANCED, BIASED = 0.03, 0.1  # bias up to which forecasts are balanced, and from which on to look
 ONE_WAY = 4.0  # tracking signal beyond which errors go one way for longer than chance lets them
 COVERAGE_APART = 0.05  # from what is meant
 MANY = 0.25  # of the features
@@ -114,10 +115,13 @@ def _bias(m: Measures) -> Fact:
         return Fact("Bias", "-", UNKNOWN, "not known yet", "Nothing to judge yet.", "performance")
     way = "too high" if bias > 0 else "too low"
     told = f"All in all forecasts were {share(abs(bias))} {way}."
+    verdict, word = (GOOD, "balanced") if abs(bias) <= BALANCED else (PLAIN, way)
     if signal is not None and abs(signal) > ONE_WAY:
-        going = f"{told} Errors keep going that way (tracking signal {number(signal)})."
-        return Fact("Bias", signed(bias), LOOK, way, going, "performance")
-    return Fact("Bias", signed(bias), GOOD, "balanced", told, "performance")
+        verdict, word = LOOK, way
+        told += f" Errors keep going that way (tracking signal {number(signal)})."
+    elif abs(bias) > BIASED:
+        verdict = LOOK
+    return Fact("Bias", signed(bias), verdict, word, told, "performance")
 
 
 def _coverage(m: Measures) -> Fact:

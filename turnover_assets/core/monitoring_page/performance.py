@@ -93,7 +93,7 @@ def _levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) -> l
             [level, cutoff],
         )
         shown = members[:MEMBERS]
-        largest = max((row[name] or 0.0 for row in shown for name in MEASURED[:3]), default=0.0)
+        largest = max((row["wape"] for row in shown), default=0.0)
         found.append({"level": level, "members": shown, "count": len(members), "largest": largest})
     return found
 

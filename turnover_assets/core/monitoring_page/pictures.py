@@ -4,7 +4,8 @@ What belongs here: one function a picture. What does not: the figures they show.
 picture but as letters, which matplotlib escapes.
 """
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +29,14 @@ from turnover_assets.core.pictures import (
     _short,
     _shortened,
     _svg,
-    _ticks,
 )
 
 OWN, REPORTED, NAIVE, PROMISED = COLOURS[1], COLOURS[0], "#8a8f98", COLOURS[2]
 CURRENT, BEFORE = COLOURS[1], COLOURS[5]
 SMALL = (5.2, 2.5)  # inches, of a picture that stands beside another
+FEW = 8  # cutoffs that are labelled one by one
 BESIDE = 3  # distributions beside one another
-LABEL = 34  # letters over a distribution
+LABEL = 30  # letters of a line over a distribution
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,15 @@ class Distribution:
     reference: Sequence[float]
 
 
-def _dates(axes: Axes) -> None:
+def _dates(axes: Axes, cutoffs: Iterable[pd.Timestamp] = ()) -> None:
+    """Label the horizontal axis with dates: those of the cutoffs, where they are few."""
+    places = list(cutoffs)
+    if 0 < len(places) <= FEW:
+        axes.set_xticks(
+            np.array(places, dtype="datetime64[ns]"), [f"{place.day} {place:%b}" for place in places]
+        )
+        axes.set_xlabel(f"{places[-1]:%Y}", fontsize=8)
+        return
     locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -86,7 +95,7 @@ def accuracy_by_cutoff(table: pd.DataFrame) -> str:
     """`cutoff`, `wape`, `wape_seasonal_naive`, `wape_promised`."""
     figure, axes = _figure("", *SMALL)
     _accuracy(axes, table, "cutoff")
-    _dates(axes)
+    _dates(axes, table["cutoff"])
     _legend(figure, axes)
     return _svg(figure)
 
@@ -169,7 +178,7 @@ def shares_over_time(table: pd.DataFrame, names: Sequence[str]) -> str:
         axes.plot(table["cutoff"], table[name], color=colour, marker="o", markersize=3, label=name)
     _shares(axes, None)
     axes.set_ylim(bottom=0, top=max(0.01, float(table[list(names)].max().max()) * 1.1))
-    _dates(axes)
+    _dates(axes, table["cutoff"])
     if len(names) > 1:
         _legend(figure, axes)
     return _svg(figure)
@@ -202,7 +211,7 @@ def distributions(found: Sequence[Distribution], labels: tuple[str, str]) -> str
         labels: What is now, and what is before.
     """
     rows = -(-len(found) // BESIDE)
-    figure = Figure(figsize=(7.2, 0.4 + 1.35 * rows), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.4 + 1.5 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     places = figure.subplots(rows, BESIDE, squeeze=False).ravel()
     for axes, one in zip(places, found, strict=False):
@@ -226,7 +235,7 @@ def _now_and_before(axes: Axes, one: Distribution, labels: tuple[str, str]) -> N
 
 
 def _wrapped(text: str) -> str:
-    return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
+    return "\n".join(textwrap.wrap(text, LABEL, max_lines=2, placeholder=" …"))
 
 
 @rc_context(_INKED)
@@ -234,12 +243,19 @@ def target(found: Distribution, scale: float, labels: tuple[str, str]) -> str:
     """How often each amount is reported, now and before; edges are asinh(amount / scale)."""
     figure, axes = _figure("", *SMALL)
     _now_and_before(axes, found, labels)
-    ticks = _ticks(scale * np.sinh(found.edges[0]), scale * np.sinh(found.edges[-1]), scale)
+    ticks = _amount_ticks(scale * np.sinh(found.edges[0]), scale * np.sinh(found.edges[-1]), scale)
     axes.set_xticks(np.arcsinh(np.array(ticks) / scale), [_short(tick) for tick in ticks])
     axes.set_ylabel("share of rows", fontsize=8)
     _shares(axes)
     _legend(figure, axes)
     return _svg(figure)
+
+
+def _amount_ticks(least: float, most: float, scale: float) -> list[float]:
+    """Zero, and from about the scale outwards 1, 3, 10, 30, … inside the bounds."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(scale)), 16)
+    steps = sorted([*powers, *(3 * powers)])
+    return [tick for tick in (*(-step for step in steps), 0.0, *steps) if least <= tick <= most]
 
 
 @rc_context(_INKED)
