@@ -23,7 +23,7 @@ from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import Landed
 
 CLEANED = common.cleaned_key("turnover")
-GROUPS = {"raw", "cleaned", "features", "model", "forecasts", "reports"}
+GROUPS = {"raw", "cleaned", "features", "model", "forecasts", "monitoring", "reports"}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Metadata = Mapping[str, dg.MetadataValue]
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")

@@ -23,9 +23,10 @@ from turnover_assets.core.retraining import (
 from turnover_assets.core.trained_history import TRAINED, changed_since_training, keep_trained_history
 from turnover_assets_tests.factories import make_panel
 
-POLICY = Policy(every=8, changed_share=0.02, accuracy_ratio=1.2, cooldown=4, evidence=4)
+POLICY = Policy(every=8, changed_share=0.02, accuracy_ratio=1.2, cooldown=4, evidence=4, drifted_share=0.3)
 CALM = Facts(periods_since_training=4, changed_share=0.0, live_ratio=0.5, promised_ratio=0.5, live_periods=4)
-CAUSES = ("champion", "settings", "history", "age", "accuracy")
+UNKNOWN = pytest.approx(nan, nan_ok=True)
+CAUSES = ("champion", "settings", "history", "age", "accuracy", "drift")
 
 # The policy
 
@@ -48,6 +49,10 @@ CAUSES = ("champion", "settings", "history", "age", "accuracy")
         pytest.param(replace(CALM, live_ratio=nan), "", id="accuracy not known"),
         pytest.param(replace(CALM, live_ratio=0.9, promised_ratio=nan), "", id="promise not known"),
         pytest.param(replace(CALM, live_ratio=0.9, promised_ratio=0.0), "", id="promise of nothing"),
+        pytest.param(replace(CALM, drifted_share=0.3), "", id="drift at the limit"),
+        pytest.param(replace(CALM, drifted_share=0.31), "drift", id="drift above the limit"),
+        pytest.param(replace(CALM, drifted_share=0.9, periods_since_training=3), "", id="drift that lasts"),
+        pytest.param(replace(CALM, drifted_share=nan), "", id="drift not known"),
         pytest.param(Facts(), "", id="nothing known"),
     ],
 )
@@ -65,6 +70,7 @@ def test_the_first_cause_that_holds_is_named(worst: int) -> None:
         "changed_share": 0.5,
         "periods_since_training": 8,
         "live_ratio": 0.9,
+        "drifted_share": 0.9,
     }
 
     facts = replace(CALM, **dict(list(everything.items())[worst:]))
@@ -82,8 +88,17 @@ def test_the_first_cause_that_holds_is_named(worst: int) -> None:
         (CALM, ["Not due", "4 of 8 periods old", "0.0% of its history changed", "0.50 of seasonal"]),
         (replace(CALM, live_periods=1), ["Not due", "too few outcomes"]),
         (replace(CALM, live_ratio=0.9, periods_since_training=1), ["Not due", "training 1 periods ago"]),
+        (replace(CALM, drifted_share=0.42), ["42% of the features", "than a year ago (limit 30%)."]),
+        (replace(CALM, drifted_share=0.12), ["Not due", "0.50 of seasonal", "12% of the features"]),
+        (
+            replace(CALM, drifted_share=0.42, periods_since_training=1),
+            ["Not due", "42% of the features", "too much, but training 1 periods ago"],
+        ),
     ],
-    ids=["champion", "history", "age", "accuracy", "calm", "few", "cooldown"],
+    ids=[
+        *("champion", "history", "age", "accuracy", "calm", "few", "cooldown"),
+        *("drift", "some drift", "lasting drift"),
+    ],
 )
 def test_the_sentence_gives_the_figures(facts: Facts, said: list[str]) -> None:
     sentence = decide(facts, POLICY).sentence
@@ -103,6 +118,7 @@ facts_of_any_kind = st.builds(
     live_ratio=ratios,
     promised_ratio=ratios,
     live_periods=st.integers(0, 10),
+    drifted_share=ratios,
 )
 
 
@@ -116,6 +132,7 @@ def causes_by_table(facts: Facts, policy: Policy) -> list[str]:
         "history": not isnan(facts.changed_share) and facts.changed_share > policy.changed_share,
         "age": facts.periods_since_training >= policy.every,
         "accuracy": lost,
+        "drift": facts.drifted_share > 0.3 and facts.periods_since_training >= policy.cooldown,
     }
     return [cause for cause in CAUSES if holds[cause]]
 
@@ -147,14 +164,24 @@ def test_the_verdict_kept_last_is_read_and_all_stay(con: duckdb.DuckDBPyConnecti
 
     keep_verdict(con, due, replace(CALM, periods_since_training=9), date(2030, 6, 1), "run 1")
     first = last_verdict(con)
-    keep_verdict(con, calm, CALM, date(2030, 6, 8), "run 2")
+    keep_verdict(con, calm, replace(CALM, drifted_share=0.1), date(2030, 6, 8), "run 2")
 
     assert (first, last_verdict(con)) == (due, calm)
     kept = con.execute(f"SELECT * EXCLUDE decided_at FROM {RETRAINING} ORDER BY decided_at").fetchall()
     assert kept == [
-        (date(2030, 6, 1), "run 1", True, "age", due.sentence, 9, 0.0, 0.5, 0.5, 4),
-        (date(2030, 6, 8), "run 2", False, "", calm.sentence, 4, 0.0, 0.5, 0.5, 4),
+        (date(2030, 6, 1), "run 1", True, "age", due.sentence, 9, 0.0, 0.5, 0.5, 4, UNKNOWN),
+        (date(2030, 6, 8), "run 2", False, "", calm.sentence, 4, 0.0, 0.5, 0.5, 4, 0.1),
     ]
+
+
+def test_a_table_of_an_earlier_release_gets_the_column_that_it_lacks(con: duckdb.DuckDBPyConnection) -> None:
+    keep_verdict(con, decide(CALM, POLICY), CALM, date(2030, 6, 1), "run 1")
+    con.execute(f"ALTER TABLE {RETRAINING} DROP COLUMN drifted_share")
+
+    keep_verdict(con, decide(CALM, POLICY), replace(CALM, drifted_share=0.2), date(2030, 6, 8), "run 2")
+
+    kept = con.execute(f"SELECT run_id, drifted_share FROM {RETRAINING} ORDER BY run_id").fetchall()
+    assert kept == [("run 1", None), ("run 2", 0.2)]
 
 
 def test_nothing_is_due_where_nothing_was_decided(con: duckdb.DuckDBPyConnection) -> None:

@@ -127,10 +127,12 @@ COLUMN_DESCRIPTIONS = {
 }
 
 
-def table_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]:
+def table_metadata(
+    con: duckdb.DuckDBPyConnection, table: str, described: Mapping[str, str] = COLUMN_DESCRIPTIONS
+) -> dict[str, Any]:
     """Row count and column schema of a table, named as schema.table."""
     columns = [
-        dg.TableColumn(name=row[0], type=str(row[1]).lower(), description=COLUMN_DESCRIPTIONS.get(row[0]))
+        dg.TableColumn(name=row[0], type=str(row[1]).lower(), description=described.get(row[0]))
         for row in con.execute(f"DESCRIBE {table}").fetchall()
     ]
     return {

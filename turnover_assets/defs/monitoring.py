@@ -39,6 +39,50 @@ DESCRIPTIONS = {
     "measures": "One figure for each measure as it was seen at each cutoff, for alerts and operators.",
 }
 
+COLUMNS = common.COLUMN_DESCRIPTIONS | {
+    "basis": "series where errors are those of single series, sums where they are those of sums.",
+    "bytes": "Bytes of the accepted files that landed since the cutoff before.",
+    "change": "Sum over series of |new - old forecast| over the sum of |old|.",
+    "coverage_80": "Share of outcomes inside the 80 % interval.",
+    "coverage_80_promised": "The same in the backtest, for the same horizons.",
+    "coverage_95": "Share of outcomes inside the 95 % interval.",
+    "coverage_95_promised": "The same in the backtest, for the same horizons.",
+    "files_accepted": "Files accepted since the cutoff before.",
+    "files_refused": "Files refused since the cutoff before.",
+    "forecast": "Forecast of this cutoff, summed over the series that both cutoffs forecast.",
+    "horizon": "Periods after the cutoff; empty where all are together.",
+    "is_drifted": "Whether the PSI is above its limit.",
+    "kind": "feature or target.",
+    "last_file_no": "Newest file on record.",
+    "made_at": "When it was published.",
+    "mean": "Mean of the newest values.",
+    "measure": "Name of the measure.",
+    "missing_share": "Share of what is expected that is missing.",
+    "name": "The feature, or the target.",
+    "periods": "Target periods that have an outcome.",
+    "previous_cutoff": "The cutoff published before.",
+    "previous_forecast": "Its forecast of the same series.",
+    "psi": "Population stability index against a year ago.",
+    "psi_limit": "The PSI from which it counts as drifted; larger where there are few series.",
+    "quarantine_rate": "Rows rejected over rows landed.",
+    "reference_mean": "Mean of the values a year ago.",
+    "reference_missing_share": "Share of the values a year ago that is missing.",
+    "reference_rows": "Values a year ago.",
+    "rows": "Values, or forecasts with an outcome.",
+    "rows_landed": "Rows in the files accepted since the cutoff before.",
+    "rows_rejected": "Rows of these that were rejected.",
+    "run_id": "The run that published it.",
+    "series_expected": "Series expected in the newest period.",
+    "series_missing": "Those of them that did not report.",
+    "shift": "(new - old) / |old| of the sums of forecasts.",
+    "tracking_signal": "Sum of the errors of sums over their mean size; beyond 4 either way is biased.",
+    "updated_at": "When it was judged last.",
+    "value": "What was measured.",
+    "wape_promised": "WAPE in the backtest, for the same horizons.",
+    "wape_seasonal_naive": "WAPE of the seasonal naive forecast on the same rows.",
+    "wasserstein": "Wasserstein distance from a year ago, in standard deviations of then.",
+}
+
 
 def key(table: str) -> dg.AssetKey:
     """Asset key of a monitoring table."""
@@ -160,7 +204,7 @@ def _results(con: duckdb.DuckDBPyConnection, judged: int) -> Iterator[dg.Materia
         ),
     }
     for table, metadata in shown.items():
-        schema = common.table_metadata(con, f"monitoring.{table}")
+        schema = common.table_metadata(con, f"monitoring.{table}", COLUMNS)
         yield dg.MaterializeResult(asset_key=key(table), metadata={**schema, **metadata})
 
 

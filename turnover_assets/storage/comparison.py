@@ -14,13 +14,14 @@ from typing import Any
 import duckdb
 
 from turnover_assets.core.comparison import TableDifference, compare_tables, prepare_cells
+from turnover_assets.core.monitoring.tables import PUBLISHED as MONITORED
 from turnover_assets.errors import NoSnapshotError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import FACTS, Snapshot, current, read_snapshot
 
 # They keep the past of every run, or say when something was made: no differences of values.
-HISTORIES = frozenset({"checks", "forecast_history", "profile", "retraining"})
+HISTORIES = frozenset({"checks", "forecast_history", "profile", "retraining"}) | frozenset(MONITORED)
 RUN_COLUMNS = frozenset({"created_at", "fit_seconds", "landed_at", "model_version", "run_id"})
 FORECASTS = frozenset({"aggregates", "explanations", "forecasts"})
 FORECAST_PLACE = frozenset({"cutoff", "horizon"})  # two forecasts of one period are compared whatever theirs

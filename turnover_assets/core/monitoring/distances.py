@@ -24,7 +24,7 @@ class Distance:
     Attributes:
         psi: Population stability index; NaN where one side has no value at all.
         wasserstein: Wasserstein-1 distance in standard deviations of the reference; NaN where that has none.
-        limit: The PSI from which the sample counts as drifted.
+        limit: The PSI from which the sample counts as drifted; NaN where there is none.
     """
 
     psi: float
@@ -57,7 +57,7 @@ def distance(current: Floats, reference: Floats, units: tuple[float, float]) -> 
     """
     known, known_before = (values[~np.isnan(values)] for values in (current, reference))
     if not len(known) or not len(known_before):
-        return Distance(float("nan"), float("nan"), float("inf"))
+        return Distance(float("nan"), float("nan"), float("nan"))
     edges, is_mass = _edges(known_before)
     size = 2 * len(edges) + 2
     counts = [np.bincount(_bins(v, edges, is_mass), minlength=size) for v in (current, reference)]

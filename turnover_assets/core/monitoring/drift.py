@@ -112,6 +112,7 @@ def _row(kind: str, name: str, samples: Sequence[Floats], units: tuple[int, int]
         "level": TOTAL,
         "member": ALL,
         "psi": found.psi,
+        "psi_limit": found.limit,
         "wasserstein": found.wasserstein,
         "rows": len(current),
         "reference_rows": len(reference),

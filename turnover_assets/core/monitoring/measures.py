@@ -29,6 +29,7 @@ OF_ACCURACY = (
     *("wape", "wape_seasonal_naive", "wape_promised", "wape_over_promised", "bias", "tracking_signal"),
     *("coverage_80", "coverage_95"),
 )
+OF_TARGET = ("psi", "wasserstein")
 WHERE = ["level", "member"]
 COLUMNS = ["measure", *WHERE, "value"]
 
@@ -69,13 +70,17 @@ def stability_measures(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def drift_measures(drift: pd.DataFrame) -> pd.DataFrame:
-    """`drifted_share` and `largest_psi` of features; `target_psi` and `target_wasserstein`."""
+    """`drifted_share` and `largest_psi` of features; `target_psi`, `target_wasserstein` and `target_drifted`.
+
+    The last is 1 where the target has drifted, else 0; PSI alone says little of a few series.
+    """
     of_features = drift[drift["kind"] == FEATURE]
     overall = {"drifted_share": drifted_share(drift), "largest_psi": of_features["psi"].max()}
     target = drift[drift["kind"] == TARGET].rename(
-        columns={"psi": "target_psi", "wasserstein": "target_wasserstein"}
+        columns={name: f"target_{name}" for name in OF_TARGET} | {"is_drifted": "target_drifted"}
     )
-    return joined(of_total(overall), _tidy(target, ["target_psi", "target_wasserstein"]))
+    told = _tidy(target, [*(f"target_{name}" for name in OF_TARGET), "target_drifted"])
+    return joined(of_total(overall), told)
 
 
 def of_total(values: Mapping[str, Any]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ INPUTS = "monitoring.inputs"
 MISSING_SERIES = "monitoring.missing_series"
 PROMISES = "monitoring.promises"
 JUDGED = "monitoring.judged_cutoffs"
+PUBLISHED = ("measures", "monitored_accuracy", "stability", "drift", "inputs", "missing_series")
 KEPT_CUTOFFS = 520  # newest cutoffs of which rows are kept: ten years of weeks
 
 _COLUMNS = {
@@ -33,8 +34,8 @@ _COLUMNS = {
     STABILITY: "cutoff DATE, previous_cutoff DATE, {time} DATE, level VARCHAR, member VARCHAR, "
     "forecast DOUBLE, previous_forecast DOUBLE, change DOUBLE, shift DOUBLE",
     DRIFT: "cutoff DATE, kind VARCHAR, name VARCHAR, level VARCHAR, member VARCHAR, psi DOUBLE, "
-    "wasserstein DOUBLE, rows BIGINT, reference_rows BIGINT, mean DOUBLE, reference_mean DOUBLE, "
-    "missing_share DOUBLE, reference_missing_share DOUBLE, is_drifted BOOLEAN",
+    "psi_limit DOUBLE, wasserstein DOUBLE, rows BIGINT, reference_rows BIGINT, mean DOUBLE, "
+    "reference_mean DOUBLE, missing_share DOUBLE, reference_missing_share DOUBLE, is_drifted BOOLEAN",
     INPUTS: "cutoff DATE, run_id VARCHAR, made_at TIMESTAMPTZ, series_expected BIGINT, "
     "series_missing BIGINT, missing_share DOUBLE, rows_landed BIGINT, rows_rejected BIGINT, "
     "quarantine_rate DOUBLE, files_accepted BIGINT, files_refused BIGINT, bytes BIGINT, last_file_no INTEGER",
@@ -78,11 +79,12 @@ def replace_cutoffs(
 
 def published_queries(panel: PanelSpec) -> dict[str, str]:
     """The published tables: export name to the SQL that makes it."""
-    return {
-        "measures": f"SELECT * FROM {MEASURES} ORDER BY cutoff, measure, level, member",
-        "monitored_accuracy": f"SELECT * FROM {ACCURACY} ORDER BY cutoff, basis, level, member, horizon",
-        "stability": f"SELECT * FROM {STABILITY} ORDER BY cutoff, {panel.time}, level, member",
-        "drift": f"SELECT * FROM {DRIFT} ORDER BY cutoff, kind, name, level, member",
-        "inputs": f"SELECT * FROM {INPUTS} ORDER BY made_at",
-        "missing_series": f"SELECT * FROM {MISSING_SERIES} ORDER BY cutoff, {', '.join(panel.keys)}",
-    }
+    queries = (
+        f"SELECT * FROM {MEASURES} ORDER BY cutoff, measure, level, member",
+        f"SELECT * FROM {ACCURACY} ORDER BY cutoff, basis, level, member, horizon",
+        f"SELECT * FROM {STABILITY} ORDER BY cutoff, {panel.time}, level, member",
+        f"SELECT * FROM {DRIFT} ORDER BY cutoff, kind, name, level, member",
+        f"SELECT * FROM {INPUTS} ORDER BY made_at",
+        f"SELECT * FROM {MISSING_SERIES} ORDER BY cutoff, {', '.join(panel.keys)}",
+    )
+    return dict(zip(PUBLISHED, queries, strict=True))
