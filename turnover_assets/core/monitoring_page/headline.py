@@ -87,9 +87,8 @@ def _accuracy(panel: PanelSpec, m: Measures, ratio_to_look: float) -> Fact:
     if own is None:
         told = f"No {every} that was forecast has been reported yet, so there is nothing to judge."
         return Fact(name, "-", UNKNOWN, "not known yet", told, "performance")
-    parts = [
-        f"Published forecasts were off by {share(own)} of the {panel.target} of the last {_every(panel)}"
-    ]
+    since = f"reported since, over the last {_every(panel)} at most"
+    parts = [f"Published forecasts were off by {share(own)} of the {panel.target} {since}"]
     if naive is not None:
         parts.append(f"last year's {every}s taken as forecasts would have been off by {share(naive)}")
     if promised is not None:
