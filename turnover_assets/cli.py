@@ -21,6 +21,7 @@ from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_log_line, write_whole
 from turnover_assets.commands.decisions import decisions
 from turnover_assets.commands.doctor import doctor
+from turnover_assets.commands.evidently import evidently
 from turnover_assets.commands.files import files
 from turnover_assets.commands.housekeep import housekeep
 from turnover_assets.commands.metrics import metrics
@@ -154,6 +155,7 @@ app.command()(files)
 app.command()(doctor)
 app.command()(housekeep)
 app.command()(metrics)
+app.command()(evidently)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)

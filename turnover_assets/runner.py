@@ -320,6 +320,29 @@ def backfill(settings: Settings, cutoffs: Cutoffs, progress: Progress) -> list[s
     return chosen
 
 
+def make_evidently_reports(settings: Settings, progress: Progress) -> Mapping[str, Any]:
+    """Make Evidently's reports on the newest cutoff in this process; nothing else is changed.
+
+    Args:
+        settings: The settings.
+        progress: Told what begins and what is done.
+
+    Returns:
+        What their asset shows, by name.
+
+    Raises:
+        TurnoverError: Something the user can mend.
+    """
+    from turnover_assets.defs import common, jobs
+    from turnover_assets.storage.evidently_reports import require_evidently
+
+    require_evidently()
+    prepare_home(settings)
+    with _instance(settings) as instance:
+        _run_job(settings, instance, jobs.EVIDENTLY, {}, {}, progress)
+        return common.latest_metadata(instance, common.EVIDENTLY)
+
+
 def _warehouse(settings: Settings) -> Warehouse:
     return Warehouse(
         settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds

@@ -182,6 +182,16 @@ class Settings(BaseSettings):
         return self.home.absolute() / "reports" / "profile.html"
 
     @property
+    def monitoring_pages_path(self) -> Path:
+        """Folder of the monitoring pages, one for each cutoff."""
+        return self.home.absolute() / "reports" / "monitoring"
+
+    @property
+    def evidently_pages_path(self) -> Path:
+        """Folder of Evidently's reports, a folder for each cutoff."""
+        return self.home.absolute() / "reports" / "evidently"
+
+    @property
     def ledger_path(self) -> Path:
         """The steward's ledger of adjustments; it need not be there."""
         return self.home.absolute() / "adjustments.toml"

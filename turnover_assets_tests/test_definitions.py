@@ -122,6 +122,9 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
     # A search may take hours, in which forecasts must go on; housekeeping waits for runs, which need it;
     # alerts read what is published.
     assert without_pool == {common.TUNED, common.HOUSEKEEPING, common.ALERTS}
+    without_pool = [node.key for node in nodes if node.pools != {common.POOL}]
+    # A search may take hours, and Evidently its time, in which forecasts must go on.
+    assert set(without_pool) == {common.TUNED, common.EVIDENTLY}
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -240,6 +243,7 @@ def run_below_cleaned(home: Landed, check: str) -> dg.ExecuteInProcessResult:
     made = build_definitions(home.settings)
     below = dg.AssetSelection.assets(CLEANED).downstream(include_self=False)
     below -= dg.AssetSelection.assets(common.TUNED, common.AS_OF)  # which need more history, and partitions
+    below -= dg.AssetSelection.assets(common.TUNED, common.EVIDENTLY)  # more history, or an extra, is needed
     checked = dg.AssetSelection.checks(dg.AssetCheckKey(CLEANED, check))
     job = dg.define_asset_job("below_cleaned", selection=below | checked)
     whole = dg.Definitions(
@@ -279,7 +283,8 @@ def test_pictures_in_the_event_log_are_small(
 
 
 def test_every_table_logs_its_rows_and_columns(graph: Any, logged: Mapping[dg.AssetKey, Metadata]) -> None:
-    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.PROFILE_PAGE, common.ALERTS}
+    pages = {common.PROFILE_PAGE, common.MONITORING_PAGE}
+    no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.ALERTS, *pages}
 
     for key in set(logged) & set(graph.get_all_asset_keys()) - no_tables:
         rows, schema = logged[key]["dagster/row_count"].value, logged[key]["dagster/column_schema"].value

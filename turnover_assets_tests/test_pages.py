@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import duckdb
 import pytest
 
 from turnover_assets.core.adjustments import COLUMNS as ADJUSTMENT_COLUMNS
-from turnover_assets.core.pages import PLOTS, number, profile_page
+from turnover_assets.core.pages import PLOTS, profile_page
 from turnover_assets.core.profiling import ProfiledRun, keep_profile
+from turnover_assets.core.templating import number
 from turnover_assets.definitions import build_definitions
 from turnover_assets.defs import common
 from turnover_assets.errors import HomeError
@@ -31,10 +31,10 @@ from turnover_assets_tests.factories import (
     walmart_history,
     walmart_like,
 )
+from turnover_assets_tests.html_pages import EVIL, Page
 
 PANEL = default_panel()
 RUN = ProfiledRun("run 1", datetime(2030, 6, 1, 12, tzinfo=UTC), "0123456789abcdef")
-EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 SECTIONS = [
     "Findings",
     "Adjustments",
@@ -64,31 +64,6 @@ FINDING = {
     "rows": "BIGINT",
     "sentence": "VARCHAR",
 }
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its elements, and the texts in them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and data.strip():
-            self.texts.append((self.elements[-1][0], data.strip()))
-
-    @property
-    def text(self) -> str:
-        return " ".join(text for tag, text in self.texts if tag != "style")
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.elements)
 
 
 def page_of(con: duckdb.DuckDBPyConnection, panel: PanelSpec = PANEL) -> Page:

@@ -8,10 +8,8 @@ Whatever came from files or from a steward is escaped by the template; pictures 
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,10 +18,8 @@ from turnover_assets.core import pictures
 from turnover_assets.core.cleaning import REJECTED
 from turnover_assets.core.profiling import BY_FILE, BY_PERIOD, PROFILE, ProfiledRun, existing_tables
 from turnover_assets.core.restatements import RESTATEMENTS
+from turnover_assets.core.templating import Records, records, template
 from turnover_assets.panel import PanelSpec
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 LONGEST_LIST = 200
 SHOWN = 20
@@ -32,8 +28,6 @@ PLOTS = 20
 RUNS_SHOWN = 12
 BINS = 64
 GROUPS = 400  # rows of pixels in the map of gaps
-
-Rows = list[dict[str, Any]]
 
 
 def profile_page(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: ProfiledRun, release: str) -> str:
@@ -50,7 +44,7 @@ def profile_page(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: Profiled
     """
     periods = con.execute(f"SELECT * FROM {BY_PERIOD} ORDER BY t").df()
     there = existing_tables(con)
-    return _template().render(
+    return template("profile").render(
         panel=panel,
         run=run,
         release=release,
@@ -59,19 +53,19 @@ def profile_page(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: Profiled
         adjustments=_adjustments(con) if "cleaned.adjustments" in there else [],
         totals=pictures.totals(periods) if len(periods) else None,
         coverage=pictures.coverage(periods) if len(periods) else None,
-        incomplete=_rows(
+        incomplete=records(
             con, f"SELECT * FROM {BY_PERIOD} WHERE coverage < 1 ORDER BY coverage, t LIMIT {SHOWN}"
         ),
         gap_map=_gap_map(con, panel),
         gaps=_largest_gaps(con, panel),
         distribution=_distribution(con, panel),
-        restatements=_rows(
+        restatements=records(
             con,
             f"SELECT * FROM {RESTATEMENTS} ORDER BY abs(new_value - old_value) DESC, "
             f"{', '.join(panel.keys)}, {panel.time}, new_file_no LIMIT {SHOWN}",
         ),
         rejected=_rejected(con),
-        files=_rows(con, f"SELECT * FROM {BY_FILE} ORDER BY file_no DESC LIMIT {LONGEST_LIST}"),
+        files=records(con, f"SELECT * FROM {BY_FILE} ORDER BY file_no DESC LIMIT {LONGEST_LIST}"),
         tables=_tables(con, run),
         runs=_runs(con, panel),
         longest=LONGEST_LIST,
@@ -79,48 +73,9 @@ def profile_page(con: duckdb.DuckDBPyConnection, panel: PanelSpec, run: Profiled
     )
 
 
-@cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("turnover_assets.core"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    return environment.get_template("profile.html.jinja")
-
-
-def number(value: Any) -> str:
-    """A value of a table as people read it.
-
-    Example:
-        >>> number(1234567.891), number(0.12345), number(1200), number(None)
-        ('1,234,568', '0.1235', '1,200', '-')
-    """
-    if value is None or value != value:
-        return "-"
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:,.4g}"
-
-
-def _rows(con: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> Rows:
-    result = con.execute(sql, list(values))
-    names = [column[0] for column in result.description or []]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-
-
 def _headline(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any]:
     series = f"cleaned.{panel.series.name}"
-    return _rows(
+    return records(
         con,
         f"SELECT count(*) AS rows, count(DISTINCT ({', '.join(panel.keys)})) AS series, "
         f"min({panel.time}) AS first, max({panel.time}) AS last, sum({panel.target}) AS total, "
@@ -132,9 +87,9 @@ def _headline(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, Any
     )[0]
 
 
-def _findings(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Rows:
+def _findings(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Records:
     """The findings, the strongest first, each of the first PLOTS with a picture."""
-    found = _rows(
+    found = records(
         con,
         "SELECT * FROM cleaned.findings ORDER BY strength DESC NULLS LAST, since, finding_id "
         f"LIMIT {LONGEST_LIST}",
@@ -169,23 +124,23 @@ def _member_picture(
     return pictures.finding(history, finding["since"], None if finding["ongoing"] else finding["until"])
 
 
-def _adjustments(con: duckdb.DuckDBPyConnection) -> Rows:
-    return _rows(
+def _adjustments(con: duckdb.DuckDBPyConnection) -> Records:
+    return records(
         con,
         "SELECT * FROM cleaned.adjustments ORDER BY status, since, selector, adjustment_id "
         f"LIMIT {LONGEST_LIST}",
     )
 
 
-def _rejected(con: duckdb.DuckDBPyConnection) -> Rows:
+def _rejected(con: duckdb.DuckDBPyConnection) -> Records:
     """Rejected rows by rule, each with a few examples."""
-    rules = _rows(
+    rules = records(
         con,
         f"SELECT table_name, rule, action, count(*) AS rows FROM {REJECTED} "
         f"GROUP BY ALL ORDER BY rows DESC, table_name, rule LIMIT {LONGEST_LIST}",
     )
     for rule in rules:
-        rule["examples"] = _rows(
+        rule["examples"] = records(
             con,
             f"SELECT file, line, message, raw_values FROM {REJECTED} "
             f"WHERE table_name = ? AND rule = ? AND action = ? ORDER BY file, line LIMIT {EXAMPLES}",
@@ -194,18 +149,18 @@ def _rejected(con: duckdb.DuckDBPyConnection) -> Rows:
     return rules
 
 
-def _tables(con: duckdb.DuckDBPyConnection, run: ProfiledRun) -> dict[str, Rows]:
+def _tables(con: duckdb.DuckDBPyConnection, run: ProfiledRun) -> dict[str, Records]:
     """The profile of this run, columns by table."""
-    tables: dict[str, Rows] = {}
-    for row in _rows(con, f"SELECT * FROM {PROFILE} WHERE run_id = ? ORDER BY rowid", [run.run_id]):
+    tables: dict[str, Records] = {}
+    for row in records(con, f"SELECT * FROM {PROFILE} WHERE run_id = ? ORDER BY rowid", [run.run_id]):
         tables.setdefault(row["table_name"], []).append(row)
     return tables
 
 
-def _runs(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Rows:
+def _runs(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Records:
     """The newest runs: the series table's rows and totals, and what was rejected and restated."""
     series, target = f"table_name = 'cleaned.{panel.series.name}'", panel.target
-    return _rows(
+    return records(
         con,
         f"SELECT made_at, data_version, max(rows) FILTER ({series}) AS rows, "
         f"max(sum) FILTER ({series} AND column_name = '{target}') AS total, "
@@ -216,9 +171,9 @@ def _runs(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Rows:
     )
 
 
-def _largest_gaps(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Rows:
+def _largest_gaps(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Records:
     keys, name = ", ".join(panel.keys), panel.series.name
-    return _rows(
+    return records(
         con,
         f"SELECT {keys}, {panel.time} AS reported, next, missing FROM (SELECT {keys}, t, {panel.time}, "
         f"lead({panel.time}) OVER life AS next, lead(t) OVER life - t - 1 AS missing "

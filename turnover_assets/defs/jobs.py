@@ -1,4 +1,4 @@
-"""Jobs: landing, forecasting with the champion, training, tuning, backfills, and housekeeping.
+"""Jobs: landing, forecasting, training, tuning, backfills, housekeeping, and Evidently's reports.
 
 What belongs here: the selection of assets in each job, and the run tags that say why a run was made.
 """
@@ -21,6 +21,7 @@ RETRAIN = "retrain"
 TUNE = "tune"
 BACKFILL = "backfill"
 HOUSEKEEP = "housekeep"
+EVIDENTLY = "evidently"
 CAUSE_TAG = "turnover/landed_version"  # what a run was made for: what landed, and the ledger
 MADE_WITH_TAG = "turnover/made_with"  # and what it is made with: settings, release, champion
 TRAINING_TAG = "turnover/training"  # what a training was made for, in a word or two
@@ -65,47 +66,34 @@ def training_tags(cause: str, sentence: str) -> dict[str, str]:
 
 def build() -> list[UnresolvedAssetJobDefinition]:
     """The jobs; one process each, since every step waits for the warehouse anyway."""
-    landed = dg.AssetSelection.assets(common.LANDED)
-    training = dg.AssetSelection.assets(*TRAINING_ONLY)
-    tuned = dg.AssetSelection.assets(common.TUNED)
-    as_of = dg.AssetSelection.assets(common.AS_OF)
-    housekeeping = dg.AssetSelection.assets(common.HOUSEKEEPING)
-    everything = dg.AssetSelection.all() - landed - tuned - as_of - housekeeping
+    assets = dg.AssetSelection.assets
+    apart = assets(common.LANDED, common.TUNED, common.AS_OF, common.HOUSEKEEPING, common.EVIDENTLY)
+    everything = dg.AssetSelection.all() - apart
+    jobs = {
+        INGEST: (assets(common.LANDED), "Land files: one partition each."),
+        REFRESH: (
+            everything - assets(*TRAINING_ONLY),
+            "Clean, forecast with the champion, report, publish, and see whether to retrain.",
+        ),
+        RETRAIN: (everything, "The same with training before: backtest, challenger, and the gate."),
+        TUNE: (
+            assets(common.TUNED),
+            "Search for hyper-parameters; the next training uses what is found.",
+        ),
+        BACKFILL: (
+            assets(common.AS_OF, common.PUBLISHED),
+            "Forecast past cutoffs as they would have been then, and publish them.",
+        ),
+        HOUSEKEEP: (
+            assets(common.HOUSEKEEPING),
+            "Remove old records, logs, models and leftovers that nothing needs.",
+        ),
+        EVIDENTLY: (
+            assets(common.EVIDENTLY),
+            "Evidently's reports on the newest cutoff; needs the extra `evidently`.",
+        ),
+    }
     return [
-        dg.define_asset_job(
-            INGEST,
-            selection=landed,
-            description="Land files: one partition each.",
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            REFRESH,
-            selection=everything - training,
-            description="Clean, forecast with the champion, report, publish, and see whether to retrain.",
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            RETRAIN,
-            selection=everything,
-            description="The same with training before: backtest, challenger, and the gate.",
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            TUNE,
-            selection=tuned,
-            description="Search for hyper-parameters; the next training uses what is found.",
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            BACKFILL,
-            selection=as_of | dg.AssetSelection.assets(common.PUBLISHED),
-            description="Forecast past cutoffs as they would have been then, and publish them.",
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            HOUSEKEEP,
-            selection=housekeeping,
-            description="Remove old records, logs, models and leftovers that nothing needs.",
-            executor_def=dg.in_process_executor,
-        ),
+        dg.define_asset_job(name, selection=selection, description=text, executor_def=dg.in_process_executor)
+        for name, (selection, text) in jobs.items()
     ]

@@ -3,6 +3,7 @@
 What belongs here: the files in `<home>/reports`. What does not: what they say (core/pages.py).
 """
 
+from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,3 +30,17 @@ def write_page(path: Path, html: str) -> None:
     finally:
         if fresh.parent.is_dir():
             fresh.unlink(missing_ok=True)
+
+
+def dated(folder: Path) -> list[date]:
+    """The dates that pages of a folder are named after, as in `2030-06-01.html`, the newest first."""
+    found = (_day(path.stem) for path in folder.glob("*.html"))
+    return sorted((day for day in found if day is not None), reverse=True)
+
+
+def _day(name: str) -> date | None:
+    try:
+        day = date.fromisoformat(name)
+    except ValueError:
+        return None
+    return day if str(day) == name else None
