@@ -28,6 +28,7 @@ from turnover_assets.core.alerts.events import (
 from turnover_assets.core.alerts.incidents import Change, Incident
 from turnover_assets.core.alerts.rules import AlertRules
 from turnover_assets.defs import alert_facts, checks, common, jobs
+from turnover_assets.defs.decisions import recorded
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.alert_channels import Secrets, senders
@@ -137,13 +138,16 @@ def _sensor(
         description=description,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        try:
-            rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
-            chosen = looks(settings, context.instance, rules)
-            report = look_around(settings, rules, chosen, context.log.info, MESSAGES_A_TICK)
-        except TurnoverError as error:
-            return dg.SkipReason(str(error))
-        return dg.SkipReason(report.sentence)
+        def look() -> dg.SkipReason:
+            try:
+                rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
+                chosen = looks(settings, context.instance, rules)
+                report = look_around(settings, rules, chosen, context.log.info, MESSAGES_A_TICK)
+            except TurnoverError as error:
+                return dg.SkipReason(str(error))
+            return dg.SkipReason(report.sentence)
+
+        return recorded(settings, name, look)
 
     return sensor
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from turnover_assets.core.housekeeping import Policy, Sweep
 from turnover_assets.defs import common, jobs
+from turnover_assets.defs.decisions import recorded
 from turnover_assets.defs.run_housekeeping import sweep_runs
 from turnover_assets.defs.runs import close_orphaned_runs, unfinished_runs
 from turnover_assets.errors import NoSnapshotError
@@ -28,7 +29,8 @@ from turnover_assets.storage.snapshots import read_snapshot
 from turnover_assets.storage.warehouse import Warehouse
 
 CODE_VERSION = "1"
-WORKING = (jobs.INGEST, jobs.REFRESH, jobs.RETRAIN, jobs.TUNE)
+SCHEDULE = "housekeeping_schedule"
+WORKING = (jobs.INGEST, jobs.REFRESH, jobs.RETRAIN, jobs.TUNE, jobs.BACKFILL, jobs.EVIDENTLY)
 
 
 def policy(settings: Settings) -> Policy:
@@ -69,7 +71,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """The schedule, switched on."""
 
     @dg.schedule(
-        name="housekeeping_schedule",
+        name=SCHEDULE,
         job_name=jobs.HOUSEKEEP,
         cron_schedule=settings.housekeeping_schedule,
         execution_timezone=settings.timezone,
@@ -77,7 +79,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         description="Removes old records, logs, models and leftovers once a day.",
     )
     def housekeeping_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return look(context.instance)
+        return recorded(settings, SCHEDULE, lambda: look(context.instance))
 
     return [housekeeping_schedule]
 
@@ -89,7 +91,7 @@ def look(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
             return dg.SkipReason(
                 f"The {job} run {running[0]} is under way; housekeeping waits until tomorrow."
             )
-    return dg.RunRequest()
+    return dg.RunRequest(tags={jobs.REASON_TAG: "The daily look at what nothing needs any more."})
 
 
 def sweep_all(

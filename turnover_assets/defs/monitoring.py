@@ -107,6 +107,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
 def _specs(panel: PanelSpec) -> list[dg.AssetSpec]:
     above = [
+        common.RUN_RECORDS,
         common.FORECASTS,
         common.AGGREGATES,
         common.SCORING,

@@ -17,6 +17,7 @@ from turnover_assets.defs.forecasts import MODEL, TABLE
 from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.settings import Settings
 from turnover_assets.storage import pages
+from turnover_assets.storage.alert_store import AlertStore
 
 CODE_VERSION = "1"
 INDEX = "index.html"
@@ -39,7 +40,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     def page(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         with warehouse.open().transaction() as con:
             made = made_now(con, settings)
-            html = monitoring_page(con, panel, made)
+            html = monitoring_page(con, panel, made, open_alerts(settings))
             path = folder / f"{made.cutoff}.html"
             pages.write_page(path, html)
             cutoffs = pages.dated(folder)
@@ -54,6 +55,22 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     return [page]
+
+
+def open_alerts(settings: Settings) -> list[dict[str, str]]:
+    """What alerts had found when they were evaluated last, the worst first."""
+    if not settings.alerts_path.is_file():
+        return []
+    return [
+        {
+            "severity": incident.severity.value,
+            "rule": incident.rule,
+            "since": incident.since,
+            "sentence": incident.sentence,
+            "advice": incident.advice,
+        }
+        for incident in AlertStore(settings.alerts_path).open_incidents()
+    ]
 
 
 def made_now(con: duckdb.DuckDBPyConnection, settings: Settings) -> Made:

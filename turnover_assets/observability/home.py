@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from turnover_assets.core.operator_metrics import Reading, measure_readings, snapshot_readings
-from turnover_assets.observability.incidents import INCIDENTS, open_incidents
+from turnover_assets.observability.incidents import open_incidents
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import CURRENT, lease
 
@@ -46,7 +46,7 @@ def quality_readings(settings: Settings) -> Iterator[Reading]:
 
 def incident_readings(settings: Settings) -> Iterator[Reading]:
     """Open incidents by severity."""
-    for severity, count in sorted(open_incidents(settings.home.absolute() / INCIDENTS).items()):
+    for severity, count in sorted(open_incidents(settings.alerts_path).items()):
         yield Reading("turnover_open_incidents", float(count), (severity,))
 
 

@@ -7,7 +7,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-INCIDENTS = Path("alerts") / "alerts.sqlite"  # in the data home
 OPEN = "SELECT severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY severity"
 
 

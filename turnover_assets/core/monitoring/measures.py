@@ -21,10 +21,10 @@ from turnover_assets.core.monitoring.judging import CELL, judge_series, promised
 from turnover_assets.core.monitoring.outcomes import Outcomes
 from turnover_assets.core.monitoring.stability import moved
 from turnover_assets.core.monitoring.tables import MEASURES
+from turnover_assets.core.run_records import RUNS
 from turnover_assets.core.tables import has_table
 from turnover_assets.panel import PanelSpec
 
-RUNS = "monitoring.runs"
 OF_ACCURACY = (
     *("wape", "wape_seasonal_naive", "wape_promised", "wape_over_promised", "bias", "tracking_signal"),
     *("coverage_80", "coverage_95"),
