@@ -8,9 +8,9 @@ from typing import Any
 
 import duckdb
 
-from turnover_assets.core.monitoring.measures import RUNS
 from turnover_assets.core.monitoring.tables import INPUTS, MISSING_SERIES
 from turnover_assets.core.monitoring_page import pictures
+from turnover_assets.core.run_records import RUNS
 from turnover_assets.core.tables import has_table
 from turnover_assets.core.templating import Records, records
 from turnover_assets.panel import PanelSpec
