@@ -3,8 +3,9 @@
 import os
 import pickle
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
@@ -251,6 +252,13 @@ class Landed:
 
 def quiet(_news: str, _text: str) -> None:
     """Progress that nobody looks at."""
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def settings_for(home: Path, training_share: float = BASELINES_ONLY, **others: Any) -> Settings:

@@ -28,7 +28,7 @@ from turnover_assets.defs import common, jobs
 from turnover_assets.defs.partitions import name_of
 from turnover_assets.storage.landed_list import list_files
 from turnover_assets.storage.snapshots import current
-from turnover_assets_tests.factories import QUICK, Landed, next_week
+from turnover_assets_tests.factories import QUICK, Landed, free_port, next_week
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 MODULE = [sys.executable, "-m", "turnover_assets.cli"]
@@ -412,12 +412,6 @@ def test_a_home_that_cannot_be_written_is_one_message_and_left_as_it_was(
 
 
 # UI ----------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_port_in_use_is_one_message(turnover: Turnover) -> None:

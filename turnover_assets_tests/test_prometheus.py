@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import yaml
 from turnover_assets import __version__
 from turnover_assets.core.operator_metrics import METRICS
 from turnover_assets.storage.snapshots import current
-from turnover_assets_tests.factories import Landed
+from turnover_assets_tests.factories import Landed, free_port
 from turnover_assets_tests.test_docs import anchors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -89,12 +88,6 @@ def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
