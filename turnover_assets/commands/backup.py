@@ -18,7 +18,7 @@ def backup(
         bool,
         typer.Option(
             "--without-warehouse",
-            help="Leave the warehouse out, and with it what only it remembers of past runs; see docs/operations.md.",
+            help="Leave the warehouse out, and what only it remembers of past runs; see docs/operations.md.",
         ),
     ] = False,
 ) -> None:
