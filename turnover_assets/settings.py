@@ -203,8 +203,13 @@ class Settings(BaseSettings):
 
     @property
     def alerts_path(self) -> Path:
-        """Folder of the alerts' log, and of the incidents and messages under way."""
+        """Folder of what belongs to alerts."""
         return self.home.absolute() / "alerts"
+
+    @property
+    def incidents_path(self) -> Path:
+        """The incidents, and the messages on them that are under way; it need not be there."""
+        return self.alerts_path / "alerts.sqlite"
 
     @cached_property
     def panel_spec(self) -> PanelSpec:

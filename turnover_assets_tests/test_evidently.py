@@ -155,7 +155,8 @@ def test_without_evidently_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_imports_evidently_before_it_is_asked_for() -> None:
-    code = "import sys, turnover_assets.definitions, turnover_assets.cli; print('evidently' in sys.modules)"
+    modules = "turnover_assets.cli, turnover_assets.storage.evidently_reports"
+    code = f"import sys, {modules}; print('evidently' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

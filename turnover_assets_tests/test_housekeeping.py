@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -201,12 +202,24 @@ def test_leftovers_go_unless_somebody_writes_there(tmp_path: Path, is_written: b
 
     if is_written:
         with shared(tmp_path):
-            found = sweep_leftovers([tmp_path], remove=True)
+            found = sweep_leftovers([tmp_path], [], remove=True)
     else:
-        found = sweep_leftovers([tmp_path], remove=True)
+        found = sweep_leftovers([tmp_path], [], remove=True)
 
     assert (found.freed, len(found.removed)) == ((0, 0) if is_written else (5, 1))
     assert (tmp_path / f"{PARTIAL}snapshot").exists() == is_written
+
+
+def test_a_leftover_in_a_folder_without_a_lock_goes_after_a_day(tmp_path: Path) -> None:
+    for name, age in (("old", 2 * 86_400), ("young", 0)):
+        path = tmp_path / f"{PARTIAL}{name}"
+        path.write_text("x")
+        os.utime(path, (time.time() - age,) * 2)
+
+    found = sweep_leftovers([], [tmp_path, tmp_path / "none"], remove=True)
+
+    assert found.removed == (f"{tmp_path.name}/{PARTIAL}old",)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{PARTIAL}young"]
 
 
 def half_empty(path: Path) -> Path:

@@ -315,11 +315,18 @@ def test_only_cutoffs_that_something_changed_for_are_judged_again(make: Make) ->
     world.reported[key] += 5.0
     world.put_reported()
     restated = update.update_history(world.con, WEEKLY, world.start)
+    world.reported[10, 99, world.start + 1] = 7.0  # a new series, in a period that does not count yet
+    world.put_reported()
+    joined = update.update_history(world.con, WEEKLY, world.start)
+    world.con.execute("UPDATE cleaned.stores SET kind = 'B' WHERE store = 10")
+    moved = update.update_history(world.con, WEEKLY, world.start)
 
     assert first == [labels[k] for k in range(-12, -1)]
     assert again == []
     assert next_period == [labels[k] for k in range(-8, 0)]
     assert restated == [labels[-12], labels[-11]]
+    assert joined == []
+    assert moved == [labels[k] for k in range(-12, 0)]
 
 
 def test_a_cutoff_that_left_the_history_keeps_its_last_rows(make: Make) -> None:

@@ -220,12 +220,12 @@ def test_what_was_found_run_after_run_is_taken_over(home: Home) -> None:
     home.query(
         "CREATE TABLE reports.checks AS SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at, 0.5 AS figure"
     )
-    home.query("CREATE TABLE monitoring.measures AS SELECT 'wape' AS measure, 0.2 AS value")
+    home.query("CREATE TABLE monitoring.measures AS SELECT 'wape' AS measure, 0.5 AS value")
 
     home.rebuild()
 
     assert home.query("SELECT figure FROM reports.checks") == [(0.5,)]
-    assert home.query("SELECT value FROM monitoring.measures") == [(0.2,)]
+    assert home.query("SELECT value FROM monitoring.measures") == [(0.5,)]
 
 
 def test_files_are_read_with_the_panel_they_landed_with(home: Home) -> None:

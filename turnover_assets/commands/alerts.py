@@ -139,7 +139,7 @@ def _settings() -> "Settings":
 def _store(settings: "Settings") -> "AlertStore":
     from turnover_assets.storage.alert_store import AlertStore
 
-    return AlertStore(settings.alerts_path / "alerts.sqlite")
+    return AlertStore(settings.incidents_path)
 
 
 def _rules(settings: "Settings") -> "tuple[AlertRules, Secrets]":

@@ -202,7 +202,7 @@ def look_around(
 
 def store_of(settings: Settings) -> AlertStore:
     """Incidents and outbox of a home."""
-    return AlertStore(settings.alerts_path / "alerts.sqlite")
+    return AlertStore(settings.incidents_path)
 
 
 def secrets_of(settings: Settings) -> Secrets:

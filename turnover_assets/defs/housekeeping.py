@@ -125,15 +125,8 @@ def sweep_all(
     yield from sweep_runs(instance, runs, limits, now, remove=remove)
     pages = home / "reports" / "monitoring"
     yield housekeeping.sweep_pages(pages, limits.pages, remove=remove)
-    folders = [
-        settings.published_path,
-        home / "raw",
-        *(home / "raw").glob("*/"),
-        home,
-        home / "alerts",
-        pages,
-    ]
-    yield housekeeping.sweep_leftovers([f for f in folders if f.is_dir()], remove=remove)
+    guarded, others = [settings.published_path, home / "raw"], [*(home / "raw").glob("*/"), home]
+    yield housekeeping.sweep_leftovers(guarded, [*others, home / "alerts", pages], remove=remove)
     yield housekeeping.sweep_overflow(warehouse, remove=remove)
     yield housekeeping.list_set_aside(home)
     yield _compact(settings, instance, remove=remove)

@@ -59,7 +59,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
 def open_alerts(settings: Settings) -> list[dict[str, str]]:
     """What alerts had found when they were evaluated last, the worst first."""
-    if not settings.alerts_path.is_file():
+    if not settings.incidents_path.is_file():
         return []
     return [
         {
@@ -69,7 +69,7 @@ def open_alerts(settings: Settings) -> list[dict[str, str]]:
             "sentence": incident.sentence,
             "advice": incident.advice,
         }
-        for incident in AlertStore(settings.alerts_path).open_incidents()
+        for incident in AlertStore(settings.incidents_path).open_incidents()
     ]
 
 

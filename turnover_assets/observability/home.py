@@ -46,7 +46,7 @@ def quality_readings(settings: Settings) -> Iterator[Reading]:
 
 def incident_readings(settings: Settings) -> Iterator[Reading]:
     """Open incidents by severity."""
-    for severity, count in sorted(open_incidents(settings.alerts_path).items()):
+    for severity, count in sorted(open_incidents(settings.incidents_path).items()):
         yield Reading("turnover_open_incidents", float(count), (severity,))
 
 

@@ -6,6 +6,7 @@ versions (model_housekeeping.py), runs (defs/run_housekeeping.py), how much is k
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +14,14 @@ from pathlib import Path
 from turnover_assets.core.forecast_history import old_shadows, published_versions, remove_old_shadows
 from turnover_assets.core.housekeeping import Sweep
 from turnover_assets.errors import WarehouseBusyError
-from turnover_assets.storage.durable import PARTIAL, exclusive, remove_partial
+from turnover_assets.storage.durable import PARTIAL, exclusive
 from turnover_assets.storage.snapshots import FACTS, beyond, prune
 from turnover_assets.storage.warehouse import Warehouse
 
 SET_ASIDE = "warehouse.before-*.duckdb"  # what rebuild put away; a person decides on it
 FREE_SHARE, FREE_BYTES = 0.25, 1 << 20  # an SQLite file with more free room than both is written anew
 BUSY_SECONDS = 0.5
+LIVE_SECONDS = 86_400  # no small file takes longer to write
 
 
 def size_of(path: Path) -> int:
@@ -49,17 +51,25 @@ def sweep_pages(folder: Path, keep: int, *, remove: bool) -> Sweep:
     return _files("pages of monitoring", folder, old, {"newest": len(pages) - len(old)}, remove=remove)
 
 
-def sweep_leftovers(folders: Iterable[Path], *, remove: bool) -> Sweep:
-    """Remove what killed writers left in folders, unless somebody writes there now."""
-    found, freed = [], 0
-    for folder in folders:
-        with exclusive(folder) as alone:
-            dead = sorted(folder.glob(f"{PARTIAL}*")) if alone else []
-            found += [f"{folder.name}/{path.name}" for path in dead]
-            freed += sum(size_of(path) for path in dead)
-            if remove and dead:
-                remove_partial(folder)
-    return Sweep("leftovers of killed writers", tuple(found), freed)
+def sweep_leftovers(guarded: Iterable[Path], others: Iterable[Path], *, remove: bool) -> Sweep:
+    """Remove what killed writers left in folders.
+
+    Args:
+        guarded: Folders that writers hold a lock on (durable.writing_into); one that is held is left alone.
+        others: Folders whose writers hold none: what is younger than a day may be in use there.
+        remove: Whether to do it.
+    """
+    sweeps = [_leftovers(folder, time.time(), remove=remove) for folder in guarded]
+    sweeps += [_leftovers(folder, time.time() - LIVE_SECONDS, remove=remove) for folder in others]
+    names = tuple(name for sweep in sweeps for name in sweep.removed)
+    return Sweep("leftovers of killed writers", names, sum(sweep.freed for sweep in sweeps))
+
+
+def _leftovers(folder: Path, before: float, *, remove: bool) -> Sweep:
+    with exclusive(folder) as alone:
+        found = sorted(folder.glob(f"{PARTIAL}*")) if alone else []
+        dead = [path for path in found if path.stat().st_mtime <= before]
+        return _files("", folder.parent, dead, {}, remove=remove)
 
 
 def sweep_overflow(warehouse: Warehouse, *, remove: bool) -> Sweep:

@@ -26,6 +26,7 @@ from turnover_assets.panel import PanelSpec
 
 FEATURE, TARGET = "feature", "target"
 LEFT_OUT = ("calendar", "horizon", "age")  # groups of features; see above
+MOST = 10.0  # times its mean a year ago; a series that sold next to nothing then must not outweigh all others
 
 
 def feature_drift(panel: PanelSpec, rows: Rows, year_ago: Rows, series: pd.DataFrame) -> list[dict[str, Any]]:
@@ -69,7 +70,8 @@ def _units(panel: PanelSpec, feature: Feature, ids: pd.Series, series: pd.DataFr
 def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> list[dict[str, Any]]:
     """Compare the reported values of the newest H periods with those of the same periods a season earlier.
 
-    Series that did not report then have no scale and are left out; the features have them.
+    Series that did not report then have no scale and are left out; the features have them. A value counts as
+    at most MOST times the mean of its series, so that no series outweighs all others.
 
     Returns:
         A row for the total and for each member of the first level, as monitoring.drift has them, without the
@@ -82,10 +84,11 @@ def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) ->
         f"FROM cleaned.{panel.series.name} WHERE (t > $last - $horizon AND t <= $last) "
         "OR (t > $last - $season - $horizon AND t <= $last - $season)), "
         f"scales AS (SELECT {keys}, avg(abs(value)) AS scale FROM compared WHERE NOT is_new GROUP BY {keys}) "
-        f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, value / scale AS value "
+        f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, "
+        "greatest(least(value / scale, $most), -$most) AS value "
         f"FROM compared JOIN scales USING ({keys}) JOIN ({series_attributes_sql(panel)}) AS a USING ({keys}) "
         f"WHERE scale > 0 ORDER BY {keys}, is_new",
-        {"last": last, "horizon": panel.horizon, "season": season},
+        {"last": last, "horizon": panel.horizon, "season": season, "most": MOST},
     ).df()
     found = []
     for name, member, part in _members(rows, level):

@@ -115,12 +115,12 @@ def fingerprints(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) ->
     ).fetchall()
     reported = _contents(con, panel, last)
     promised = dict(con.execute(f"SELECT model_version, count(*) FROM {PROMISES} GROUP BY 1").fetchall())
-    members = _content_of(con, series_attributes_sql(panel))
+    members = _members(con, panel)
     found, before = {}, ""
     for cutoff, *facts, version in made:
         own, first = _hashed(facts, VERSION), index_of(panel, cutoff) + 1
         periods = [reported.get(t) for t in range(first, min(last, first + panel.horizon - 1) + 1)]
-        outcomes = _hashed(own, members, promised.get(version), periods) if periods else ""
+        outcomes = _hashed(own, members.get(cutoff), promised.get(version), periods) if periods else ""
         found[cutoff] = (outcomes, _hashed(own, before))
         before = own
     return found
@@ -137,8 +137,14 @@ def _contents(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> di
     return dict(found)
 
 
-def _content_of(con: duckdb.DuckDBPyConnection, query: str) -> str:
-    return str(con.execute(f"SELECT sum(CAST(hash(t) AS HUGEINT)) FROM ({query}) AS t").fetchall()[0][0])
+def _members(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[date, str]:
+    """A hash of what levels the series of each cutoff belong to; series that came later do not matter."""
+    found = con.execute(
+        f"SELECT h.cutoff, sum(CAST(hash(a) AS HUGEINT))::VARCHAR FROM ({series_attributes_sql(panel)}) AS a "
+        f"JOIN {HISTORY} AS h USING ({', '.join(panel.keys)}) WHERE h.role = ? GROUP BY h.cutoff",
+        [CHAMPION],
+    ).fetchall()
+    return dict(found)
 
 
 def _hashed(*facts: object) -> str:

@@ -27,6 +27,7 @@ DRAWN = 9  # features whose distribution is shown
 SHOWN = 15  # features listed before the others are folded away
 BINS = 24
 LABELS = ("now", "last year")
+BY_PSI = "nullif(psi, CAST('nan' AS DOUBLE)) DESC NULLS LAST"  # a distance that is not known comes last
 OUTER = (0.01, 0.99)  # quantiles that a feature is drawn between; values beyond count at the ends
 MEMBERS = 12  # of a level, the largest drift first
 NOW, BEFORE = "features.scoring", "features.year_ago"
@@ -37,7 +38,7 @@ def features(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) -> 
     words = feature_words(panel)
     found = records(
         con,
-        f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'feature' ORDER BY psi DESC NULLS LAST, name",
+        f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'feature' ORDER BY {BY_PSI}, name",
         [cutoff],
     )
     for row in found:
@@ -99,7 +100,7 @@ def target(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date, last:
     """What the section on target drift says: the target's distribution, and its level by member."""
     found = records(
         con,
-        f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'target' ORDER BY psi DESC NULLS LAST, member",
+        f"SELECT * FROM {DRIFT} WHERE cutoff = ? AND kind = 'target' ORDER BY {BY_PSI}, member",
         [cutoff],
     )
     sums = _sums(con, panel, last)

@@ -89,7 +89,7 @@ def _levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) -> l
         members = records(
             con,
             f"SELECT member, {pivoted} FROM {MEASURES} WHERE level = ? AND cutoff = ? GROUP BY member "
-            "HAVING wape IS NOT NULL ORDER BY wape DESC, member",
+            "HAVING isfinite(wape) ORDER BY wape DESC, member",
             [level, cutoff],
         )
         shown = members[:MEMBERS]
@@ -102,7 +102,7 @@ def stability(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date) ->
     """How the forecasts of the same periods moved since the cutoff before."""
     over_time = con.execute(
         f"SELECT CAST(cutoff AS TIMESTAMP) AS cutoff, value AS moved FROM {MEASURES} WHERE level = '{TOTAL}' "
-        f"AND measure = 'stability' AND value IS NOT NULL ORDER BY cutoff DESC LIMIT {CUTOFFS_SHOWN}"
+        f"AND measure = 'stability' AND isfinite(value) ORDER BY cutoff DESC LIMIT {CUTOFFS_SHOWN}"
     ).df()[::-1]
     return {
         "over_time": pictures.shares_over_time(over_time, ["moved"]) if len(over_time) else None,
@@ -127,6 +127,6 @@ def _moved_members(con: duckdb.DuckDBPyConnection, cutoff: date) -> Records:
         "SELECT level, member, (after - before) / nullif(abs(before), 0) AS moved, before, after FROM ("
         "SELECT level, member, sum(forecast) AS after, sum(previous_forecast) AS before "
         f"FROM {STABILITY} WHERE level <> '{TOTAL}' AND cutoff = ? GROUP BY level, member) "
-        f"WHERE moved IS NOT NULL ORDER BY abs(moved) DESC, level, member LIMIT {MEMBERS}",
+        f"WHERE isfinite(moved) ORDER BY abs(moved) DESC, level, member LIMIT {MEMBERS}",
         [cutoff],
     )

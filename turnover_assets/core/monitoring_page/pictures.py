@@ -159,10 +159,9 @@ def bounds(table: pd.DataFrame) -> str:
     place = np.arange(len(table))
     axes.bar(place, table["share"], 0.7, color=OWN, label="found")
     axes.hlines(table["expected"], place - 0.42, place + 0.42, color=_INK, linewidth=1.6, label="as meant")
-    for x, value in zip(place, table["share"], strict=True):
-        axes.annotate(
-            f"{value:.1%}", (float(x), value), (0, 2), textcoords="offset points", ha="center", size=7
-        )
+    above = table[["share", "expected"]].max(axis=1)
+    for x, y, value in zip(place, above, table["share"], strict=True):
+        axes.annotate(f"{value:.1%}", (float(x), y), (0, 3), textcoords="offset points", ha="center", size=7)
     axes.set_xticks(place, table["zone"].tolist())
     _shares(axes)
     axes.set_ylim(0, max(table["share"].max(), table["expected"].max()) * 1.12)
