@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
 from peer_windows import markdown
 
 from turnover_assets.storage.decision_log import DecisionLog
@@ -45,14 +46,15 @@ def account(year: Year, seconds: float) -> int:
         {"planted": s.event, "week": s.week, "noticed": s.noticed, "after": s.after, "done": s.done}
         for s in sorted(year.seen.values(), key=lambda seen: seen.week)
     ]
-    print(markdown(rows))
+    print(markdown(pd.DataFrame(rows).set_index("planted")))
     runs = year.runs_by_cause()
     ended = [end for ends in runs.values() for end in ends]
     decisions = DecisionLog(year.platform.settings.decisions_path).read()
     lost, doubled, repeated = year.lost(), year.doubled(), year.repeated_runs()
     unnoticed = [seen.event for seen in year.seen.values() if not seen.noticed]
     print(
-        f"\n{year.plan.weeks} weeks in {seconds:.0f} s, {statistics.median(year.seconds):.0f} s a week (median); "
+        f"\n{year.plan.weeks} weeks in {seconds:.0f} s, "
+        f"{statistics.median(year.seconds):.0f} s a week (median); "
         f"{len(ended)} automatic runs for {len(runs)} causes, {ended.count('FAILURE')} failed; "
         f"{int(decisions['looks'].sum()):,} decisions in {len(decisions)} rows.\n"
         f"Lost rows {lost}, doubled {doubled}, causes with more than one run {len(repeated)}, "

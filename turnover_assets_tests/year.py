@@ -1,7 +1,7 @@
 """A year in fast motion: a synthetic retailer's weekly files land one by one under the real daemon.
 
-What belongs here: the platform as processes, the deliveries with what is planted in them, and the questions that
-are asked afterwards; for test_year.py (a few weeks) and benchmarks/year.py (a year). The product knows
+What belongs here: the platform as processes, the deliveries with what is planted in them, and the questions
+that are asked afterwards; for test_year.py (a few weeks) and benchmarks/year.py (a year). The product knows
 nothing of it.
 
 Planted are a bad file, a late one, a restatement, a change of level of all series, a department reported at
@@ -143,10 +143,9 @@ class Platform:
         hidden.rename(self.settings.landing_path / name)
 
     def settle(self, *names: str) -> Snapshot:
-        """Wait until files are on record, all that follows from them is done, and every sensor has nothing to do."""
-        wait_until(
-            lambda: {*names} <= self.on_record(), SETTLE_SECONDS, f"{names} are on record, see {self._log}"
-        )
+        """Wait until files are on record, what follows is done, and no sensor has anything to do."""
+        landed = f"{names} are on record, see {self._log}"
+        wait_until(lambda: {*names} <= self.on_record(), SETTLE_SECONDS, landed)
         wait_until(self._is_idle, SETTLE_SECONDS, f"all is done, see {self._log}")
         return current(self.settings.published_path)
 
@@ -199,7 +198,7 @@ class Platform:
 
     def incident(self, family: str, since: datetime, word: str = "") -> str:
         """The sentence of an incident of a family that was opened since, and whether it ended."""
-        for incident in AlertStore(self.settings.alerts_path).incidents(since):
+        for incident in AlertStore(self.settings.incidents_path).incidents(since):
             if incident.family == family and incident.opened_at >= since and word in incident.sentence:
                 return incident.sentence + (" (recovered)" if incident.resolved_at else " (open)")
         return ""
@@ -258,9 +257,8 @@ class Year:
         if number == self.plan.restated:
             self._plant("restatement", number)
             earlier = pd.concat([self._reported(number - 1), self._reported(number - 2)])
-            files[f"correction-{number:02}.csv"] = earlier.assign(
-                turnover=(earlier[AMOUNT] * CORRECTION).round(2)
-            )
+            corrected = (earlier[AMOUNT] * CORRECTION).round(2)
+            files[f"correction-{number:02}.csv"] = earlier.assign(**{AMOUNT: corrected})
         for name, frame in files.items():
             self._note(frame)
             self.platform.drop(name, frame.to_csv(index=False))
@@ -355,7 +353,8 @@ def cause_of(tags: Mapping[str, str]) -> str:
     return " ".join(name_of(text) if "@" in text else text for text in told if text)
 
 
-Look = Callable[[Year, datetime, Snapshot], tuple[str, str] | None]  # noticed by what, and what was done
+# Gives by what something was noticed, and what was done.
+Look = Callable[[Year, datetime, Snapshot], tuple[str, str] | None]
 
 
 def _bad_file(year: Year, since: datetime, _: Snapshot) -> tuple[str, str] | None:
@@ -383,9 +382,9 @@ def _restatement(year: Year, _: datetime, snapshot: Snapshot) -> tuple[str, str]
     return f"table restatements: {len(rows)} values", "old values on record, forecasts made again"
 
 
-def _drift(year: Year, _: datetime, snapshot: Snapshot) -> tuple[str, str] | None:
+def _drift(_: Year, since: datetime, snapshot: Snapshot) -> tuple[str, str] | None:
     verdicts = snapshot.read("retraining")
-    due = verdicts[verdicts["cause"].isin(["accuracy", "drift"])]
+    due = verdicts[verdicts["cause"].isin(["accuracy", "drift"]) & (verdicts["decided_at"] >= since)]
     return (f"policy: {due['sentence'].iloc[0]}", "trained again") if len(due) else None
 
 
