@@ -26,6 +26,7 @@ from pathlib import Path
 
 from turnover_assets import runner
 from turnover_assets.defs.partitions import LANDED_FILES
+from turnover_assets.embedded import open_instance
 from turnover_assets.panel import default_panel
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage import landing, landing_folder, manifest
@@ -167,7 +168,7 @@ def build(home: Path, series: int, weeks: int) -> dict[str, float]:
             "VALUES (?, ?, ?, ?, ?, 'accepted', 'turnover', 'csv', ',', true, ?, ?, ?)",
             [[*row, PANEL.digest, manifest.READER_VERSION, datetime.now(UTC)] for row in landed],
         )
-    with runner._instance(settings) as instance:
+    with open_instance(settings) as instance:
         keys = [LandedFile(Path(path), name, digest).partition_key for _, digest, name, path, _ in landed]
         instance.add_dynamic_partitions(str(LANDED_FILES.name), keys)
     return {"made": time.perf_counter() - began}

@@ -38,7 +38,7 @@ class LiveProgress:
         self._status.stop()
 
     def __call__(self, news: str, text: str) -> None:
-        """Take in news of a run; see runner.Progress."""
+        """Take in news of a run; see embedded.Progress."""
         if news == "start":
             self._began[text] = time.perf_counter()
             self._status.update(text)

@@ -14,7 +14,7 @@ from turnover_assets.defs import common, jobs
 from turnover_assets.defs.partitions import CUTOFFS
 from turnover_assets.defs.training_sensors import Present, look_for_changes
 from turnover_assets.errors import TurnoverError
-from turnover_assets.runner import Cutoffs, backfill
+from turnover_assets.maintenance import Cutoffs, backfill
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import Landed, quiet

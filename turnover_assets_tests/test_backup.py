@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from turnover_assets.cli import app
 from turnover_assets.errors import TurnoverError
+from turnover_assets.maintenance import back_up, restore
 from turnover_assets.panel import default_panel
-from turnover_assets.runner import back_up, bring_up_to_date, restore
+from turnover_assets.runner import bring_up_to_date
 from turnover_assets.storage import _mlflow, backup
 from turnover_assets.storage.backup import restore_backup, write_backup
 from turnover_assets.storage.durable import PARTIAL

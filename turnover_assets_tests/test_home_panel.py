@@ -11,7 +11,8 @@ from turnover_assets.backtesting import BacktestOrder, hold_backtest
 from turnover_assets.definitions import build_definitions
 from turnover_assets.defs import sensors
 from turnover_assets.errors import PanelChangedError
-from turnover_assets.runner import bring_up_to_date, rebuild_warehouse, search_parameters
+from turnover_assets.maintenance import rebuild_warehouse, search_parameters
+from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.landing_folder import scan

@@ -109,7 +109,7 @@ def send() -> None:
 @app.command()
 def look() -> None:
     """Look for failed runs, late data, refused files and failed checks now, as the sensors do, and send."""
-    from turnover_assets.runner import look_for_alerts
+    from turnover_assets.maintenance import look_for_alerts
 
     with plain_errors():
         report = look_for_alerts(_settings())

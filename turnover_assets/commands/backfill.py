@@ -1,6 +1,6 @@
 """`turnover backfill`: what would have been forecast at past cutoffs, published beside the rest.
 
-What belongs here: the command. What does not: the work (runner.py, core/as_of.py).
+What belongs here: the command. What does not: the work (maintenance.py, core/as_of.py).
 """
 
 from datetime import datetime
@@ -27,9 +27,9 @@ def backfill(
     The same as materialising partitions of the asset forecasts/as_of in Dagster's page. What was published at
     those cutoffs stays as it was, in forecast_history.
     """
+    from turnover_assets.maintenance import Cutoffs
+    from turnover_assets.maintenance import backfill as fill
     from turnover_assets.reporting import LiveProgress
-    from turnover_assets.runner import Cutoffs
-    from turnover_assets.runner import backfill as fill
     from turnover_assets.settings import load_settings
 
     with plain_errors():

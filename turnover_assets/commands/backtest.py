@@ -1,6 +1,6 @@
 """`turnover backtest`: what the platform would have forecast at past cutoffs, beside what was reported.
 
-What belongs here: the command and its account. What does not: the work (runner.py, core/backtest.py).
+What belongs here: the command and its account. What does not: the work (backtesting.py, core/backtest.py).
 """
 
 from datetime import datetime

@@ -22,7 +22,7 @@ def backup(
     ] = False,
 ) -> None:
     """Write the data home into one archive, also while the daemon runs."""
-    from turnover_assets.runner import back_up
+    from turnover_assets.maintenance import back_up
     from turnover_assets.settings import load_settings
 
     with plain_errors():
@@ -48,7 +48,7 @@ def restore(
     ] = False,
 ) -> None:
     """Put a data home back from an archive: whole and checked, or not at all."""
-    from turnover_assets.runner import restore as work
+    from turnover_assets.maintenance import restore as work
     from turnover_assets.settings import load_settings
 
     with plain_errors():

@@ -1,6 +1,6 @@
 """`turnover evidently`: Evidently's reports on the newest cutoff.
 
-What belongs here: the command and its account. What does not: the work (runner.py, defs/evidently.py).
+What belongs here: the command and its account. What does not: the work (maintenance.py, defs/evidently.py).
 """
 
 import typer
@@ -15,7 +15,7 @@ def evidently() -> None:
     They are about the newest cutoff, each one HTML file that needs no network. Needs evidently, which comes
     with the extra `evidently` of the package; the monitoring page does without it.
     """
-    from turnover_assets.runner import make_evidently_reports
+    from turnover_assets.maintenance import make_evidently_reports
     from turnover_assets.settings import load_settings
 
     with plain_errors():

@@ -28,7 +28,7 @@ def housekeep(
     account_format: Annotated[AccountFormat, typer.Option("--format", help="Format.")] = AccountFormat.TABLE,
 ) -> None:
     """Remove old records, logs, snapshots, models and leftovers that nothing needs, as the daily job does."""
-    from turnover_assets.runner import keep_house
+    from turnover_assets.maintenance import keep_house
     from turnover_assets.settings import load_settings
 
     def tell(kind: str, text: str) -> None:

@@ -26,7 +26,7 @@ def rebuild(
 
     It also works where the warehouse is deleted or damaged. Ends with 1 where something differs.
     """
-    from turnover_assets.runner import rebuild_warehouse
+    from turnover_assets.maintenance import rebuild_warehouse
     from turnover_assets.settings import load_settings
 
     with plain_errors():

@@ -1,6 +1,6 @@
 """`turnover tune`: a search for the hyper-parameters of a candidate.
 
-What belongs here: the command and its account. What does not: the work (runner.py, core/tuning.py).
+What belongs here: the command and its account. What does not: the work (maintenance.py, core/tuning.py).
 """
 
 import json
@@ -26,7 +26,7 @@ def tune(
     What is found replaces the candidate's own parameters in the next training if it is better by a margin;
     the gate then decides as always. Needs optuna, which comes with the extra `tuning` of the package.
     """
-    from turnover_assets.runner import search_parameters
+    from turnover_assets.maintenance import search_parameters
     from turnover_assets.settings import load_settings
 
     with plain_errors():

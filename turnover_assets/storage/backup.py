@@ -1,7 +1,7 @@
 """Backups: a data home in one archive, and a home put back from it whole or not at all.
 
 What belongs here: writing, checking and unpacking the archive. What does not: keeping runs away meanwhile
-(runner.py holds the locks).
+(maintenance.py holds the locks).
 
 An archive is a tar, compressed with Zstandard (.tar.zst) or gzip (.tar.gz). Its last member, backup.json,
 names every file with its size and SHA-256, so that an archive that was cut short or changed is told before

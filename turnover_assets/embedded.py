@@ -1,0 +1,140 @@
+"""Dagster in this process: the home's instance, and jobs run on it as the page's daemon would.
+
+What belongs here: opening the instance and the warehouse of a home, running a job, waiting for others' runs,
+and telling what goes on. What does not: what is run, and why (runner.py, maintenance.py).
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from turnover_assets import errors
+from turnover_assets.errors import HomeError, TurnoverError
+from turnover_assets.settings import Settings
+from turnover_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """The warehouse of a home."""
+    return Warehouse(
+        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
+    )
+
+
+def wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> None:
+    """Let a run that the daemon started end first: two at once would mix their tables."""
+    from turnover_assets.defs.jobs import REFRESH, RETRAIN
+    from turnover_assets.defs.runs import STARTED, unfinished_runs
+
+    until, told = time.monotonic() + settings.lock_timeout_seconds, False
+    while running := [r for job in (REFRESH, RETRAIN) for r in unfinished_runs(instance, job, STARTED)]:
+        if time.monotonic() > until:
+            raise HomeError(
+                settings.home,
+                f"run {running[0]} has refreshed it for more than {settings.lock_timeout_seconds:.0f} s",
+                "See it with `turnover ui`, or raise TURNOVER_LOCK_TIMEOUT_SECONDS.",
+            )
+        if not told:
+            progress("wait", f"run {running[0]} is refreshing; waiting for it to end")
+            told = True
+        time.sleep(1.0)
+
+
+@contextmanager
+def open_instance(settings: Settings) -> "Iterator[dg.DagsterInstance]":
+    """The home's Dagster instance, rid of runs that were killed.
+
+    Raises:
+        HomeError: Dagster cannot write its records (no space, no permission, a damaged file).
+    """
+    import dagster as dg
+    from sqlalchemy.exc import DBAPIError
+
+    from turnover_assets.defs.runs import close_orphaned_runs
+
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+            close_orphaned_runs(instance)
+            yield instance
+    except DBAPIError as error:
+        raise HomeError(
+            settings.home.absolute(),
+            f"Dagster's records in {settings.dagster_path} cannot be read or written ({error.orig})",
+            "What was published stays. Make room or permit writing there, then run again.",
+        ) from error
+
+
+def run_job(
+    settings: Settings,
+    instance: "dg.DagsterInstance",
+    name: str,
+    tags: Mapping[str, str],
+    config: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Run a job in this process.
+
+    Raises:
+        TurnoverError: A step failed; its message where it is for the user, else where to look.
+    """
+    from turnover_assets.definitions import build_definitions
+    from turnover_assets.defs.alerts import after_run
+    from turnover_assets.defs.runs import process_tag
+
+    job = build_definitions(settings).resolve_job_def(name)
+    run_id = str(uuid4())
+    if settings.log_format == "text":  # else the run's own JSON lines tell the same
+        instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            raise_on_error=False,
+            tags={**tags, **process_tag()},
+            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    if unsent := after_run(settings, instance):
+        progress("wait", unsent)
+    if not result.success:
+        raise TurnoverError(_failure(result.all_events, run_id))
+
+
+def _tell(entry: "dg.EventLogEntry", progress: Progress) -> None:
+    """Turn an event of the run into a line of progress."""
+    event = entry.dagster_event
+    if event is None:
+        if entry.level in (logging.INFO, logging.WARNING):
+            progress("note", entry.user_message)
+    elif event.event_type_value == "STEP_START":
+        progress("start", _readable(event.step_key))
+    elif event.event_type_value == "STEP_SUCCESS":
+        progress("done", _readable(event.step_key))
+
+
+def _readable(step: str | None) -> str:
+    return (step or "").replace("__", " / ").replace("_", " ")
+
+
+def _failure(events: "Sequence[dg.DagsterEvent]", run_id: str) -> str:
+    """What to tell the user: the message of an error of ours, or the error and where its details are."""
+    for event in events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            if hasattr(errors, error.cls_name or ""):
+                return error.message.partition(": ")[2].strip()
+            if error.cause is None:
+                step = _readable(event.step_key)
+                details = f"`turnover ui` shows the details of run {run_id}."
+                return f"{step} failed: {error.message.strip()}\n{details}"
+            error = error.cause
+    return f"The run {run_id} failed; `turnover ui` shows why."
