@@ -174,7 +174,7 @@ BREAKS: dict[str, tuple[str, Callable[[Settings], None], str, str]] = {
         "adjustments.toml",
         "adjustments check",
     ),
-    "alert rules wrong": ("alert rules", write("alerts.toml", b"[[rule"), "cannot be read", "Correct it"),
+    "alert rules wrong": ("alert rules", write("alerts.toml", b"[[rule"), "alerts.toml", "no alert is told"),
     "another panel": ("panel", foreign_panel, "holds files of sales", "TURNOVER_PANEL"),
 }
 

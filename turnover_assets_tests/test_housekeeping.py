@@ -187,12 +187,14 @@ def test_the_newest_accepted_search_of_a_candidate_stays_however_old() -> None:
 def test_pages_beyond_the_newest_go(tmp_path: Path) -> None:
     for day in range(1, 6):
         (tmp_path / f"2030-01-0{day}.html").write_text("x" * 10)
+    (tmp_path / "index.html").write_text("the list of pages")
 
     found = sweep_pages(tmp_path, 2, remove=True)
 
     assert found.removed == ("2030-01-01.html", "2030-01-02.html", "2030-01-03.html")
     assert (found.freed, found.kept) == (30, {"newest": 2})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2030-01-04.html", "2030-01-05.html"]
+    left = ["2030-01-04.html", "2030-01-05.html", "index.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize("is_written", [False, True], ids=["dead", "live"])

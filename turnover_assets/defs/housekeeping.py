@@ -123,8 +123,9 @@ def sweep_all(
     named = versions | housekeeping.forecast_with(warehouse)
     yield from sweep_models(settings.mlflow_path, settings.panel_spec.name, named, limits, now, remove=remove)
     yield from sweep_runs(instance, runs, limits, now, remove=remove)
-    pages = home / "reports" / "monitoring"
-    yield housekeeping.sweep_pages(pages, limits.pages, remove=remove)
+    pages = settings.monitoring_pages_path
+    for folder in (pages, settings.evidently_pages_path):
+        yield housekeeping.sweep_pages(folder, limits.pages, remove=remove)
     guarded, others = [settings.published_path, home / "raw"], [*(home / "raw").glob("*/"), home]
     yield housekeeping.sweep_leftovers(guarded, [*others, home / "alerts", pages], remove=remove)
     yield housekeeping.sweep_overflow(warehouse, remove=remove)

@@ -6,13 +6,13 @@ What belongs here: folders, files and room. What does not: what the tables, mode
 import os
 import shutil
 import sqlite3
-import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import TurnoverError
+from turnover_assets.storage.alert_rules import read_alert_rules
 from turnover_assets.storage.durable import PARTIAL
 from turnover_assets.storage.housekeeping import SET_ASIDE, size_of
 from turnover_assets.storage.landing_folder import list_folder
@@ -110,14 +110,14 @@ def ledger(patient: Patient) -> Iterator[Told]:
 
 @check("alert rules")
 def alert_rules(patient: Patient) -> Iterator[Told]:
-    """The file of alert rules, where there is one, is TOML."""
-    path = patient.settings.home.absolute() / "alerts.toml"
+    """The file of alert rules, where there is one, has no mistakes."""
+    path = patient.settings.alert_rules_path
     if not path.exists():
         return
     try:
-        tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        yield "problem", f"{path} cannot be read ({error})", "Correct it; docs/configuration.md."
+        read_alert_rules(path, patient.settings.panel_spec)
+    except TurnoverError as error:
+        yield "problem", str(error), "Until then no alert is told. `turnover alerts check` looks again."
         return
     yield "ok", str(path)
 
@@ -146,6 +146,7 @@ def _main_databases(home: Path) -> list[Path]:
         dagster / "history" / "runs" / "index.db",
         dagster / "schedules" / "schedules.db",
         home / "alerts" / "alerts.sqlite",
+        home / "decisions.sqlite",
     ]
 
 
@@ -170,6 +171,8 @@ def _mend(path: Path) -> str:
         return "Put the home back from a backup (`turnover restore`): models cannot be made without it."
     if path.parent.name == "runs" and path.name != "index.db":
         return "It is the log of one run: delete that run in the page, or the file while nothing runs."
+    if path.name == "decisions.sqlite":
+        return "Move it away: a new log of decisions is begun."
     if path.parent.name == "alerts":
         return "Move it away while nothing runs: alerts that are open will be sent once more."
     return "Put the home back from a backup, or move var/dagster away: only records of runs are lost."

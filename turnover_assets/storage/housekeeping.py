@@ -15,6 +15,7 @@ from turnover_assets.core.forecast_history import old_shadows, published_version
 from turnover_assets.core.housekeeping import Sweep
 from turnover_assets.errors import WarehouseBusyError
 from turnover_assets.storage.durable import PARTIAL, exclusive
+from turnover_assets.storage.pages import is_dated
 from turnover_assets.storage.snapshots import FACTS, beyond, prune
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -45,10 +46,11 @@ def sweep_snapshots(published: Path, keep: int, *, remove: bool) -> Sweep:
 
 
 def sweep_pages(folder: Path, keep: int, *, remove: bool) -> Sweep:
-    """Remove the oldest pages of a folder, by their names, which begin with the cutoff."""
-    pages = sorted(folder.glob("*.html"), key=lambda path: path.name)
+    """Remove the oldest pages, or folders of them, that are named after a cutoff; what else is there stays."""
+    pages = sorted(path for path in folder.glob("*") if is_dated(path.name.removesuffix(".html")))
     old = pages[:-keep]
-    return _files("pages of monitoring", folder, old, {"newest": len(pages) - len(old)}, remove=remove)
+    part = f"reports in {folder.name}"
+    return _files(part, folder, old, {"newest": len(pages) - len(old)}, remove=remove)
 
 
 def sweep_leftovers(guarded: Iterable[Path], others: Iterable[Path], *, remove: bool) -> Sweep:

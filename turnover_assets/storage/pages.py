@@ -38,6 +38,11 @@ def dated(folder: Path) -> list[date]:
     return sorted((day for day in found if day is not None), reverse=True)
 
 
+def is_dated(name: str) -> bool:
+    """Whether a name is a date."""
+    return _day(name) is not None
+
+
 def _day(name: str) -> date | None:
     try:
         day = date.fromisoformat(name)
