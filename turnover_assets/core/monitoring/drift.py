@@ -7,9 +7,9 @@ Rows of the newest cutoff are compared with those of the cutoff a season earlier
 Features that the calendar alone decides, the horizon and the age of a series are left out: the first two are
 the same or shift by days, and every series grows older.
 
-The target is compared as models see it, adjusted, so that a defect that was found and mended is no drift. Each
-series counts in units of its own mean over both years: large series do not hide small ones and growth shows,
-while it is no drift that some grow and others shrink.
+The target is compared as models see it, adjusted, so that a defect that was found and mended is no drift.
+Each series counts in units of its own mean over both years: large series do not hide small ones and growth
+shows, while it is no drift that some grow and others shrink.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,8 +82,8 @@ def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) ->
     keys = ", ".join(panel.keys)
     rows = con.execute(
         f"WITH compared AS (SELECT {keys}, t > $last - $horizon AS is_new, "
-        f"{panel.target}_adjusted AS value FROM cleaned.{panel.series.name} WHERE (t > $last - $horizon AND t <= $last) "
-        "OR (t > $last - $season - $horizon AND t <= $last - $season)), "
+        f"{panel.target}_adjusted AS value FROM cleaned.{panel.series.name} "
+        "WHERE (t > $last - $horizon AND t <= $last) OR (t > $last - $season - $horizon AND t <= $last - $season)), "
         f"scales AS (SELECT {keys}, (avg(abs(value)) FILTER (is_new) "
         f"+ avg(abs(value)) FILTER (NOT is_new)) / 2 AS scale FROM compared GROUP BY {keys}) "
         f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, value / scale AS value "
