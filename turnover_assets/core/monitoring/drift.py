@@ -83,7 +83,8 @@ def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) ->
     rows = con.execute(
         f"WITH compared AS (SELECT {keys}, t > $last - $horizon AS is_new, "
         f"{panel.target}_adjusted AS value FROM cleaned.{panel.series.name} "
-        "WHERE (t > $last - $horizon AND t <= $last) OR (t > $last - $season - $horizon AND t <= $last - $season)), "
+        "WHERE (t > $last - $horizon AND t <= $last) "
+        "OR (t > $last - $season - $horizon AND t <= $last - $season)), "
         f"scales AS (SELECT {keys}, (avg(abs(value)) FILTER (is_new) "
         f"+ avg(abs(value)) FILTER (NOT is_new)) / 2 AS scale FROM compared GROUP BY {keys}) "
         f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, value / scale AS value "
