@@ -241,7 +241,7 @@ def put_history(con: duckdb.DuckDBPyConnection, panel: PanelSpec, start: int, gr
             * (growth if k < panel.horizon else 1.0)
         ]
     ]
-    put_reported(con, panel, pd.DataFrame(rows))
+    put_reported(con, panel, pd.DataFrame(rows).assign(amount_adjusted=lambda table: table["amount"]))
 
 
 @pytest.mark.parametrize("panel", [make_panel(horizon=8), daily()], ids=["weekly", "daily"])
@@ -256,16 +256,51 @@ def test_growth_of_the_target_is_drift_and_season_is_none(
 
     total = table.loc[("total", "")]
     assert bool(total["is_drifted"]) == drifted
-    assert total["reference_mean"] == pytest.approx(1.0)
-    assert total["mean"] == pytest.approx(growth, rel=0.05)
+    assert (total["mean"] + total["reference_mean"]) / 2 == pytest.approx(1.0)
+    assert total["mean"] / total["reference_mean"] == pytest.approx(growth, rel=0.05)
     assert total["rows"] == total["reference_rows"] == 40 * panel.horizon
     assert len(table) == 41
 
 
 def test_the_target_of_series_without_a_year_before_is_left_out(con: duckdb.DuckDBPyConnection) -> None:
-    put_reported(con, PANEL, pd.DataFrame([{"shop": 1, "t": START, "amount": 5.0}]))
+    put_reported(con, PANEL, pd.DataFrame([{"shop": 1, "t": START, "amount": 5.0, "amount_adjusted": 5.0}]))
 
     assert target_drift(con, PANEL, START) == []
+
+
+def test_that_some_series_grow_and_others_shrink_is_no_drift_of_the_target(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    rng = np.random.default_rng(8)
+    rows = [
+        {"shop": shop, "t": START - ago - k, "amount": 0.0, "amount_adjusted": level * rng.gamma(100.0, 0.01)}
+        for shop, growth in enumerate(rng.lognormal(0.0, 0.3, 400))
+        for ago, level in ((0, growth), (52, 1.0))
+        for k in range(3)
+    ]
+    put_reported(con, PANEL, pd.DataFrame(rows))
+
+    total = target_drift(con, PANEL, START)[0]
+
+    assert total["psi"] < 0.1
+    assert not total["is_drifted"]
+
+
+def test_a_defect_that_was_mended_is_no_drift_of_the_target(con: duckdb.DuckDBPyConnection) -> None:
+    rng = np.random.default_rng(9)
+    rows = [
+        {"shop": shop, "t": START - ago - k, "amount": factor * value, "amount_adjusted": value}
+        for shop in range(60)
+        for ago, factor in ((0, 1.0), (52, 2.0))
+        for k in range(3)
+        for value in [rng.gamma(50.0, 0.02)]
+    ]
+    put_reported(con, PANEL, pd.DataFrame(rows))
+    mended = target_drift(con, PANEL, START)[0]
+    con.execute("UPDATE cleaned.sales SET amount_adjusted = amount")
+    as_it_came = target_drift(con, PANEL, START)[0]
+
+    assert (mended["is_drifted"], as_it_came["is_drifted"]) == (False, True)
 
 
 # Stability ---------------------------------------------------------------------------------------

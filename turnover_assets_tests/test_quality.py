@@ -117,7 +117,7 @@ DEFECTS = {
     "a week of zeros": ("few_zeros", "UPDATE {sales} SET amount = 0 WHERE t = {last}", 1),
     "rejected rows": (
         "few_rejected",
-        "INSERT INTO cleaned.rejected SELECT 'sales', 'f', 2, 'r', 'm', 'row rejected', '' FROM range(40)",
+        "INSERT INTO cleaned.rejected SELECT 'sales', 'f', 2, 'r', 'm', 'row rejected', '', 1 FROM range(40)",
         0.1,
     ),
     "rows sent again": ("few_superseded", "UPDATE raw.files SET row_count = 500", 0.28),

@@ -5,8 +5,11 @@ What belongs here: which samples are compared, and the table monitoring.drift. W
 
 Rows of the newest cutoff are compared with those of the cutoff a season earlier, so that season is not drift.
 Features that the calendar alone decides, the horizon and the age of a series are left out: the first two are
-the same or shift by days, and every series grows older. The target is compared as reported, each series in
-units of its own mean of a year ago: so that large series do not hide small ones, and growth shows.
+the same or shift by days, and every series grows older.
+
+The target is compared as models see it, adjusted, so that a defect that was found and mended is no drift.
+Each series counts in units of its own mean over both years: large series do not hide small ones and growth
+shows, while it is no drift that some grow and others shrink.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +29,6 @@ from turnover_assets.panel import PanelSpec
 
 FEATURE, TARGET = "feature", "target"
 LEFT_OUT = ("calendar", "horizon", "age")  # groups of features; see above
-MOST = 10.0  # times its mean a year ago; a series that sold next to nothing then must not outweigh all others
 
 
 def feature_drift(panel: PanelSpec, rows: Rows, year_ago: Rows, series: pd.DataFrame) -> list[dict[str, Any]]:
@@ -68,10 +70,9 @@ def _units(panel: PanelSpec, feature: Feature, ids: pd.Series, series: pd.DataFr
 
 
 def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -> list[dict[str, Any]]:
-    """Compare the reported values of the newest H periods with those of the same periods a season earlier.
+    """Compare the adjusted values of the newest H periods with those of the same periods a season earlier.
 
-    Series that did not report then have no scale and are left out; the features have them. A value counts as
-    at most MOST times the mean of its series, so that no series outweighs all others.
+    Series that have values on one side only are left out; the features have them.
 
     Returns:
         A row for the total and for each member of the first level, as monitoring.drift has them, without the
@@ -80,15 +81,16 @@ def target_drift(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) ->
     level, season = panel.level_names[0], panel.frequency.season
     keys = ", ".join(panel.keys)
     rows = con.execute(
-        f"WITH compared AS (SELECT {keys}, t > $last - $horizon AS is_new, {panel.target} AS value "
-        f"FROM cleaned.{panel.series.name} WHERE (t > $last - $horizon AND t <= $last) "
+        f"WITH compared AS (SELECT {keys}, t > $last - $horizon AS is_new, "
+        f"{panel.target}_adjusted AS value FROM cleaned.{panel.series.name} "
+        "WHERE (t > $last - $horizon AND t <= $last) "
         "OR (t > $last - $season - $horizon AND t <= $last - $season)), "
-        f"scales AS (SELECT {keys}, avg(abs(value)) AS scale FROM compared WHERE NOT is_new GROUP BY {keys}) "
-        f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, "
-        "greatest(least(value / scale, $most), -$most) AS value "
+        f"scales AS (SELECT {keys}, (avg(abs(value)) FILTER (is_new) "
+        f"+ avg(abs(value)) FILTER (NOT is_new)) / 2 AS scale FROM compared GROUP BY {keys}) "
+        f"SELECT dense_rank() OVER (ORDER BY {keys}) AS number, a.{level}, is_new, value / scale AS value "
         f"FROM compared JOIN scales USING ({keys}) JOIN ({series_attributes_sql(panel)}) AS a USING ({keys}) "
-        f"WHERE scale > 0 ORDER BY {keys}, is_new",
-        {"last": last, "horizon": panel.horizon, "season": season, "most": MOST},
+        f"WHERE scale > 0 AND value IS NOT NULL ORDER BY {keys}, is_new",
+        {"last": last, "horizon": panel.horizon, "season": season},
     ).df()
     found = []
     for name, member, part in _members(rows, level):

@@ -4,7 +4,7 @@ What belongs here: data in, PNG bytes out. What does not: the figures it shows.
 """
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from turnover_assets.core.pictures import COLOURS, _figure, _legend, _png
 
@@ -36,7 +36,7 @@ def accuracy_by_cutoff(table: pd.DataFrame) -> bytes:
         )
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6)) if table.empty else figure.autofmt_xdate()
+    figure.autofmt_xdate()
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     _legend(figure, axes)
     return _png(figure)
