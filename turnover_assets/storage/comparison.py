@@ -21,7 +21,9 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import FACTS, Snapshot, current, read_snapshot
 
 # They keep the past of every run, or say when something was made: no differences of values.
-HISTORIES = frozenset({"checks", "forecast_history", "profile", "retraining"}) | frozenset(MONITORED)
+HISTORIES = frozenset(MONITORED) | {
+    *("checks", "decisions", "forecast_history", "profile", "retraining", "runs", "steps"),
+}
 RUN_COLUMNS = frozenset({"created_at", "fit_seconds", "landed_at", "model_version", "run_id"})
 FORECASTS = frozenset({"aggregates", "explanations", "forecasts"})
 FORECAST_PLACE = frozenset({"cutoff", "horizon"})  # two forecasts of one period are compared whatever theirs

@@ -46,7 +46,7 @@ def sweep_snapshots(published: Path, keep: int, *, remove: bool) -> Sweep:
 
 
 def sweep_pages(folder: Path, keep: int, *, remove: bool) -> Sweep:
-    """Remove the oldest pages, or folders of them, that are named after a cutoff; what else is there stays."""
+    """Remove the oldest pages, or folders of them, that are named after a cutoff; others stay."""
     pages = sorted(path for path in folder.glob("*") if is_dated(path.name.removesuffix(".html")))
     old = pages[:-keep]
     part = f"reports in {folder.name}"
