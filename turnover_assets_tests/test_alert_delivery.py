@@ -343,6 +343,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_look_and_send_at_once_tell_each_thing_once(store: AlertStore) -> None:
     processes = [
         subprocess.Popen(

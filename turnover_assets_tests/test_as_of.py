@@ -64,6 +64,7 @@ def test_a_backfill_publishes_what_a_backtest_of_the_same_cutoff_says(copied: La
     )
 
 
+@pytest.mark.slow
 def test_a_second_backfill_keeps_other_cutoffs_and_replaces_its_own(copied: Landed) -> None:
     first, second = (date.fromisoformat(label) for label in partitions_of(copied.settings)[-10:-8])
     backfill(copied.settings, Cutoffs(named=(first,)), quiet)

@@ -227,6 +227,7 @@ def turnover(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_only_refuses_a_file_says_so_in_objects(copied: Landed) -> None:
     (copied.folder / "empty.csv").write_text("a,b\n")
 

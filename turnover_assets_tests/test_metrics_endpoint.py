@@ -201,7 +201,7 @@ def damage_runs(settings: Settings) -> None:
 
 
 def damage_alerts(settings: Settings) -> None:
-    (settings.home / "alerts").mkdir()
+    (settings.home / "alerts").mkdir(exist_ok=True)
     (settings.home / "alerts" / "alerts.sqlite").write_bytes(b"no database" * 1000)
 
 

@@ -120,6 +120,7 @@ def ask(url: str) -> str:
         return str(answer.read().decode())
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 def test_prometheus_scrapes_the_endpoint_and_evaluates_the_rules(
     plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

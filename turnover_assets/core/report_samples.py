@@ -62,13 +62,13 @@ def feature_samples(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Samples
 
 
 def target_samples(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Samples:
-    """What was reported in the newest H periods, and in the same a year before."""
+    """The adjusted values of the newest H periods, and of the same a year before."""
     last, h, season = last_period(con, panel), panel.horizon, panel.frequency.season
     names = ", ".join([*panel.keys, "t"])
     sides = [
         con.execute(
-            f"SELECT {panel.target} AS {TARGET} FROM cleaned.{panel.series.name} WHERE t > $until - {h} "
-            f"AND t <= $until AND {panel.target} IS NOT NULL "
+            f"SELECT {panel.target}_adjusted AS {TARGET} FROM cleaned.{panel.series.name} "
+            f"WHERE t > $until - {h} AND t <= $until AND {panel.target}_adjusted IS NOT NULL "
             f"ORDER BY hash({names}), {names} LIMIT {MOST_ROWS}",
             {"until": until},
         ).df()

@@ -117,11 +117,12 @@ def target(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: date, last:
 def _sums(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int
 ) -> dict[tuple[str, str], dict[str, float | None]]:
-    """What each member reported in the newest H periods and in the same a year ago, by level and member."""
+    """The adjusted sum of each member in the newest H periods and in the same a year ago."""
     level = panel.report_level
     found = con.execute(
-        f"SELECT a.{level} AS member, sum({panel.target}) FILTER (t > $last - $h) AS sum, "
-        f"sum({panel.target}) FILTER (t <= $last - $season) AS sum_before FROM cleaned.{panel.series.name} "
+        f"SELECT a.{level} AS member, sum({panel.target}_adjusted) FILTER (t > $last - $h) AS sum, "
+        f"sum({panel.target}_adjusted) FILTER (t <= $last - $season) AS sum_before "
+        f"FROM cleaned.{panel.series.name} "
         f"JOIN ({series_attributes_sql(panel)}) AS a USING ({', '.join(panel.keys)}) WHERE t <= $last "
         "AND (t > $last - $h OR (t > $last - $season - $h AND t <= $last - $season)) GROUP BY ALL",
         {"last": last, "h": panel.horizon, "season": panel.frequency.season},
@@ -155,11 +156,11 @@ def _level(found: Records, level: str) -> dict[str, Any]:
 def _target_distribution(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int
 ) -> tuple[Distribution, float] | None:
-    """How often each amount was reported in the newest H periods and in the same a year ago."""
+    """How often each adjusted amount came in the newest H periods and in the same a year ago."""
     season, h = panel.frequency.season, panel.horizon
     rows = (
-        f"SELECT {panel.target} AS y, t > {last - h} AS now FROM cleaned.{panel.series.name} "
-        f"WHERE isfinite({panel.target}) AND (t BETWEEN {last - h + 1} AND {last} "
+        f"SELECT {panel.target}_adjusted AS y, t > {last - h} AS now FROM cleaned.{panel.series.name} "
+        f"WHERE isfinite({panel.target}_adjusted) AND (t BETWEEN {last - h + 1} AND {last} "
         f"OR t BETWEEN {last - season - h + 1} AND {last - season})"
     )
     scale, least, most = con.execute(
