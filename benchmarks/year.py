@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +33,8 @@ def main() -> int:
         plan = WEEKS if chosen.short else YEAR
         began = time.monotonic()
         with fast_motion(root, plan, tell, sensor_interval_seconds=1) as year:
-            year.run()
+            with suppress(KeyboardInterrupt):  # Ctrl-C: the account of the weeks so far
+                year.run()
             return account(year, time.monotonic() - began)
 
 
@@ -53,7 +55,7 @@ def account(year: Year, seconds: float) -> int:
     lost, doubled, repeated = year.lost(), year.doubled(), year.repeated_runs()
     unnoticed = [seen.event for seen in year.seen.values() if not seen.noticed]
     print(
-        f"\n{year.plan.weeks} weeks in {seconds:.0f} s, "
+        f"\n{len(year.seconds)} of {year.plan.weeks} weeks in {seconds:.0f} s, "
         f"{statistics.median(year.seconds):.0f} s a week (median); "
         f"{len(ended)} automatic runs for {len(runs)} causes, {ended.count('FAILURE')} failed; "
         f"{int(decisions['looks'].sum()):,} decisions in {len(decisions)} rows.\n"
