@@ -43,7 +43,7 @@ duckdb2: $(READY)  ## DuckDB 2 in place of the locked one, to test with it too; 
 linters: $(LINTERS)/.ready  ## what tests of workflows and manifests use where it is there (optional)
 
 audit: $(LINTERS)/.ready  ## known vulnerabilities in what is locked
-	for lock in requirements.lock requirements-evidently.lock deploy/locks/*.lock; do \
+	for lock in requirements*.lock deploy/locks/*.lock; do \
 	  echo "$$lock"; $(LINTERS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || exit 1; \
 	done
 
@@ -77,6 +77,8 @@ lock:  ## resolve pyproject.toml again, with hashes and without download address
 	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
 	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
+	$(LOCKED) --extra kubernetes -c requirements.lock -o requirements-kubernetes.lock \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --no-header --no-config deploy/locks/linters.in -o deploy/locks/linters.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
