@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LINTERS := build/linters
 # Processes that share the tests. Their models' threads wait asleep, since others want the cores meanwhile.
 WORKERS ?= 2
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run ui test test-slow check format lock evidently clean
+.PHONY: run ui test test-slow style check format lock evidently duckdb2 linters audit clean
 
 run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 	$(BIN)/turnover demo
@@ -23,16 +24,33 @@ test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processe
 test-slow: $(READY)  ## Dagster's page and daemon for real, longer fuzzes: some minutes
 	$(BIN)/pytest -m slow turnover_assets_tests
 
-check: $(READY)  ## style, types, layers, then every test
+style: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+
+check: style test  ## style, types, layers, then every test
 
 evidently: $(READY)  ## what Evidently's reports need beside the rest (optional)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r requirements-evidently.lock
+
+duckdb2: $(READY)  ## DuckDB 2 in place of the locked one, to test with it too; make clean undoes it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r deploy/locks/duckdb2.lock
+
+linters: $(LINTERS)/.ready  ## what tests of workflows and manifests use where it is there (optional)
+
+audit: $(LINTERS)/.ready  ## known vulnerabilities in what is locked
+	for lock in requirements*.lock deploy/locks/*.lock; do \
+	  echo "$$lock"; $(LINTERS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || exit 1; \
+	done
+
+$(LINTERS)/.ready: deploy/locks/linters.lock
+	test -x $(LINTERS)/bin/python || $(PYTHON) -m venv $(LINTERS)
+	$(LINTERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -58,6 +76,13 @@ lock:  ## resolve pyproject.toml again, with hashes and without download address
 	$(LOCKED) --extra docker --extra dev --extra tuning -o requirements.lock
 	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
 	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+
+	$(LOCKED) --extra kubernetes -c requirements.lock -o requirements-kubernetes.lock \
+	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --no-header --no-config deploy/locks/linters.in -o deploy/locks/linters.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --no-header --no-config deploy/locks/duckdb2.in -o deploy/locks/duckdb2.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

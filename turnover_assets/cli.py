@@ -28,6 +28,7 @@ from turnover_assets.commands.metrics import metrics
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
+from turnover_assets.commands.upgrade import upgrade
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)
 app.command()(tune)
+app.command()(upgrade)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

@@ -37,6 +37,7 @@ from turnover_assets.defs.resources import (
     build_warehouse,
 )
 from turnover_assets.settings import Settings, load_settings
+from turnover_assets.storage.home_layout import check_layout
 
 
 def build_definitions(
@@ -89,4 +90,6 @@ def build_definitions(
 def defs() -> dg.Definitions:
     """The code location `turnover_assets`."""
     warnings.simplefilter("ignore", dg.BetaWarning)  # or each run would show some in the terminal
-    return build_definitions(load_settings())
+    settings = load_settings()
+    check_layout(settings.home.absolute())  # or an older image would work on a home that it does not know
+    return build_definitions(settings)

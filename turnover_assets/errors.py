@@ -101,6 +101,26 @@ class HomeError(TurnoverError):
         super().__init__(f"The data home {home} cannot be used: {problem}. {remedy}")
 
 
+class NewerHomeError(TurnoverError):
+    """A home, or a part of it, that a newer release has changed.
+
+    Args:
+        what: What it is, with its path, as the beginning of a sentence.
+        version: The version that it has.
+        known: The newest version that this release knows.
+        release: The release that used it last; empty where that is not known.
+        this: This release.
+    """
+
+    def __init__(self, what: str, version: int, known: int, release: str, this: str) -> None:
+        by = f"a newer release ({release}, " if release else "a newer release ("
+        super().__init__(
+            f"{what} was written by {by}schema {version}; this is release {this}, which knows {known}). "
+            "Nothing was changed. Use that release or a newer one, put back a backup from before the upgrade "
+            "with `turnover restore`, or name another TURNOVER_HOME."
+        )
+
+
 class WarehouseBusyError(TurnoverError):
     """Another process kept the warehouse to itself for longer than the time limit."""
 

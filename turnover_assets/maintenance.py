@@ -14,6 +14,7 @@ from turnover_assets.embedded import Progress, open_instance, open_warehouse, ru
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
+from turnover_assets.storage.home_layout import Layout, check_layout
 from turnover_assets.storage.home_panel import check_panel
 
 if TYPE_CHECKING:
@@ -47,6 +48,26 @@ class Cutoffs:
         if not chosen:
             raise TurnoverError(f"No cutoff is meant; {span}. Name some by --cutoff, or --since and --until.")
         return sorted(chosen)
+
+
+def bring_up(settings: Settings) -> tuple[Layout | None, Layout]:
+    """Bring home and warehouse to this release's layout and schema.
+
+    Returns:
+        The layout before, None where the home is new, and the layout now.
+
+    Raises:
+        TurnoverError: Something the user can mend; a newer release's home is as before.
+    """
+    home = settings.home.absolute()
+    before = check_layout(home)
+    prepare_home(settings)
+    if settings.warehouse_path.is_file():
+        with open_warehouse(settings).transaction():
+            pass  # opening it is enough
+    after = check_layout(home)
+    assert after is not None
+    return before, after
 
 
 def rebuild_warehouse(

@@ -26,8 +26,9 @@ from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage import landing, manifest
 from turnover_assets.storage.landing_folder import LandedFile
 from turnover_assets.storage.manifest import FileRecord
+from turnover_assets.storage.migrations import SCHEMAS
 from turnover_assets.storage.reader import fingerprint
-from turnover_assets.storage.warehouse import SCHEMAS, Warehouse
+from turnover_assets.storage.warehouse import Warehouse
 
 T = TypeVar("T")
 

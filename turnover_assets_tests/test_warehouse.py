@@ -12,7 +12,8 @@ import pytest
 
 from turnover_assets.core.tables import has_table
 from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
-from turnover_assets.storage.warehouse import SCHEMA_VERSION, SCHEMAS, Warehouse, row_count
+from turnover_assets.storage.migrations import SCHEMA_VERSION, SCHEMAS
+from turnover_assets.storage.warehouse import Warehouse, row_count
 from turnover_assets_tests.factories import as_nobody
 
 processes = multiprocessing.get_context("spawn")

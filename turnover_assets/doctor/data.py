@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.storage.kept import KeptFiles, kept_files
+from turnover_assets.storage.migrations import SCHEMA_VERSION
 from turnover_assets.storage.snapshots import CURRENT, FACTS, Snapshot, current, lease, read_snapshot
-from turnover_assets.storage.warehouse import FOREIGN_LOCK, SCHEMA_VERSION
+from turnover_assets.storage.warehouse import FOREIGN_LOCK
 
 REBUILD = "Make it again from the kept files: `turnover rebuild`."
 RESTORE = "Put the home back from a backup: `turnover restore`."

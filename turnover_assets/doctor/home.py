@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from turnover_assets import __version__
 from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import TurnoverError
 from turnover_assets.storage.alert_rules import read_alert_rules
 from turnover_assets.storage.durable import PARTIAL
+from turnover_assets.storage.home_layout import LAYOUT, check_layout
 from turnover_assets.storage.housekeeping import SET_ASIDE, size_of
 from turnover_assets.storage.landing_folder import list_folder
 from turnover_assets.storage.ledger import read_ledger
@@ -42,6 +44,20 @@ def folder(patient: Patient) -> Iterator[Told]:
         yield "problem", f"{', '.join(closed)} cannot be written", "Permit this user to read and write there."
     else:
         yield "ok", str(home)
+
+
+@check("layout")
+def layout(patient: Patient) -> Iterator[Told]:
+    """The home has the layout of this release."""
+    home = patient.settings.home.absolute()
+    found = check_layout(home) if home.is_dir() else None
+    if found is None:
+        return
+    told = f"layout {found.layout}, used last by release {found.release or '0.1.0'}; this is {__version__}"
+    if found.layout < LAYOUT:
+        yield "warning", told, "`turnover upgrade` brings it up, and so does the next run; back it up first."
+    else:
+        yield "ok", told
 
 
 @check("room")

@@ -35,6 +35,7 @@ from turnover_assets import __version__
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.durable import PARTIAL, exclusive, shared, sync
+from turnover_assets.storage.home_layout import check_layout
 from turnover_assets.storage.snapshots import FACTS
 
 FORMAT = 1
@@ -315,6 +316,7 @@ def restore_backup(archive: Path, home: Path, progress: Progress, *, replace: bo
             progress("unpacking")
             facts, found = _unpack(archive, partial)
             _check(archive, facts, found)
+            check_layout(partial)
             progress("checking")
             move_records(partial, home)
             aside = _put_in_place(partial, home, occupied=occupied)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from turnover_assets.errors import HomeError
 from turnover_assets.settings import Settings
+from turnover_assets.storage.home_layout import LAYOUT, bring_layout_up, check_layout
 
 
 def shipped_file(name: str) -> Path:
@@ -31,12 +32,16 @@ def shipped_file(name: str) -> Path:
 def prepare_home(settings: Settings) -> None:
     """Make the home's folders, see that they can be written, and give Dagster its configuration.
 
+    A home of an older release is brought to the layout of this one, once nobody runs in it.
+
     Raises:
         HomeError: Something in the home cannot be made or written.
+        NewerHomeError: A newer release has changed the home; nothing was touched.
     """
     home = settings.home.absolute()
     if "?" in str(home) or "#" in str(home):
         raise HomeError(home, "its path holds a ? or #, which databases read as options", "Name another one.")
+    found = check_layout(home)
     try:
         for folder in (home, settings.published_path, settings.mlflow_path, settings.dagster_path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +50,11 @@ def prepare_home(settings: Settings) -> None:
         if settings.landing is None:
             settings.landing_path.mkdir(exist_ok=True)
         _copy_if_different(shipped_file("dagster.yaml"), settings.dagster_path / "dagster.yaml")
+        if found is None or found.layout == LAYOUT:
+            bring_layout_up(settings, found)
+        else:
+            with run_lock(settings, lambda: None):
+                bring_layout_up(settings, check_layout(home))  # another process may have been quicker
     except OSError as error:
         raise HomeError(
             home,

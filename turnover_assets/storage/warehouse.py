@@ -1,7 +1,8 @@
 """The DuckDB warehouse and its one writer.
 
-What belongs here: opening the file under the lock, transactions, the schema version. What does not: any
-table's content; assets and core/ define those. Nothing else in the package opens the file.
+What belongs here: opening the file under the lock, and transactions. What does not: what a newer release
+changes in an older file (migrations.py), and any table's content; assets and core/ define those. Nothing else
+in the package opens the file.
 """
 
 import time
@@ -14,12 +15,11 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
+from turnover_assets.errors import HomeError, WarehouseBusyError
+from turnover_assets.storage.migrations import migrate_warehouse, roll_back
 
-SCHEMA_VERSION = 1
 FOREIGN_LOCK = "Could not set lock on file"  # how DuckDB begins its error where another process has the file
 FOREIGN_LOCK_PAUSE_SECONDS = 0.2
-SCHEMAS = ("raw", "cleaned", "features", "forecasts", "reports", "monitoring", "meta")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Warehouse:
                 yield con
                 con.execute("COMMIT")
             except BaseException as error:
-                _roll_back(con)
+                roll_back(con)
                 if isinstance(error, duckdb.IOException):
                     raise self._refused(str(error)) from error
                 raise
@@ -94,7 +94,7 @@ class Warehouse:
         }
         con = self._connect(config)
         try:
-            _prepare(con, self.path)
+            migrate_warehouse(con, self.path)
             yield con
         finally:
             con.close()
@@ -120,31 +120,14 @@ class Warehouse:
         )
 
 
-def _roll_back(con: duckdb.DuckDBPyConnection) -> None:
-    try:
-        con.execute("ROLLBACK")
-    except duckdb.Error:  # the connection is beyond use; closing it discards the transaction
-        return
-
-
-def _prepare(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Make the schemas that lack; refuse a file made by a newer release."""
-    known = con.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'meta' AND table_name = 'schema'"
-    ).fetchall()[0][0]
-    if known:
-        version = con.execute("SELECT max(version) FROM meta.schema").fetchall()[0][0]
-        if version > SCHEMA_VERSION:
-            raise TurnoverError(
-                f"The warehouse {path} was written by a newer release (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}). Use that release, or another TURNOVER_HOME."
-            )
-    for schema in SCHEMAS:  # a file of an earlier release lacks some
-        con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    if not known:
-        con.execute("CREATE TABLE meta.schema AS SELECT ? AS version", [SCHEMA_VERSION])
-
-
 def row_count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     """Rows of a table, named as schema.table."""
     return int(con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def has_table(con: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether a table, named as schema.table, is there."""
+    found = con.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema || '.' || table_name = ?", [table]
+    ).fetchall()
+    return bool(found[0][0])

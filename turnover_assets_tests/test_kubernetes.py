@@ -1,0 +1,397 @@
+"""The manifests and the values for Dagster's chart: valid, hardened, closed, with commands that are there."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster._config import process_config, resolve_to_config_type
+from typer.testing import CliRunner
+
+from turnover_assets.cli import app
+from turnover_assets_tests.linters import REPOSITORY, passes, tool
+
+FOLDER = REPOSITORY / "deploy" / "kubernetes"
+BASE = FOLDER / "base"
+KUBERNETES = "1.33"
+USER = 10001  # of the images
+HOME = ("turnover-assets/home", "mounted")
+# The parts of the chart's values, and their fields, that the values here may name: chart 1.13.
+CHART = {
+    "global": {"postgresqlSecretName", "dagsterHome", "serviceAccountName"},
+    "postgresql": {
+        *("enabled", "image", "postgresqlHost", "postgresqlUsername", "postgresqlDatabase"),
+        *("postgresqlScheme", "postgresqlParams", "service"),
+    },
+    "dagster-user-deployments": {"enabled", "enableSubchart", "deployments"},
+    "runLauncher": {"type", "config"},
+    "computeLogManager": {"type", "config"},
+    "concurrency": {"enabled", "pools", "runs"},
+    "retention": {"enabled", "sensor", "schedule", "autoMaterialize"},
+    "additionalInstanceConfig": None,
+    **{name: {"enabled"} for name in ("rabbitmq", "redis", "flower", "telemetry", "ingress")},
+    **dict.fromkeys(("generatePostgresqlPasswordSecret", "generateCeleryConfigSecret")),
+}
+POD = {
+    *("image", "labels", "annotations", "nodeSelector", "affinity", "tolerations", "podSecurityContext"),
+    *("securityContext", "resources", "readinessProbe", "livenessProbe", "startupProbe", "volumes"),
+    *("volumeMounts", "env", "envConfigMaps", "envSecrets", "schedulerName"),
+}
+PODS = {
+    "dagsterWebserver": {
+        "nameOverride",
+        "replicaCount",
+        "service",
+        "enableReadOnly",
+        "pathPrefix",
+        "logLevel",
+    },
+    "dagsterDaemon": {"enabled", "heartbeatTolerance", "runCoordinator", "runMonitoring", "runRetries"},
+}
+DEPLOYMENT = {"name", "port", "dagsterApiGrpcArgs", "includeConfigInLaunchedRuns"}
+
+
+def manifests() -> Iterator[dict[str, Any]]:
+    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text("utf-8"))["resources"]
+    for name in listed:
+        yield from yaml.safe_load_all((BASE / name).read_text("utf-8"))
+
+
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text("utf-8"))
+    return found
+
+
+def pod(part: dict[str, Any], command: list[str] | None = None) -> dict[str, Any]:
+    """A pod as the chart makes it of a part of the values."""
+    container = {
+        "name": "main",
+        "image": ":".join(str(part["image"][key]) for key in ("repository", "tag"))
+        if "image" in part
+        else "run",
+        "env": part.get("env", []),
+        "envFrom": [{"secretRef": secret} for secret in part.get("envSecrets", ())],
+        **{key: part[key] for key in ("securityContext", "resources", "volumeMounts")},
+        **{key: probe(part[key]) for key in ("readinessProbe", "livenessProbe") if key in part},
+    }
+    return {
+        "metadata": {"labels": part["labels"]},
+        "spec": {
+            "securityContext": part["podSecurityContext"],
+            "containers": [container | ({"command": command} if command else {})],
+            "volumes": part["volumes"],
+            **({"affinity": part["affinity"]} if "affinity" in part else {}),
+        },
+    }
+
+
+def probe(found: dict[str, Any]) -> dict[str, Any]:
+    """A probe as the chart makes it: of the code location, Dagster's own check."""
+    told = {key: value for key, value in found.items() if key != "enabled"}
+    return told if {"httpGet", "exec"} & told.keys() else {"exec": {"command": ["dagster"]}, **told}
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Every pod, those of the manifests and those that the chart and the launcher make, by name."""
+    found = {
+        f"{one['kind']} {one['metadata']['name']}": one["spec"]["template"]
+        for one in manifests()
+        if "template" in one.get("spec", {})
+    }
+    told = values()
+    for name in PODS:
+        found[name] = pod(told[name])
+    for deployment in told["dagster-user-deployments"]["deployments"]:
+        found[deployment["name"]] = pod(deployment)
+    launcher = told["runLauncher"]["config"]["k8sRunLauncher"]
+    spec = launcher["runK8sConfig"]["podSpecConfig"]
+    found["run"] = pod(
+        {**launcher, "podSecurityContext": spec["securityContext"], "affinity": spec["affinity"]}
+    )
+    return found
+
+
+@pytest.fixture(params=sorted(pods()))
+def one_pod(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each pod in its turn."""
+    return pods()[request.param]
+
+
+# Hardened ----------------------------------------------------------------------------------------
+
+
+def test_a_pod_is_nobody_with_no_rights_and_a_root_that_it_cannot_write(one_pod: dict[str, Any]) -> None:
+    security = one_pod["spec"]["securityContext"]
+    (container,) = one_pod["spec"]["containers"]
+
+    assert security["runAsNonRoot"] is True
+    assert {security["runAsUser"], security["runAsGroup"], security["fsGroup"]} == {USER}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & one_pod["spec"].keys()
+
+
+def test_a_pod_says_what_it_needs_and_may_take_and_writes_to_volumes_of_its_own(
+    one_pod: dict[str, Any],
+) -> None:
+    (container,) = one_pod["spec"]["containers"]
+
+    assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+    assert "memory" in container["resources"]["limits"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in one_pod["spec"]["volumes"]}
+    assert mounts["tmp"] == "/tmp"
+    assert not any("hostPath" in volume for volume in one_pod["spec"]["volumes"])
+
+
+def test_who_mounts_the_home_is_on_its_machine_and_nobody_else_is_labelled_so(
+    one_pod: dict[str, Any],
+) -> None:
+    mounted = any("persistentVolumeClaim" in volume for volume in one_pod["spec"]["volumes"])
+
+    assert (HOME in one_pod["metadata"]["labels"].items()) == mounted
+    if mounted:
+        (term,) = one_pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"] == dict([HOME])
+
+
+def test_what_stays_up_has_probes_but_the_daemon_s_readiness() -> None:
+    for name, found in pods().items():
+        if name in ("run", "Job turnover-home"):
+            continue
+        (container,) = found["spec"]["containers"]
+        wanted = {"livenessProbe"} if name == "dagsterDaemon" else {"readinessProbe"}
+        assert wanted <= container.keys(), name
+
+
+def test_no_password_is_in_the_files() -> None:
+    told = yaml.dump(values())
+
+    assert "postgresqlPassword:" not in told
+    assert not values()["generatePostgresqlPasswordSecret"]
+    assert not [one for one in manifests() if one["kind"] == "Secret"]
+    for name, found in pods().items():
+        for variable in found["spec"]["containers"][0].get("env", ()):
+            if "PASSWORD" in variable["name"]:
+                assert "secretKeyRef" in variable["valueFrom"], name
+
+
+# Closed ------------------------------------------------------------------------------------------
+
+
+def policies() -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one["spec"] for one in manifests() if one["kind"] == "NetworkPolicy"}
+
+
+def selected(selector: dict[str, Any], part: str) -> bool:
+    """Whether a selector, by the label of the part, takes it."""
+    by_label = selector.get("matchLabels", {}).get("turnover-assets/part", part) == part
+    return by_label and all(part in one["values"] for one in selector.get("matchExpressions", ()))
+
+
+def test_nothing_is_open_that_no_policy_opens() -> None:
+    assert policies()["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name, spec in policies().items():
+        assert all(rule.get("from") for rule in spec.get("ingress", ())), name
+        assert all(rule["ports"] for kind in ("ingress", "egress") for rule in spec.get(kind, ())), name
+
+
+@pytest.mark.parametrize(
+    ("part", "ports"),
+    {
+        "webserver": {8080, 5000},
+        "daemon": set(),
+        "code": {4000},
+        "run": set(),
+        "home": set(),
+        "mlflow": {8080, 5000},
+        "metrics": {9464},
+    }.items(),
+)
+def test_a_part_is_reached_at_its_ports_alone(part: str, ports: set[int]) -> None:
+    opened = {
+        port["port"]
+        for spec in policies().values()
+        if selected(spec["podSelector"], part)
+        for rule in spec.get("ingress", ())
+        for port in rule["ports"]
+    }
+
+    assert opened == ports
+
+
+def test_policies_are_for_parts_that_there_are() -> None:
+    labels = {found["metadata"]["labels"]["turnover-assets/part"] for found in pods().values()}
+    named = set(re.findall(r"turnover-assets/part: (\w+)", (BASE / "network.yaml").read_text("utf-8")))
+    for listed in re.findall(r"operator: In, values: \[(.*?)\]", (BASE / "network.yaml").read_text("utf-8")):
+        named |= {name.strip() for name in listed.split(",")}
+
+    assert named <= labels
+    assert labels - named == {"home"}
+
+
+def test_only_the_page_is_had_several_times_and_the_autoscaler_means_it() -> None:
+    by_kind = {one["kind"]: one for one in manifests()}
+    told = values()["dagsterWebserver"]
+
+    target = by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"]
+    assert target == f"turnover-{told['nameOverride']}"
+    assert by_kind["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == told["replicaCount"]
+    assert by_kind["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == told["labels"]
+    assert [one["spec"]["replicas"] for one in manifests() if one["kind"] == "Deployment"] == [1, 1]
+
+
+# Commands and settings ---------------------------------------------------------------------------
+
+
+def test_every_turnover_command_is_there_with_its_options() -> None:
+    found = [one["spec"]["containers"][0].get("command", []) for one in pods().values()]
+    ours = [command for command in found if command[:1] == ["turnover"]]
+
+    assert len(ours) == 2
+    for _, name, *arguments in ours:
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+        assert shown.exit_code == 0, name
+        assert [
+            option for option in arguments if option.startswith("--") and option not in shown.output
+        ] == []
+
+
+def test_runs_have_the_code_location_s_settings_and_secrets() -> None:
+    (code,) = values()["dagster-user-deployments"]["deployments"]
+    runs = values()["runLauncher"]["config"]["k8sRunLauncher"]
+
+    assert [f"{one['name']}={one['value']}" for one in code["env"]] == runs["envVars"]
+    assert code["envSecrets"] == runs["envSecrets"]
+    assert not code["includeConfigInLaunchedRuns"]["enabled"]
+
+
+def test_the_instance_is_as_closed_as_the_embedded_one() -> None:
+    embedded = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text("utf-8"))
+    told = values()
+
+    pools = told["concurrency"]["pools"]
+    assert pools == {
+        "defaultLimit": embedded["concurrency"]["pools"]["default_limit"],
+        "granularity": embedded["concurrency"]["pools"]["granularity"],
+    }
+    assert (
+        told["concurrency"]["runs"]["maxConcurrentRuns"]
+        == embedded["concurrency"]["runs"]["max_concurrent_runs"]
+    )
+    assert told["dagsterDaemon"]["runMonitoring"]["freeSlotsAfterRunEndSeconds"] > 0
+    assert not told["dagsterDaemon"]["runRetries"]["enabled"]
+    assert told["additionalInstanceConfig"]["freshness"] == embedded["freshness"]
+
+
+def test_the_values_name_nothing_that_the_chart_does_not_know() -> None:
+    told = values()
+
+    assert told.keys() == CHART.keys() | PODS.keys()
+    for name, fields in CHART.items():
+        assert fields is None or told[name].keys() <= fields, name
+    for name, fields in PODS.items():
+        assert told[name].keys() <= fields | POD, name
+    for deployment in told["dagster-user-deployments"]["deployments"]:
+        assert deployment.keys() <= DEPLOYMENT | POD
+
+
+def test_the_chart_s_version_and_the_launcher_s_are_those_of_the_locked_dagster() -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text("utf-8")
+    dagster = re.search(r"^dagster==(\S+)", lock, re.MULTILINE)
+    docker = re.search(r"^dagster-docker==(\S+)", lock, re.MULTILINE)
+    assert dagster
+    assert docker
+
+    assert f"--version {dagster[1]} " in (FOLDER / "dagster-values.yaml").read_text("utf-8")
+    assert f"dagster-k8s=={docker[1]} " in (REPOSITORY / "requirements-kubernetes.lock").read_text("utf-8")
+
+
+def test_the_lock_for_kubernetes_only_adds_to_the_lock() -> None:
+    def names(lock: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9._-]+)==", (REPOSITORY / lock).read_text("utf-8"), re.MULTILINE))
+
+    assert not names("requirements-kubernetes.lock") & names("requirements.lock")
+
+
+def test_the_launcher_takes_its_configuration() -> None:
+    k8s = pytest.importorskip("dagster_k8s", reason="dagster-k8s is missing; it is the extra `kubernetes`")
+    told = values()["runLauncher"]["config"]["k8sRunLauncher"]
+    config = {  # as the chart writes it
+        "load_incluster_config": told["loadInclusterConfig"],
+        "job_namespace": told["jobNamespace"],
+        "image_pull_policy": told["imagePullPolicy"],
+        "service_account_name": "turnover-dagster",
+        "dagster_home": values()["global"]["dagsterHome"],
+        "instance_config_map": "turnover-dagster-instance",
+        "postgres_password_secret": values()["global"]["postgresqlSecretName"],
+        "env_vars": told["envVars"],
+        "env_secrets": [secret["name"] for secret in told["envSecrets"]],
+        "volumes": told["volumes"],
+        "volume_mounts": told["volumeMounts"],
+        "labels": told["labels"],
+        "resources": told["resources"],
+        "security_context": told["securityContext"],
+        "fail_pod_on_run_failure": told["failPodOnRunFailure"],
+        "run_k8s_config": {
+            "pod_template_spec_metadata": told["runK8sConfig"]["podTemplateSpecMetadata"],
+            "pod_spec_config": told["runK8sConfig"]["podSpecConfig"],
+            "job_spec_config": told["runK8sConfig"]["jobSpecConfig"],
+        },
+    }
+
+    found = process_config(resolve_to_config_type(k8s.K8sRunLauncher.config_type()), config)
+
+    assert found.success, found.errors
+
+
+# Tools -------------------------------------------------------------------------------------------
+
+
+def test_the_manifests_follow_kubernetes_schemas(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(yaml.dump_all(manifests()))
+
+    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+
+
+def test_what_the_values_say_of_pods_follows_kubernetes_schemas(tmp_path: Path) -> None:
+    found = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": re.sub(r"\W", "-", name).lower(), **one["metadata"]},
+            "spec": one["spec"],
+        }
+        for name, one in pods().items()
+    ]
+    path = tmp_path / "pods.yaml"
+    path.write_text(yaml.dump_all(found))
+
+    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+
+
+def test_a_manifest_that_is_wrong_would_be_found(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.dump({"apiVersion": "v1", "kind": "Service", "spec": {"port": 1}}))
+
+    with pytest.raises(AssertionError, match="port"):
+        passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+
+
+def test_kustomize_builds_the_base_with_the_site_s_images() -> None:
+    kubectl = tool("kubectl")
+
+    built = subprocess.run([kubectl, "kustomize", BASE], capture_output=True, text=True, check=True).stdout
+
+    images = {line.split("image: ")[1] for line in built.splitlines() if "image: " in line}
+    assert images == {"registry.example.com/turnover-assets-kubernetes:1.0.0"}
+    assert built.count("\nkind: ") == len(list(manifests()))
