@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """deploy/try.py: the container stack on the engine of this machine, from an empty start to a recovered one.
 
-Builds the images, starts a stack of its own beside any other (own name, volumes, folders, port), drops files of a
-synthetic retailer into its landing folder, and looks whether what docs/deployment.md promises is so: forecasts and a
-model with nobody pressing a button, killed runs and a restarted database that leave no trace, pages that are closed
-without a password, and nothing that listens beyond loopback. It prints each figure, removes what it made, and ends
-with 1 if anything was not as it should be.
+Builds the images, starts a stack of its own beside any other (own name, volumes, folders, port), drops files
+of a synthetic retailer into its landing folder, and looks whether what docs/deployment.md promises is so:
+forecasts and a model with nobody pressing a button, killed runs and a restarted database that leave no
+trace, pages that are closed without a password, and nothing that listens beyond loopback. It prints each
+figure, removes what it made, and ends with 1 if anything was not as it should be.
 
 The base images are those of the Dockerfiles and the compose file, or STACK_PYTHON_IMAGE, STACK_DEBIAN_IMAGE,
 STACK_POSTGRES_IMAGE and STACK_PROMETHEUS_IMAGE. Needs Python, git, openssl and Docker with Compose.
@@ -33,9 +33,18 @@ from typing import Any, TypeVar
 
 TOP = Path(__file__).resolve().parent.parent
 PARTS = {
-    "proxy", "postgres", "code", "webserver", "viewer", "daemon", "engine-gate", "sweeper", "mlflow", "metrics",
+    "proxy",
+    "postgres",
+    "code",
+    "webserver",
+    "viewer",
+    "daemon",
+    "engine-gate",
+    "sweeper",
+    "mlflow",
+    "metrics",
     "prometheus",
-}  # fmt: skip
+}
 # A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
 QUICK = {
     "TURNOVER_TRAINING_SHARE": "0.01",
@@ -49,6 +58,7 @@ PAGES = ("/", "/dagster/", "/dagster/graphql", "/view/", "/mlflow/", "/prometheu
 UNENDED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
   runId status jobName creationTime startTime endTime tags { key value } } } } }"""
+STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
 T = TypeVar("T")
 Run = Mapping[str, Any]
@@ -187,15 +197,17 @@ def build(stack: Stack, *, fresh: bool) -> None:
         facts = json.loads(call("docker", "image", "inspect", name))[0]
         labels = facts["Config"].get("Labels") or {}
         tell(
-            f"image {name}: {facts['Size'] / 1e6:.0f} MB, revision {labels.get('org.opencontainers.image.revision')}"
+            f"image {name}: {facts['Size'] / 1e6:.0f} MB, "
+            f"revision {labels.get('org.opencontainers.image.revision')}"
         )
 
 
 def inside_the_image(stack: Stack) -> None:
-    """No compiler of ours, no pip of ours, no tests; not root; nothing to be written but /tmp and the home."""
+    """No compiler, pip or tests; not root; nothing that can be written but /tmp and the home."""
     look = (
         "set -e; id -u; ! command -v gcc >/dev/null; ! ls /opt/venv/bin/pip* 2>/dev/null; "
-        "! find /opt -name turnover_assets_tests | grep .; ! touch /opt/x 2>/dev/null; touch /data/.probe /tmp/x; "
+        "! find /opt -name turnover_assets_tests | grep .; ! touch /opt/x 2>/dev/null; "
+        "touch /data/.probe /tmp/x; "
         "rm /data/.probe; ! touch /landing/x 2>/dev/null"
     )
     user = stack.compose("exec", "-T", "code", "sh", "-c", look).split()
@@ -203,7 +215,8 @@ def inside_the_image(stack: Stack) -> None:
         user == ["10001"],
         "the image has no compiler, pip or tests; user 10001 writes to its home and /tmp only",
     )
-    lean = "import importlib.util as u; print([m for m in ('pandas', 'mlflow', 'xgboost', 'duckdb') if u.find_spec(m)])"
+    heavy = ("pandas", "mlflow", "xgboost", "duckdb")
+    lean = f"from importlib.util import find_spec; print([name for name in {heavy} if find_spec(name)])"
     found = stack.compose("exec", "-T", "daemon", "python", "-c", lean).strip()
     require(found == "[]", "webserver and daemon have Dagster and nothing that models need")
 
@@ -348,7 +361,7 @@ def sample(stack: Stack) -> tuple[list[Path], list[Path]]:
         f for f in stack.containers() if f["Config"]["Labels"]["com.docker.compose.service"] == "code"
     )
     archive = stack.folder / "sample.tar"
-    write = "turnover sample --output /tmp/s --stores 8 --departments 2 --weeks 125 2>/dev/null && tar -C /tmp/s -c ."
+    write = "turnover sample --output /tmp/s --stores 8 --departments 2 --weeks 125 && tar -C /tmp/s -c ."
     with archive.open("wb") as out:
         subprocess.run(["docker", "exec", image["Id"], "sh", "-c", write], stdout=out, check=True)
     folder = stack.folder / "sample"
@@ -364,7 +377,8 @@ def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
     stack.drop(*history)
     cutoff = wait_for("forecasts are published", stack.cutoff, 300, 3)
     tell(
-        f"from files dropped to a trained model and its forecasts: {time.monotonic() - began:.0f} s (cutoff {cutoff})"
+        f"from files dropped to a trained model and its forecasts: {time.monotonic() - began:.0f} s "
+        f"(cutoff {cutoff})"
     )
     quiet(stack)
     runs = stack.runs()
@@ -403,7 +417,8 @@ def new_week(stack: Stack, week: Path) -> None:
     stack.drop(week)
     after = wait_for("the new week is forecast", lambda: newer(stack, before), 240, 3)
     tell(
-        f"from a week's file dropped to new forecasts: {time.monotonic() - began:.0f} s (cutoff {before} → {after})"
+        f"from a week's file dropped to new forecasts: {time.monotonic() - began:.0f} s "
+        f"(cutoff {before} → {after})"
     )
 
 
@@ -414,7 +429,7 @@ def newer(stack: Stack, before: str) -> str | None:
 
 
 def killed_run(stack: Stack, week: Path) -> None:
-    """A run's container is killed in the middle: the run fails, is tried again, and nothing is lost or doubled."""
+    """A run's container is killed in the middle: the run fails, is tried again, nothing lost or doubled."""
     before = stack.cutoff()
     stack.drop(week)
     victim = wait_for("a refresh is in the middle", lambda: in_the_middle(stack), 180, 0.3)
@@ -427,7 +442,8 @@ def killed_run(stack: Stack, week: Path) -> None:
     tell(f"the killed run is marked failed after {time.monotonic() - killed:.0f} s")
     after = wait_for("the next attempt forecasts", lambda: newer(stack, before), 240, 3)
     tell(
-        f"the next attempt has forecast {time.monotonic() - killed:.0f} s after the kill (cutoff {before} → {after})"
+        f"the next attempt has forecast {time.monotonic() - killed:.0f} s after the kill "
+        f"(cutoff {before} → {after})"
     )
     quiet(stack)
     again = [run for run in stack.runs() if run["tags"].get("turnover/attempt") == "2"]
@@ -443,9 +459,8 @@ def in_the_middle(stack: Stack) -> str | None:
     """A refresh whose container has run some steps."""
     for run in stack.runs():
         if run["jobName"] == "refresh" and run["status"] == "STARTED":
-            steps = stack.graphql(
-                'query { runOrError(runId: "%s") { ... on Run { stepStats { status } } } }' % run["runId"]
-            )["runOrError"]["stepStats"]
+            query = STEPS.replace("RUN_ID", run["runId"])
+            steps = stack.graphql(query)["runOrError"]["stepStats"]
             if sum(step["status"] == "SUCCESS" for step in steps) >= 2:
                 return str(run["runId"])
     return None

@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from turnover_assets.cli import app
 from turnover_assets.core.operator_metrics import METRICS
-from turnover_assets.settings import Settings
+from turnover_assets.errors import TurnoverError
+from turnover_assets.maintenance import keep_house
+from turnover_assets.settings import Settings, load_settings
 
 TOP = Path(__file__).resolve().parent.parent
 DEPLOY = TOP / "deploy"
@@ -91,7 +95,7 @@ def test_what_must_be_set_has_no_default_and_says_what_to_do(missing: str) -> No
 
 
 def test_no_password_stands_in_the_compose_file() -> None:
-    secret = re.compile(r"^\s+\w*(PASSWORD|SECRET|TOKEN|KEY)\w*: (?!\$\{\w+:[?])(?!\$\{TURNOVER_ALERT_\w+:-\})")
+    secret = re.compile(r"^\s+\w*(PASSWORD|SECRET|TOKEN|KEY)\w*: (?!\$\{\w+:[?]|\$\{TURNOVER_ALERT_\w+:-\})")
 
     assert not [line for line in COMPOSE_TEXT.splitlines() if secret.search(line)]
 
@@ -442,3 +446,42 @@ def test_grafanas_alerts_ask_the_provisioned_data_source() -> None:
         assert all(
             step["model"]["expression"] in steps for step in rule["data"] if "expression" in step["model"]
         )
+
+
+# The package in the stack --------------------------------------------------------------------------
+
+
+def test_prepare_makes_a_home_with_the_configuration_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOVER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TURNOVER_DAGSTER_CONFIG", str(DEPLOY / "dagster.yaml"))
+
+    done = CliRunner().invoke(app, ["prepare"])
+
+    assert done.exit_code == 0
+    written = (tmp_path / "home" / "dagster" / "dagster.yaml").read_bytes()
+    assert written == (DEPLOY / "dagster.yaml").read_bytes()
+
+
+def test_prepare_says_what_is_wrong_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOVER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TURNOVER_DAGSTER_CONFIG", str(tmp_path / "missing.yaml"))
+
+    done = CliRunner().invoke(app, ["prepare"])
+
+    assert done.exit_code == 1
+    assert "No such file" in done.stderr
+
+
+def test_runs_that_have_containers_are_not_executed_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "dagster.yaml"
+    config.write_text("run_launcher: {module: dagster_docker, class: DockerRunLauncher}\n")
+    settings = load_settings(home=tmp_path / "home", dagster_config=config)
+
+    with pytest.raises(TurnoverError, match=r"started by Dagster's daemon \(DockerRunLauncher\).*housekeep"):
+        keep_house(settings, lambda _kind, _text: None)

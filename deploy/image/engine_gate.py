@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """engine-gate: what the daemon may ask of the Docker engine, and nothing else.
 
-Who can make containers on an engine as they like owns the machine. This stands between the daemon and the engine's
-socket and lets through only what starting, watching, stopping and removing this stack's run containers needs:
+Who can make containers on an engine as they like owns the machine. This stands between the daemon and the
+engine's socket and lets through only what starting, watching, stopping and removing this stack's run
+containers needs:
 
-- a container is made from the stack's own image, on its own network, with its own volumes, carrying its own label,
-  with a read-only root, no capabilities and no new privileges; every other option that is set is refused;
+- a container is made from the stack's own image, on its own network, with its own volumes, carrying its own
+  label, with a read-only root, no capabilities and no new privileges; every other option that is set is
+  refused;
 - a container is looked at, started, stopped or removed only if it carries that label;
-- containers are listed only by that label. Nothing is pulled, built, executed in, attached to, or configured.
+- containers are listed only by that label. Nothing is pulled, built, executed in, attached to, or
+  configured.
 
 It answers 403 with the reason, which ends up in the events of the run. The standard library is all it uses.
 """
@@ -21,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 LONGEST_BODY = 1 << 20
@@ -111,87 +114,89 @@ class RefusedError(Exception):
     """What is asked for is not let through; the message says why."""
 
 
-def handler(policy: Policy, path: str) -> type[BaseHTTPRequestHandler]:
-    """The class that answers requests under a policy, for the engine with a socket at a path."""
+class Gate(BaseHTTPRequestHandler):
+    """Answers requests under a policy; `handler` makes the class for one."""
 
-    class Gate(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = PATIENCE_SECONDS
+    policy: ClassVar[Policy]
+    engine_socket: ClassVar[str]
+    protocol_version = "HTTP/1.1"
+    timeout = PATIENCE_SECONDS
 
-        def answer(self) -> None:
-            """Judge a request, then pass it on or refuse it."""
-            try:
-                body = self._body()
-                self._judge(urlsplit(self.path), body)
-                status, kind, content = self._ask(self.command, self.path, body)
-            except RefusedError as refusal:
-                print(f"refused {self.command} {self.path}: {refusal}", file=sys.stderr, flush=True)
-                status, kind = 403, "application/json"
-                content = json.dumps({"message": f"engine-gate: {refusal}"}).encode()
-            except OSError as error:
-                status, kind = 502, "application/json"
-                content = json.dumps(
-                    {"message": f"engine-gate: the engine cannot be asked: {error}"}
-                ).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content if self.command != "HEAD" else b"")
+    def answer(self) -> None:
+        """Judge a request, then pass it on or refuse it."""
+        try:
+            body = self._body()
+            self._judge(urlsplit(self.path), body)
+            status, kind, content = self._ask(self.command, self.path, body)
+        except RefusedError as refusal:
+            print(f"refused {self.command} {self.path}: {refusal}", file=sys.stderr, flush=True)
+            status, kind = 403, "application/json"
+            content = json.dumps({"message": f"engine-gate: {refusal}"}).encode()
+        except OSError as error:
+            status, kind = 502, "application/json"
+            content = json.dumps({"message": f"engine-gate: the engine cannot be asked: {error}"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if self.command != "HEAD" else b"")
 
-        do_GET = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815  the names that the base class calls
+    do_GET = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815  the names that the base class calls
 
-        def _body(self) -> bytes:
-            length = self.headers.get("Content-Length") or "0"
-            if self.headers.get("Transfer-Encoding") or not length.isdigit() or int(length) > LONGEST_BODY:
-                self.close_connection = True
-                raise RefusedError("a body of unknown or great length")
-            return self.rfile.read(int(length))
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length") or "0"
+        if self.headers.get("Transfer-Encoding") or not length.isdigit() or int(length) > LONGEST_BODY:
+            self.close_connection = True
+            raise RefusedError("a body of unknown or great length")
+        return self.rfile.read(int(length))
 
-        def _judge(self, url: Any, body: bytes) -> None:
-            if self.command in ("GET", "HEAD") and OPEN.fullmatch(url.path):
-                return None
-            if self.command == "GET" and LIST.fullmatch(url.path):
-                return self._judge_list(parse_qs(url.query))
-            if self.command == "POST" and CREATE.fullmatch(url.path):
-                return self._judge_new(body)
-            found = CONTAINER.fullmatch(url.path)
-            if found is None or (self.command, found["verb"]) not in VERBS:
-                raise RefusedError("nothing that running Dagster's runs needs")
-            if body.strip() not in (b"", b"{}", b"null"):
-                raise RefusedError("a body where there should be none")
-            self._judge_owner(found["id"])
+    def _judge(self, url: Any, body: bytes) -> None:
+        if self.command in ("GET", "HEAD") and OPEN.fullmatch(url.path):
             return None
+        if self.command == "GET" and LIST.fullmatch(url.path):
+            return self._judge_list(parse_qs(url.query))
+        if self.command == "POST" and CREATE.fullmatch(url.path):
+            return self._judge_new(body)
+        found = CONTAINER.fullmatch(url.path)
+        if found is None or (self.command, found["verb"]) not in VERBS:
+            raise RefusedError("nothing that running Dagster's runs needs")
+        if body.strip() not in (b"", b"{}", b"null"):
+            raise RefusedError("a body where there should be none")
+        self._judge_owner(found["id"])
+        return None
 
-        def _judge_list(self, query: Mapping[str, list[str]]) -> None:
-            filters = _parsed(query.get("filters", ["{}"])[-1].encode())
-            labels = filters.get("label") or []
-            if policy.label not in labels:
-                raise RefusedError(f"containers are listed by the label {policy.label} only")
+    def _judge_list(self, query: Mapping[str, list[str]]) -> None:
+        filters = _parsed(query.get("filters", ["{}"])[-1].encode())
+        labels = filters.get("label") or []
+        if self.policy.label not in labels:
+            raise RefusedError(f"containers are listed by the label {self.policy.label} only")
 
-        def _judge_new(self, body: bytes) -> None:
-            if objections := list(policy.objections(_parsed(body))):
-                raise RefusedError("; ".join(objections))
+    def _judge_new(self, body: bytes) -> None:
+        if objections := list(self.policy.objections(_parsed(body))):
+            raise RefusedError("; ".join(objections))
 
-        def _judge_owner(self, name: str) -> None:
-            status, _, content = self._ask("GET", f"/containers/{name}/json", b"")
-            if status == 200 and not policy.owns(_parsed(content).get("Config", {}).get("Labels")):
-                raise RefusedError("a container that is not this stack's")
+    def _judge_owner(self, name: str) -> None:
+        status, _, content = self._ask("GET", f"/containers/{name}/json", b"")
+        if status == 200 and not self.policy.owns(_parsed(content).get("Config", {}).get("Labels")):
+            raise RefusedError("a container that is not this stack's")
 
-        def _ask(self, method: str, target: str, body: bytes) -> tuple[int, str, bytes]:
-            engine = _Engine(path)
-            try:
-                headers = {"Content-Type": "application/json"} if body else {}
-                engine.request(method, target, body or None, headers)
-                reply = engine.getresponse()
-                return reply.status, reply.headers.get("Content-Type", "application/json"), reply.read()
-            finally:
-                engine.close()
+    def _ask(self, method: str, target: str, body: bytes) -> tuple[int, str, bytes]:
+        engine = _Engine(self.engine_socket)
+        try:
+            headers = {"Content-Type": "application/json"} if body else {}
+            engine.request(method, target, body or None, headers)
+            reply = engine.getresponse()
+            return reply.status, reply.headers.get("Content-Type", "application/json"), reply.read()
+        finally:
+            engine.close()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name of the base class
-            """Only refusals are worth a line."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name of the base class
+        """Only refusals are worth a line."""
 
-    return Gate
+
+def handler(policy: Policy, engine_socket: str) -> type[Gate]:
+    """The class that answers requests under a policy, for the engine with that socket."""
+    return type("BoundGate", (Gate,), {"policy": policy, "engine_socket": engine_socket})
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """sweep-containers LABEL [--keep SECONDS] [--every SECONDS]: remove ended run containers of one stack.
 
-Each run has a container of its own, and its launcher leaves it behind when it ends. It stays for a while, so that
-its exit code and its last words can be looked at; what its steps printed is in the home anyway. Touches /tmp/alive
-after each look at the engine that worked.
+Each run has a container of its own, and its launcher leaves it behind when it ends. It stays for a while, so
+that its exit code and its last words can be looked at; what its steps printed is in the home anyway. Touches
+/tmp/alive after each look at the engine that worked.
 """
 
 import argparse
