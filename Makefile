@@ -56,6 +56,9 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 lock:  ## resolve pyproject.toml again, with hashes and without download addresses (needs uv)
 	$(LOCKED) --extra docker --extra dev --extra tuning -o requirements.lock
+	$(LOCKED) --extra docker -c requirements.lock -o deploy/locks/platform.lock
+	$(LOCKED:pyproject.toml=deploy/locks/dagster.in) -c requirements.lock -o deploy/locks/dagster.lock
+	$(LOCKED:pyproject.toml=deploy/locks/build.in) -c requirements.lock -o deploy/locks/build.lock
 	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
 	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 

@@ -549,6 +549,9 @@ def watched(stack: Stack) -> None:
         return float(len(found)) or None
 
     wait_for("Prometheus has the metrics", look, 90)
+    query = "/prometheus/api/v1/query?query=turnover_scrape_errors_total%3E0"
+    unread = [part["metric"]["part"] for part in json.loads(stack.ask(query)[1])["data"]["result"]]
+    require(not unread, f"every part of the metrics can be read {unread or ''}".rstrip())
     rules = json.loads(stack.ask("/prometheus/api/v1/rules?type=alert")[1])["data"]["groups"]
     count = sum(len(group["rules"]) for group in rules)
     require(count > 10, f"Prometheus reads the metrics and judges {count} alert rules")
