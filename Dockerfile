@@ -86,9 +86,9 @@ COPY deploy/image/healthy.py /opt/turnover/bin/healthy
 COPY deploy/dagster.yaml /opt/dagster/
 ENV PATH=/opt/turnover/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/turnover \
-    TURNOVER_HOME=/data \
+    TURNOVER_HOME=/data/home \
     TURNOVER_DAGSTER_CONFIG=/opt/dagster/dagster.yaml \
-    DAGSTER_HOME=/data/dagster
+    DAGSTER_HOME=/data/home/dagster
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 4000

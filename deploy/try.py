@@ -58,6 +58,9 @@ PAGES = ("/", "/dagster/", "/dagster/graphql", "/view/", "/mlflow/", "/prometheu
 UNENDED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
   runId status jobName creationTime startTime endTime tags { key value } } } } }"""
+LAUNCH = """mutation { launchRun(executionParams: {selector: {
+  repositoryLocationName: "turnover_assets", repositoryName: "__repository__", jobName: "housekeep"} }) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
 T = TypeVar("T")
@@ -102,6 +105,11 @@ def call(*command: str, check: bool = True, **options: Any) -> str:
     return done.stdout
 
 
+def part_of(container: Mapping[str, Any]) -> str:
+    """Name of the part that a container is."""
+    return str(container["Config"]["Labels"]["com.docker.compose.service"])
+
+
 class Stack:
     """One stack with its own name, folders, secrets and port."""
 
@@ -126,11 +134,15 @@ class Stack:
         program = ["docker", "compose"] if has_plugin else ["docker-compose"]
         return call(*program, "--env-file", str(self.env_file), *arguments, check=check, cwd=TOP)
 
-    def containers(self, *, all_of_them: bool = False) -> list[dict[str, Any]]:
-        """What the engine tells of the stack's own containers."""
-        listed = call("docker", "ps", "--all" if all_of_them else "--no-trunc", "--quiet", "--filter",
-                      f"label=com.docker.compose.project={self.name}").split()  # fmt: skip
+    def containers(self) -> list[dict[str, Any]]:
+        """What the engine tells of the stack's own containers that run."""
+        mine = f"label=com.docker.compose.project={self.name}"
+        listed = call("docker", "ps", "--quiet", "--filter", mine).split()
         return json.loads(call("docker", "inspect", *listed)) if listed else []
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The same of one part."""
+        return next(facts for facts in self.containers() if part_of(facts) == name)
 
     def run_containers(self) -> dict[str, str]:
         """State of the containers of runs, by run id; ended ones too."""
@@ -207,8 +219,8 @@ def inside_the_image(stack: Stack) -> None:
     look = (
         "set -e; id -u; ! command -v gcc >/dev/null; ! ls /opt/venv/bin/pip* 2>/dev/null; "
         "! find /opt -name turnover_assets_tests | grep .; ! touch /opt/x 2>/dev/null; "
-        "touch /data/.probe /tmp/x; "
-        "rm /data/.probe; ! touch /landing/x 2>/dev/null"
+        "touch /data/home/.probe /tmp/x; "
+        "rm /data/home/.probe; ! touch /landing/x 2>/dev/null"
     )
     user = stack.compose("exec", "-T", "code", "sh", "-c", look).split()
     require(
@@ -228,10 +240,7 @@ def start(stack: Stack, sign: str = "healthy") -> None:
 
     def all_healthy() -> bool | None:
         health = {
-            facts["Config"]["Labels"]["com.docker.compose.service"]: facts["State"]
-            .get("Health", {})
-            .get("Status")
-            for facts in stack.containers()
+            part_of(facts): facts["State"].get("Health", {}).get("Status") for facts in stack.containers()
         }
         return True if {part for part, state in health.items() if state == "healthy"} >= PARTS else None
 
@@ -294,7 +303,7 @@ def nothing_listens_elsewhere(stack: Stack, before: set[str]) -> None:
         not privileged, "no part is privileged, has a writable root or capabilities beyond those it names"
     )
     with_socket = [
-        facts["Config"]["Labels"]["com.docker.compose.service"]
+        part_of(facts)
         for facts in stack.containers()
         for mount in facts["Mounts"]
         if mount["Destination"].endswith("docker.sock")
@@ -343,9 +352,7 @@ for name, attempt in tries.items():
         sys.exit(f"possible: {name}")
 print(len(tries))
 """
-    image = next(
-        f for f in stack.containers() if f["Config"]["Labels"]["com.docker.compose.service"] == "code"
-    )
+    image = stack.part("code")
     refused = stack.compose(
         "exec", "-T", "daemon", "python", "-c", ask, image["Config"]["Image"], image["Id"]
     )
@@ -357,9 +364,7 @@ print(len(tries))
 
 def sample(stack: Stack) -> tuple[list[Path], list[Path]]:
     """Files of a small synthetic retailer: history, and weeks that come later, one by one."""
-    image = next(
-        f for f in stack.containers() if f["Config"]["Labels"]["com.docker.compose.service"] == "code"
-    )
+    image = stack.part("code")
     archive = stack.folder / "sample.tar"
     write = "turnover sample --output /tmp/s --stores 8 --departments 2 --weeks 125 && tar -C /tmp/s -c ."
     with archive.open("wb") as out:
@@ -392,7 +397,7 @@ def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
     champion = {alias["alias"]: alias["version"] for alias in models[0]["aliases"]}.get("champion")
     require(champion, f"MLflow's page knows the champion, version {champion} of {models[0]['name']}")
     logs = stack.compose(
-        "exec", "-T", "webserver", "sh", "-c", "find /data/dagster/compute_logs -name '*.err' | wc -l"
+        "exec", "-T", "webserver", "sh", "-c", "find /data/home/dagster/compute_logs -name '*.err' | wc -l"
     )
     require(
         int(logs) >= len(runs),
@@ -409,17 +414,6 @@ def quiet(stack: Stack) -> None:
     for _ in range(2):
         wait_for("no run is under way", look, 240)
         time.sleep(6)
-
-
-def new_week(stack: Stack, week: Path) -> None:
-    """Another week of files: the forecasts move on."""
-    before, began = stack.cutoff(), time.monotonic()
-    stack.drop(week)
-    after = wait_for("the new week is forecast", lambda: newer(stack, before), 240, 3)
-    tell(
-        f"from a week's file dropped to new forecasts: {time.monotonic() - began:.0f} s "
-        f"(cutoff {before} → {after})"
-    )
 
 
 def newer(stack: Stack, before: str) -> str | None:
@@ -452,7 +446,7 @@ def killed_run(stack: Stack, week: Path) -> None:
         "the run was tried once more, as attempt 2, and once only",
     )
     slots_are_free(stack)
-    nothing_doubled(stack)
+    nothing_lost_or_doubled(stack, week)
 
 
 def in_the_middle(stack: Stack) -> str | None:
@@ -484,15 +478,13 @@ def slots_are_free(stack: Stack) -> None:
     tell("ok: every pool slot is free again")
 
 
-def nothing_doubled(stack: Stack) -> None:
-    """Each content landed once, each series and period is there once, and the newest week is complete."""
+def nothing_lost_or_doubled(stack: Stack, week: Path) -> None:
+    """Each file landed once; the cleaned rows are those of the files, each once; so are the forecasts."""
     rows = Counter((row["store"], row["department"], row["week"]) for row in stack.export("turnover"))
-    weeks = Counter(week for _, _, week in rows)
     require(rows and max(rows.values()) == 1, f"{len(rows)} cleaned rows, each series and week once")
-    require(
-        weeks[max(weeks)] == weeks[min(weeks)],
-        f"none lost: the newest of {len(weeks)} weeks has every series",
-    )
+    sent = csv.DictReader(week.read_text().splitlines())
+    keys = {(row["but_num_business_unit"], row["dpt_num_department"], row["day_id"]) for row in sent}
+    require(keys <= rows.keys(), f"all {len(keys)} rows of {week.name} are among them")
     forecasts = Counter((row["store"], row["department"], row["week"]) for row in stack.export("forecasts"))
     require(max(forecasts.values()) == 1, f"{len(forecasts)} forecasts, each series and week once")
     landed = len(list(stack.landing.iterdir()))
@@ -512,7 +504,17 @@ def database_restarted(stack: Stack, week: Path) -> None:
     tell(f"forecast {time.monotonic() - restarted:.0f} s after the restart (cutoff {before} → {after})")
     quiet(stack)
     slots_are_free(stack)
-    nothing_doubled(stack)
+    nothing_lost_or_doubled(stack, week)
+
+
+def house_is_kept(stack: Stack) -> None:
+    """An operator starts a job in the page: housekeeping, which knows its way in Postgres too."""
+    found = stack.graphql(LAUNCH)["launchRun"]
+    run_id = found["run"]["runId"]
+    ended = wait_for(
+        "housekeeping ends", lambda: state if (state := status(stack, run_id)) not in UNENDED else None, 150
+    )
+    require(ended == "SUCCESS", "housekeeping, started in the page, succeeds")
 
 
 def swept(stack: Stack) -> None:
@@ -568,7 +570,7 @@ def stack_of_its_own(port: int, *, keep: bool) -> Iterator[Stack]:
     except BaseException:
         print(
             stack.compose("ps", check=False),
-            stack.compose("logs", "--tail", "60", check=False),
+            stack.compose("logs", "--tail", "15", check=False),
             file=sys.stderr,
         )
         raise
@@ -601,9 +603,9 @@ def show(port: int, *, fresh: bool, keep: bool) -> None:
         the_gate_holds(stack)
         history, weeks = sample(stack)
         first_forecast(stack, history)
-        new_week(stack, weeks[0])
-        killed_run(stack, weeks[1])
-        database_restarted(stack, weeks[2])
+        killed_run(stack, weeks[0])
+        database_restarted(stack, weeks[1])
+        house_is_kept(stack)
         watched(stack)
         swept(stack)
         down_and_up(stack)
