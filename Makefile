@@ -22,7 +22,7 @@ test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processe
 	OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
 
 test-slow: $(READY)  ## Dagster's page and daemon for real, longer fuzzes: some minutes
-	$(BIN)/pytest -m slow turnover_assets_tests
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow turnover_assets_tests
 
 style: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .
@@ -74,6 +74,9 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 lock:  ## resolve pyproject.toml again, with hashes and without download addresses (needs uv)
 	$(LOCKED) --extra docker --extra dev --extra tuning -o requirements.lock
+	$(LOCKED) --extra docker -c requirements.lock -o deploy/locks/platform.lock
+	$(LOCKED:pyproject.toml=deploy/locks/dagster.in) -c requirements.lock -o deploy/locks/dagster.lock
+	$(LOCKED:pyproject.toml=deploy/locks/build.in) -c requirements.lock -o deploy/locks/build.lock
 	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
 	  $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 

@@ -97,7 +97,7 @@ def contained(image: str, files: Path, landing: Path) -> Iterator[Turn]:
     volume = f"turnover-qualify-{uuid.uuid4().hex[:8]}"
     _output(["docker", "volume", "create", volume])
     fixed = [
-        *("docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"),  # noqa: S108
+        *("docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--volume", f"{volume}:/data", "--volume", f"{landing}:/landing:ro"),
         *("--volume", f"{files}:/retailer"),
@@ -117,7 +117,7 @@ def _placed(arguments: Sequence[str], files: str, landing: str) -> list[str]:
 
 def _output(command: list[str]) -> str:
     """Standard output of a command; what it says on standard error goes on to ours."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise CannotTellError(f"`{shlex.join(command)}` ended with {done.returncode}; see above.")
     return done.stdout

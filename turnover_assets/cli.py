@@ -25,6 +25,7 @@ from turnover_assets.commands.evidently import evidently
 from turnover_assets.commands.files import files
 from turnover_assets.commands.housekeep import housekeep
 from turnover_assets.commands.metrics import metrics
+from turnover_assets.commands.prepare import prepare
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
@@ -157,6 +158,7 @@ app.command()(doctor)
 app.command()(housekeep)
 app.command()(metrics)
 app.command()(evidently)
+app.command()(prepare)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)

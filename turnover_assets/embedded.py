@@ -84,12 +84,19 @@ def run_job(
     """Run a job in this process.
 
     Raises:
-        TurnoverError: A step failed; its message where it is for the user, else where to look.
+        TurnoverError: A step failed; its message where it is for the user, else where to look; or runs of
+            this home are not executed in processes like this one.
     """
     from turnover_assets.definitions import build_definitions
     from turnover_assets.defs.alerts import after_run
-    from turnover_assets.defs.runs import process_tag
+    from turnover_assets.defs.runs import are_launched_elsewhere, process_tag
 
+    if launcher := are_launched_elsewhere(instance):
+        raise TurnoverError(
+            f"Runs of this home are started by Dagster's daemon ({launcher}), which would take one that runs "
+            "elsewhere for dead. Files in the landing folder land by themselves; anything else is a job in "
+            f"Dagster's page: {name}."
+        )
     job = build_definitions(settings).resolve_job_def(name)
     run_id = str(uuid4())
     if settings.log_format == "text":  # else the run's own JSON lines tell the same

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
     landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
+    dagster_config: Path | None = Field(
+        None, description="Dagster's instance configuration; default the embedded one."
+    )
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
     )

@@ -456,6 +456,7 @@ def addresses(processes: list[psutil.Process]) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("daemon")
 def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tmp_path: Path) -> None:
     settings, port = copied.settings, free_port()
     before = current(settings.published_path)

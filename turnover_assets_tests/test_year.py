@@ -8,6 +8,7 @@ from turnover_assets_tests.year import WEEKS, Year, fast_motion
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("daemon")
 @pytest.mark.timeout(900)
 def test_weeks_with_planted_events_are_noticed_and_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     told: list[str] = []

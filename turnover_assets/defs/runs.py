@@ -42,6 +42,16 @@ def unfinished_runs(
     return [run.run_id for run in runs]
 
 
+def are_launched_elsewhere(instance: dg.DagsterInstance) -> str:
+    """Name of the launcher that gives each run a container or the like; empty where runs are processes here.
+
+    Its monitoring would fail a run that this process executes, since it knows no container of it.
+    """
+    launcher = instance.run_launcher
+    here = isinstance(launcher, DefaultRunLauncher) or not launcher.supports_check_run_worker_health
+    return "" if here else type(launcher).__name__
+
+
 def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed and free their pool slots; returns their ids."""
     orphaned = [

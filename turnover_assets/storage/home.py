@@ -49,7 +49,8 @@ def prepare_home(settings: Settings) -> None:
                 probe.write(b"\0")
         if settings.landing is None:
             settings.landing_path.mkdir(exist_ok=True)
-        _copy_if_different(shipped_file("dagster.yaml"), settings.dagster_path / "dagster.yaml")
+        config = settings.dagster_config or shipped_file("dagster.yaml")
+        _copy_if_different(config, settings.dagster_path / "dagster.yaml")
         if found is None or found.layout == LAYOUT:
             bring_layout_up(settings, found)
         else:

@@ -1,0 +1,640 @@
+#!/usr/bin/env python3
+"""deploy/try.py: the container stack on the engine of this machine, from an empty start to a recovered one.
+
+Builds the images, starts a stack of its own beside any other (own name, volumes, folders, port), drops files
+of a synthetic retailer into its landing folder, and looks whether what docs/deployment.md promises is so:
+forecasts and a model with nobody pressing a button, killed runs and a restarted database that leave no
+trace, pages that are closed without a password, and nothing that listens beyond loopback. It prints each
+figure, removes what it made, and ends with 1 if anything was not as it should be.
+
+The base images are those of the Dockerfiles and the compose file, or STACK_PYTHON_IMAGE, STACK_DEBIAN_IMAGE,
+STACK_POSTGRES_IMAGE and STACK_PROMETHEUS_IMAGE. Needs Python, git, openssl and Docker with Compose.
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+TOP = Path(__file__).resolve().parent.parent
+PARTS = {
+    "proxy",
+    "postgres",
+    "code",
+    "webserver",
+    "viewer",
+    "daemon",
+    "engine-gate",
+    "sweeper",
+    "mlflow",
+    "metrics",
+    "prometheus",
+}
+# A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
+QUICK = {
+    "TURNOVER_TRAINING_SHARE": "0.01",
+    "TURNOVER_BACKTEST_WINDOWS": "1",
+    "TURNOVER_RETRAIN_CHANGED_SHARE": "0.5",
+    "TURNOVER_SENSOR_INTERVAL_SECONDS": "5",
+    "STACK_KEEP_CONTAINERS_SECONDS": "20",
+    "STACK_RUN_MEMORY": "3g",
+}
+PAGES = ("/", "/dagster/", "/dagster/graphql", "/view/", "/mlflow/", "/prometheus/", "/grafana/", "/nowhere")
+UNENDED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
+RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
+  runId status jobName creationTime startTime endTime tags { key value } } } } }"""
+LAUNCH = """mutation { launchRun(executionParams: {selector: {
+  repositoryLocationName: "turnover_assets", repositoryName: "__repository__", jobName: "housekeep"} }) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
+
+T = TypeVar("T")
+Run = Mapping[str, Any]
+BEGAN = time.monotonic()
+
+
+class NotSoError(Exception):
+    """Something is not as docs/deployment.md says."""
+
+
+def tell(text: str) -> None:
+    """A line of the account, with the seconds since the start."""
+    print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", flush=True)
+
+
+def require(condition: object, text: str) -> None:
+    """Tell that something is so, or end because it is not."""
+    if not condition:
+        raise NotSoError(text)
+    tell(f"ok: {text}")
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float, every: float = 2.0) -> T:
+    """Look until something is found; what goes wrong while looking counts as not yet."""
+    until, problem = time.monotonic() + seconds, ""
+    while time.monotonic() < until:
+        try:
+            if (found := look()) is not None:
+                return found
+        except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
+            problem = f" ({type(error).__name__}: {error})"
+        time.sleep(every)
+    raise NotSoError(f"{what}: not within {seconds:.0f} s{problem}")
+
+
+def call(*command: str, check: bool = True, **options: Any) -> str:
+    """Run a command and give what it prints; what it complains of is part of the error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if check and done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr[-3000:])
+    return done.stdout
+
+
+def part_of(container: Mapping[str, Any]) -> str:
+    """Name of the part that a container is."""
+    return str(container["Config"]["Labels"]["com.docker.compose.service"])
+
+
+class Stack:
+    """One stack with its own name, folders, secrets and port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port, self.name = folder, port, f"turnover-try-{os.getpid()}"
+        self.landing = folder / "landing"
+        self.env_file = folder / "env"
+        self.env_file.write_text(
+            "".join(f"{key}={value}\n" for key, value in {"COMPOSE_PROJECT_NAME": self.name, **QUICK}.items())
+            + f"STACK_PORT={port}\n"
+        )
+        told = call(str(TOP / "deploy" / "init"), "--folder", str(folder), "--env-file", str(self.env_file))
+        self.passwords = dict(line.split() for line in told.splitlines())
+        self.tls = ssl.create_default_context(cafile=folder / "secrets" / "tls_certificate")
+        self.images: dict[str, str] = {}
+
+    def compose(self, *arguments: str, check: bool = True) -> str:
+        """Run Compose, version 2 where it is there."""
+        has_plugin = (
+            subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        )
+        program = ["docker", "compose"] if has_plugin else ["docker-compose"]
+        return call(*program, "--env-file", str(self.env_file), *arguments, check=check, cwd=TOP)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """What the engine tells of the stack's own containers that run."""
+        mine = f"label=com.docker.compose.project={self.name}"
+        listed = call("docker", "ps", "--quiet", "--filter", mine).split()
+        return json.loads(call("docker", "inspect", *listed)) if listed else []
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The same of one part."""
+        return next(facts for facts in self.containers() if part_of(facts) == name)
+
+    def run_containers(self) -> dict[str, str]:
+        """State of the containers of runs, by run id; ended ones too."""
+        told = call("docker", "ps", "--all", "--filter", f"label=turnover.stack={self.name}", "--format",
+                    '{{.Label "dagster/run_id"}} {{.State}} {{.ID}}')  # fmt: skip
+        return {run: f"{state} {container}" for run, state, container in map(str.split, told.splitlines())}
+
+    def ask(
+        self, path: str, who: str | None = "operator", content: Any = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Ask the proxy for a page: its status and content."""
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", headers=headers)
+        if who:
+            both = f"{who}:{self.passwords[who]}".encode()
+            request.add_header("Authorization", f"Basic {base64.b64encode(both).decode()}")
+        if content is not None:
+            request.data = json.dumps(content).encode()
+            request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self.tls) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def graphql(self, query: str, page: str = "/dagster", who: str = "operator") -> dict[str, Any]:
+        """Ask Dagster."""
+        status, content = self.ask(f"{page}/graphql", who, {"query": query})
+        if status != 200:
+            raise OSError(f"{page}/graphql answers {status}: {content[:200]!r}")
+        return json.loads(content)["data"]
+
+    def runs(self) -> list[Run]:
+        """Every run, newest first; tags as a mapping."""
+        found = self.graphql(RUNS)["runsOrError"]["results"]
+        return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+
+    def export(self, name: str) -> list[dict[str, str]]:
+        """A published table."""
+        return list(csv.DictReader(io.StringIO(self.turnover("export", name))))
+
+    def turnover(self, *arguments: str) -> str:
+        """The `turnover` command inside the code location."""
+        return self.compose("exec", "-T", "code", "turnover", *arguments)
+
+    def cutoff(self) -> str:
+        """The newest period that published forecasts know; raises where there are none yet."""
+        return max(row["cutoff"] for row in self.export("forecasts"))
+
+    def drop(self, *files: Path) -> None:
+        """Put files into the landing folder, as someone who copies them there."""
+        for file in files:
+            shutil.copyfile(file, self.landing / file.name)
+            (self.landing / file.name).chmod(0o644)
+
+
+def build(stack: Stack, *, fresh: bool) -> None:
+    """Build the images; their sizes, and how long it took."""
+    began = time.monotonic()
+    stack.compose("build", *(["--no-cache"] if fresh else []))
+    tell(f"images built in {time.monotonic() - began:.0f} s")
+    config = stack.compose("config")
+    names = {line.split("image:")[1].strip() for line in config.splitlines() if "image:" in line}
+    for name in sorted(name for name in names if name.startswith("turnover-")):
+        facts = json.loads(call("docker", "image", "inspect", name))[0]
+        labels = facts["Config"].get("Labels") or {}
+        tell(
+            f"image {name}: {facts['Size'] / 1e6:.0f} MB, "
+            f"revision {labels.get('org.opencontainers.image.revision')}"
+        )
+
+
+def inside_the_image(stack: Stack) -> None:
+    """No compiler, pip or tests; not root; nothing that can be written but /tmp and the home."""
+    look = (
+        "set -e; id -u; ! command -v gcc >/dev/null; ! ls /opt/venv/bin/pip* 2>/dev/null; "
+        "! find /opt -name turnover_assets_tests | grep .; ! touch /opt/x 2>/dev/null; "
+        "touch /data/home/.probe /tmp/x; "
+        "rm /data/home/.probe; ! touch /landing/x 2>/dev/null"
+    )
+    user = stack.compose("exec", "-T", "code", "sh", "-c", look).split()
+    require(
+        user == ["10001"],
+        "the image has no compiler, pip or tests; user 10001 writes to its home and /tmp only",
+    )
+    heavy = ("pandas", "mlflow", "xgboost", "duckdb")
+    lean = f"from importlib.util import find_spec; print([name for name in {heavy} if find_spec(name)])"
+    found = stack.compose("exec", "-T", "daemon", "python", "-c", lean).strip()
+    require(found == "[]", "webserver and daemon have Dagster and nothing that models need")
+
+
+def start(stack: Stack, sign: str = "healthy") -> None:
+    """Start the stack and wait until every part says that it is healthy."""
+    began = time.monotonic()
+    stack.compose("up", "--detach")
+
+    def all_healthy() -> bool | None:
+        health = {
+            part_of(facts): facts["State"].get("Health", {}).get("Status") for facts in stack.containers()
+        }
+        return True if {part for part, state in health.items() if state == "healthy"} >= PARTS else None
+
+    wait_for("every part is healthy", all_healthy, 240)
+    tell(f"{len(PARTS)} parts {sign} in {time.monotonic() - began:.0f} s")
+
+
+def closed_without_a_password(stack: Stack) -> None:
+    """Pages without credentials, with wrong ones, for viewers and for operators, and from elsewhere."""
+    without = {page: stack.ask(page, who=None)[0] for page in PAGES}
+    require(
+        set(without.values()) == {401}, f"without a password every page answers 401 ({len(without)} asked)"
+    )
+    right, stack.passwords["operator"] = stack.passwords["operator"], "wrong"
+    wrong = stack.ask("/dagster/")[0]
+    stack.passwords["operator"] = right
+    require(wrong == 401, "a wrong password is 401")
+    pages = ("/", "/dagster/server_info", "/view/server_info", "/mlflow/", "/prometheus/-/healthy")
+    answers = {page: stack.ask(page)[0] for page in pages}
+    require(set(answers.values()) == {200}, f"with a password the pages work: {', '.join(pages)}")
+    viewer = {page: stack.ask(page, "viewer")[0] for page in ("/view/server_info", "/dagster/", "/mlflow/")}
+    require([*viewer.values()] == [200, 401, 401], "viewers see the read-only page alone")
+    elsewhere = stack.ask("/dagster/graphql", content={"query": RUNS}, Origin="https://elsewhere.example")[0]
+    require(elsewhere == 403, "what another site's page asks for is refused")
+
+
+def viewers_change_nothing(stack: Stack) -> None:
+    """The read-only page refuses what changes anything."""
+    query = 'mutation { terminateRun(runId: "00000000-0000-0000-0000-000000000000") { __typename } }'
+    found = stack.graphql(query, "/view", "viewer")["terminateRun"]["__typename"]
+    require(
+        found in ("UnauthorizedError", "PythonError"), f"the viewers' page refuses to stop a run ({found})"
+    )
+
+
+def nothing_listens_elsewhere(stack: Stack, before: set[str]) -> None:
+    """All sockets that listen on this machine, and all ports that containers publish."""
+    new = listening_sockets() - before
+    require(
+        new and all(socket.startswith("127.0.0.1:") for socket in new),
+        f"of all listening sockets of this machine, new is only {', '.join(sorted(new))}",
+    )
+    published = [
+        f"{binding['HostIp']}:{binding['HostPort']}"
+        for facts in stack.containers()
+        for bindings in facts["NetworkSettings"]["Ports"].values()
+        for binding in bindings or []
+    ]
+    require(
+        published == [f"127.0.0.1:{stack.port}"], f"of all parts, only the proxy is published: {published}"
+    )
+    privileged = [
+        facts["Name"]
+        for facts in stack.containers()
+        if facts["HostConfig"]["Privileged"]
+        or not facts["HostConfig"]["ReadonlyRootfs"]
+        or facts["HostConfig"]["CapDrop"] != ["ALL"]
+    ]
+    require(
+        not privileged, "no part is privileged, has a writable root or capabilities beyond those it names"
+    )
+    with_socket = [
+        part_of(facts)
+        for facts in stack.containers()
+        for mount in facts["Mounts"]
+        if mount["Destination"].endswith("docker.sock")
+    ]
+    require(with_socket == ["engine-gate"], "the engine's socket is in reach of engine-gate alone")
+
+
+def listening_sockets() -> set[str]:
+    """Addresses and ports that listen on this machine, all of IPv4 and IPv6."""
+    found = set()
+    for table, size in (("/proc/net/tcp", 8), ("/proc/net/tcp6", 32)):
+        for line in Path(table).read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A":
+                address, _, port = local.partition(":")
+                shown = (
+                    ".".join(str(byte) for byte in reversed(bytes.fromhex(address)))
+                    if size == 8
+                    else f"[{address}]"
+                )
+                found.add(f"{shown}:{int(port, 16)}")
+    return found
+
+
+def the_gate_holds(stack: Stack) -> None:
+    """What the daemon must not ask of the engine."""
+    ask = """
+import docker, docker.errors, sys
+client = docker.from_env()
+image = sys.argv[1]
+tries = {
+    "list every container": lambda: client.containers.list(),
+    "mount the machine's disk": lambda: client.containers.create(image, volumes=["/:/host"]),
+    "be privileged": lambda: client.containers.create(image, privileged=True),
+    "use another image": lambda: client.containers.create("postgres"),
+    "execute in a container": lambda: client.api.exec_create(sys.argv[2], "id"),
+    "stop another container": lambda: client.api.stop(sys.argv[2]),
+    "pull an image": lambda: client.images.pull("postgres", tag="latest"),
+}
+for name, attempt in tries.items():
+    try:
+        attempt()
+    except docker.errors.APIError as error:
+        assert error.status_code == 403, (name, error)
+    else:
+        sys.exit(f"possible: {name}")
+print(len(tries))
+"""
+    image = stack.part("code")
+    refused = stack.compose(
+        "exec", "-T", "daemon", "python", "-c", ask, image["Config"]["Image"], image["Id"]
+    )
+    require(
+        refused.strip() == "7",
+        "the daemon can neither see nor start, stop or enter anything but this stack's runs",
+    )
+
+
+def sample(stack: Stack) -> tuple[list[Path], list[Path]]:
+    """Files of a small synthetic retailer: history, and weeks that come later, one by one."""
+    image = stack.part("code")
+    archive = stack.folder / "sample.tar"
+    write = "turnover sample --output /tmp/s --stores 8 --departments 2 --weeks 125 && tar -C /tmp/s -c ."
+    with archive.open("wb") as out:
+        subprocess.run(["docker", "exec", image["Id"], "sh", "-c", write], stdout=out, check=True)
+    folder = stack.folder / "sample"
+    folder.mkdir()
+    call("tar", "-C", str(folder), "-xf", str(archive))
+    weeks = sorted(folder.glob("turnover_20*.csv"))
+    return [folder / "stores.csv", folder / "turnover_history.csv.gz"], weeks
+
+
+def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
+    """Files dropped lead to runs in containers of their own, a model in MLflow, and forecasts."""
+    began = time.monotonic()
+    stack.drop(*history)
+    cutoff = wait_for("forecasts are published", stack.cutoff, 300, 3)
+    tell(
+        f"from files dropped to a trained model and its forecasts: {time.monotonic() - began:.0f} s "
+        f"(cutoff {cutoff})"
+    )
+    quiet(stack)
+    runs = stack.runs()
+    require({run["status"] for run in runs} == {"SUCCESS"}, f"{len(runs)} runs, all of them succeeded")
+    containers = {run["tags"].get("docker/container_id") for run in runs}
+    require(None not in containers and len(containers) == len(runs), "each run was in a container of its own")
+    images = {run["tags"].get("docker/image") or run["tags"].get("dagster/image") for run in runs}
+    require(len(images) == 1, f"all from the code location's image {images.pop()}")
+    query = "/mlflow/ajax-api/2.0/mlflow/registered-models/search"
+    models = json.loads(stack.ask(query)[1])["registered_models"]
+    champion = {alias["alias"]: alias["version"] for alias in models[0]["aliases"]}.get("champion")
+    require(champion, f"MLflow's page knows the champion, version {champion} of {models[0]['name']}")
+    logs = stack.compose(
+        "exec", "-T", "webserver", "sh", "-c", "find /data/home/dagster/compute_logs -name '*.err' | wc -l"
+    )
+    require(
+        int(logs) >= len(runs),
+        f"the webserver reads what {int(logs)} steps printed, whose containers have ended",
+    )
+
+
+def quiet(stack: Stack) -> None:
+    """Wait until no run is under way, for two looks of the sensors."""
+
+    def look() -> bool | None:
+        return True if not any(run["status"] in UNENDED for run in stack.runs()) else None
+
+    for _ in range(2):
+        wait_for("no run is under way", look, 240)
+        time.sleep(6)
+
+
+def newer(stack: Stack, before: str) -> str | None:
+    """The newest cutoff, once it is newer than one."""
+    now = stack.cutoff()
+    return now if now > before else None
+
+
+def killed_run(stack: Stack, week: Path) -> None:
+    """A run's container is killed in the middle: the run fails, is tried again, nothing lost or doubled."""
+    before = stack.cutoff()
+    stack.drop(week)
+    victim = wait_for("a refresh is in the middle", lambda: in_the_middle(stack), 180, 0.3)
+    call("docker", "kill", stack.run_containers()[victim].split()[1])
+    killed = time.monotonic()
+    tell(f"killed the container of run {victim[:8]}")
+    wait_for(
+        "the killed run is marked failed", lambda: True if status(stack, victim) == "FAILURE" else None, 90
+    )
+    tell(f"the killed run is marked failed after {time.monotonic() - killed:.0f} s")
+    after = wait_for("the next attempt forecasts", lambda: newer(stack, before), 240, 3)
+    tell(
+        f"the next attempt has forecast {time.monotonic() - killed:.0f} s after the kill "
+        f"(cutoff {before} → {after})"
+    )
+    quiet(stack)
+    again = [run for run in stack.runs() if run["tags"].get("turnover/attempt") == "2"]
+    require(
+        len(again) == 1 and again[0]["status"] == "SUCCESS",
+        "the run was tried once more, as attempt 2, and once only",
+    )
+    slots_are_free(stack)
+    nothing_lost_or_doubled(stack, week)
+
+
+def in_the_middle(stack: Stack) -> str | None:
+    """A refresh whose container has run some steps."""
+    for run in stack.runs():
+        if run["jobName"] == "refresh" and run["status"] == "STARTED":
+            query = STEPS.replace("RUN_ID", run["runId"])
+            steps = stack.graphql(query)["runOrError"]["stepStats"]
+            if sum(step["status"] == "SUCCESS" for step in steps) >= 2:
+                return str(run["runId"])
+    return None
+
+
+def status(stack: Stack, run_id: str) -> str:
+    """Status of a run."""
+    return next(run["status"] for run in stack.runs() if run["runId"] == run_id)
+
+
+def slots_are_free(stack: Stack) -> None:
+    """No ended run holds a slot of a pool."""
+    query = """query { instance { concurrencyLimits { concurrencyKey activeSlotCount pendingStepCount } } }"""
+
+    def look() -> bool | None:
+        pools = stack.graphql(query)["instance"]["concurrencyLimits"]
+        taken = [pool for pool in pools if pool["activeSlotCount"] or pool["pendingStepCount"]]
+        return True if pools and not taken else None
+
+    wait_for("pool slots are free", look, 90)
+    tell("ok: every pool slot is free again")
+
+
+def nothing_lost_or_doubled(stack: Stack, week: Path) -> None:
+    """Each file landed once; the cleaned rows are those of the files, each once; so are the forecasts."""
+    rows = Counter((row["store"], row["department"], row["week"]) for row in stack.export("turnover"))
+    require(rows and max(rows.values()) == 1, f"{len(rows)} cleaned rows, each series and week once")
+    sent = csv.DictReader(week.read_text().splitlines())
+    keys = {(row["but_num_business_unit"], row["dpt_num_department"], row["day_id"]) for row in sent}
+    require(keys <= rows.keys(), f"all {len(keys)} rows of {week.name} are among them")
+    forecasts = Counter((row["store"], row["department"], row["week"]) for row in stack.export("forecasts"))
+    require(max(forecasts.values()) == 1, f"{len(forecasts)} forecasts, each series and week once")
+    landed = len(list(stack.landing.iterdir()))
+    files = list(csv.DictReader(io.StringIO(stack.turnover("files", "--format", "csv"))))
+    require(len(files) == landed, f"{landed} files, each of them landed once")
+
+
+def database_restarted(stack: Stack, week: Path) -> None:
+    """Postgres is restarted in the middle of a run: the stack recovers by itself."""
+    before = stack.cutoff()
+    stack.drop(week)
+    wait_for("a refresh is in the middle", lambda: in_the_middle(stack), 180, 0.3)
+    stack.compose("restart", "-t", "5", "postgres")
+    restarted = time.monotonic()
+    tell("restarted Postgres in the middle of a refresh")
+    after = wait_for("the week is forecast all the same", lambda: newer(stack, before), 300, 3)
+    tell(f"forecast {time.monotonic() - restarted:.0f} s after the restart (cutoff {before} → {after})")
+    quiet(stack)
+    slots_are_free(stack)
+    nothing_lost_or_doubled(stack, week)
+
+
+def house_is_kept(stack: Stack) -> None:
+    """An operator starts a job in the page: housekeeping, which knows its way in Postgres too."""
+    found = stack.graphql(LAUNCH)["launchRun"]
+    run_id = found["run"]["runId"]
+    ended = wait_for(
+        "housekeeping ends", lambda: state if (state := status(stack, run_id)) not in UNENDED else None, 150
+    )
+    require(ended == "SUCCESS", "housekeeping, started in the page, succeeds")
+
+
+def swept(stack: Stack) -> None:
+    """Containers of ended runs go after a while."""
+    made = sum("docker/container_id" in run["tags"] for run in stack.runs())
+    wait_for("ended containers are removed", lambda: None if stack.run_containers() else True, 120)
+    tell(f"ok: {made} run containers were made, and none is left behind")
+
+
+def down_and_up(stack: Stack) -> None:
+    """The stack is taken down and comes up again: all history is there, and nothing is done twice."""
+
+    def history() -> tuple[Any, ...]:
+        runs = sorted((run["runId"], run["status"]) for run in stack.runs())
+        models = json.loads(stack.ask("/mlflow/ajax-api/2.0/mlflow/model-versions/search")[1])
+        return runs, models, stack.export("forecasts")
+
+    before = history()
+    stack.compose("down")
+    start(stack, "healthy again after down and up")
+    time.sleep(20)  # time for sensors to do something that they should not
+    quiet(stack)
+    require(
+        history() == before,
+        f"after down and up all is there: {len(before[0])} runs, models, forecasts; no new run",
+    )
+
+
+def watched(stack: Stack) -> None:
+    """Prometheus has the metrics, and knows the alert rules."""
+
+    def look() -> float | None:
+        found = json.loads(stack.ask("/prometheus/api/v1/query?query=turnover_runs")[1])["data"]["result"]
+        return float(len(found)) or None
+
+    wait_for("Prometheus has the metrics", look, 90)
+    query = "/prometheus/api/v1/query?query=turnover_scrape_errors_total%3E0"
+    unread = [part["metric"]["part"] for part in json.loads(stack.ask(query)[1])["data"]["result"]]
+    require(not unread, f"every part of the metrics can be read {unread or ''}".rstrip())
+    rules = json.loads(stack.ask("/prometheus/api/v1/rules?type=alert")[1])["data"]["groups"]
+    count = sum(len(group["rules"]) for group in rules)
+    require(count > 10, f"Prometheus reads the metrics and judges {count} alert rules")
+
+
+@contextmanager
+def stack_of_its_own(port: int, *, keep: bool) -> Iterator[Stack]:
+    """A stack in a temporary folder; everything of it is removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="turnover-try-"))
+    folder.chmod(0o755)
+    stack = Stack(folder, port)
+    try:
+        yield stack
+    except BaseException:
+        print(
+            stack.compose("ps", check=False),
+            stack.compose("logs", "--tail", "15", check=False),
+            file=sys.stderr,
+        )
+        raise
+    finally:
+        if keep:
+            tell(f"left running: COMPOSE with --env-file {stack.env_file}")
+        else:
+            remove(stack)
+
+
+def remove(stack: Stack) -> None:
+    """Remove the stack with its runs, volumes and networks; images stay, for the next build."""
+    stack.compose("kill", check=False)
+    for state in stack.run_containers().values():
+        call("docker", "rm", "--force", "--volumes", state.split()[1], check=False)
+    stack.compose("down", "--volumes", "--remove-orphans", check=False)
+    shutil.rmtree(stack.folder, ignore_errors=True)
+
+
+def show(port: int, *, fresh: bool, keep: bool) -> None:
+    """Everything in turn."""
+    before = listening_sockets()
+    with stack_of_its_own(port, keep=keep) as stack:
+        build(stack, fresh=fresh)
+        start(stack)
+        inside_the_image(stack)
+        closed_without_a_password(stack)
+        viewers_change_nothing(stack)
+        nothing_listens_elsewhere(stack, before)
+        the_gate_holds(stack)
+        history, weeks = sample(stack)
+        first_forecast(stack, history)
+        killed_run(stack, weeks[0])
+        database_restarted(stack, weeks[1])
+        house_is_kept(stack)
+        watched(stack)
+        swept(stack)
+        down_and_up(stack)
+    tell("everything is as it should be")
+
+
+def main() -> int:
+    """Run it, where there is an engine."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=18443, help="port of the proxy on loopback")
+    parser.add_argument("--fresh", action="store_true", help="build without what earlier builds left")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running in the end")
+    wanted = parser.parse_args()
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
+    ):
+        print("skipped: there is no Docker engine here", file=sys.stderr)
+        return 0
+    try:
+        show(wanted.port, fresh=wanted.fresh, keep=wanted.keep)
+    except (NotSoError, subprocess.CalledProcessError) as problem:
+        details = getattr(problem, "stderr", "") or ""
+        print(f"NOT SO: {problem}\n{details}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
