@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-PATIENCE_SECONDS = 8.0
+PATIENCE_SECONDS = 15.0
 
 
 def http(url: str) -> None:
