@@ -64,7 +64,7 @@ ENV PATH=/opt/turnover/bin:/opt/venv/bin:$PATH \
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 3000
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=20s --start-period=300s --retries=3 \
   CMD ["healthy", "http", "http://127.0.0.1:3000/server_info"]
 CMD ["dagster-webserver", "--host", "0.0.0.0", "--port", "3000", "--workspace", "/opt/dagster/workspace.yaml"]
 ARG VERSION=0.0.0.dev0
@@ -92,7 +92,7 @@ ENV PATH=/opt/turnover/bin:/opt/venv/bin:$PATH \
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 4000
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=20s --start-period=300s --retries=3 \
   CMD ["healthy", "grpc", "127.0.0.1:4000"]
 CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "turnover_assets.definitions", \
      "--location-name", "turnover_assets"]

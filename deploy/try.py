@@ -63,6 +63,8 @@ LAUNCH = """mutation { launchRun(executionParams: {selector: {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
+PATIENCE = argparse.Namespace(factor=1.0)  # how much longer than usual to wait, on a slow or busy machine
+
 T = TypeVar("T")
 Run = Mapping[str, Any]
 BEGAN = time.monotonic()
@@ -86,6 +88,7 @@ def require(condition: object, text: str) -> None:
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float, every: float = 2.0) -> T:
     """Look until something is found; what goes wrong while looking counts as not yet."""
+    seconds *= PATIENCE.factor
     until, problem = time.monotonic() + seconds, ""
     while time.monotonic() < until:
         try:
@@ -620,7 +623,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=18443, help="port of the proxy on loopback")
     parser.add_argument("--fresh", action="store_true", help="build without what earlier builds left")
     parser.add_argument("--keep", action="store_true", help="leave the stack running in the end")
+    parser.add_argument("--patience", type=float, default=1.0, help="factor for all limits of time")
     wanted = parser.parse_args()
+    PATIENCE.factor = wanted.patience
     if (
         shutil.which("docker") is None
         or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode

@@ -344,6 +344,7 @@ def test_healthy_says_whether_a_file_was_touched_lately(tmp_path: Path) -> None:
     assert healthy.main(["file", str(alive), "-1"]) == 1
     assert healthy.main(["http", "http://127.0.0.1:1/"]) == 1
     assert healthy.main(["grpc", "127.0.0.1:1"]) == 1
+    assert healthy.main(["daemon", "60"]) == 1  # no database is named here
 
 
 @pytest.mark.parametrize(

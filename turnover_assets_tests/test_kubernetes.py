@@ -16,7 +16,7 @@ from turnover_assets_tests.linters import REPOSITORY, passes, tool
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 BASE = FOLDER / "base"
-KUBERNETES = "1.33"
+KUBERNETES = ("1.29", "1.37")  # the oldest and the newest that it is held against
 USER = 10001  # of the images
 HOME = ("turnover-assets/home", "mounted")
 # The parts of the chart's values, and their fields, that the values here may name: chart 1.13.
@@ -265,11 +265,27 @@ def test_every_turnover_command_is_there_with_its_options() -> None:
         ] == []
 
 
+def test_the_database_is_the_same_wherever_it_is_named() -> None:
+    told = values()["postgresql"]
+    named = {
+        "DAGSTER_POSTGRES_HOST": told["postgresqlHost"],
+        "DAGSTER_POSTGRES_DATABASE": told["postgresqlDatabase"],
+        "DAGSTER_POSTGRES_USER": told["postgresqlUsername"],
+    }
+    secret = {"name": values()["global"]["postgresqlSecretName"], "key": "postgresql-password"}
+
+    for name in ("turnover-assets", "Deployment turnover-metrics"):
+        env = {one["name"]: one for one in pods()[name]["spec"]["containers"][0]["env"]}
+        assert {key: env[key]["value"] for key in named} == named
+        assert env["DAGSTER_POSTGRES_PASSWORD"]["valueFrom"] == {"secretKeyRef": secret}
+
+
 def test_runs_have_the_code_location_s_settings_and_secrets() -> None:
     (code,) = values()["dagster-user-deployments"]["deployments"]
     runs = values()["runLauncher"]["config"]["k8sRunLauncher"]
 
-    assert [f"{one['name']}={one['value']}" for one in code["env"]] == runs["envVars"]
+    ours = [one for one in code["env"] if one["name"].startswith("TURNOVER_")]
+    assert [f"{one['name']}={one['value']}" for one in ours] == runs["envVars"]
     assert code["envSecrets"] == runs["envSecrets"]
     assert not code["includeConfigInLaunchedRuns"]["enabled"]
 
@@ -356,14 +372,16 @@ def test_the_launcher_takes_its_configuration() -> None:
 # Tools -------------------------------------------------------------------------------------------
 
 
-def test_the_manifests_follow_kubernetes_schemas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_the_manifests_follow_kubernetes_schemas(tmp_path: Path, version: str) -> None:
     path = tmp_path / "all.yaml"
     path.write_text(yaml.dump_all(manifests()))
 
-    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", version, path)
 
 
-def test_what_the_values_say_of_pods_follows_kubernetes_schemas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_what_the_values_say_of_pods_follows_kubernetes_schemas(tmp_path: Path, version: str) -> None:
     found = [
         {
             "apiVersion": "v1",
@@ -376,7 +394,7 @@ def test_what_the_values_say_of_pods_follows_kubernetes_schemas(tmp_path: Path) 
     path = tmp_path / "pods.yaml"
     path.write_text(yaml.dump_all(found))
 
-    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+    passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", version, path)
 
 
 def test_a_manifest_that_is_wrong_would_be_found(tmp_path: Path) -> None:
@@ -384,7 +402,7 @@ def test_a_manifest_that_is_wrong_would_be_found(tmp_path: Path) -> None:
     path.write_text(yaml.dump({"apiVersion": "v1", "kind": "Service", "spec": {"port": 1}}))
 
     with pytest.raises(AssertionError, match="port"):
-        passes(tool("kubernetes-validate"), "--strict", "--kubernetes-version", KUBERNETES, path)
+        passes(tool("kubernetes-validate"), "--strict", path)
 
 
 def test_kustomize_builds_the_base_with_the_site_s_images() -> None:
