@@ -6,6 +6,7 @@ What belongs here: the form of a line. What does not: what is logged, and where 
 import json
 import re
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 HIDDEN = "***"
@@ -81,7 +82,7 @@ def without_secrets(text: str) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """Secrets hidden in texts; NaN, which JSON does not know, as nothing."""
+    """Secrets hidden in texts; numbers that are not finite, which JSON does not know, as nothing."""
     if isinstance(value, str):
         return without_secrets(value)
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -255,7 +255,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         f"ORDER BY {keys}, t",
         "findings": f"SELECT * FROM {FINDINGS} ORDER BY strength DESC, finding_id",
         "adjustments": f"SELECT * FROM {ADJUSTMENTS} ORDER BY ALL",
-        "rejected": "SELECT * FROM cleaned.rejected ORDER BY table_name, file, line, rule",
+        "rejected": "SELECT * EXCLUDE file_no FROM cleaned.rejected ORDER BY table_name, file, line, rule",
         "restatements": f"SELECT * FROM {RESTATEMENTS} ORDER BY {keys}, {panel.time}, new_file_no",
         "files": manifest.FILES_QUERY,
         "aggregates": f"SELECT * FROM {AGGREGATES} ORDER BY level, member, horizon",
