@@ -109,6 +109,7 @@ def test_every_part_is_hardened_limited_and_watched(stack: dict[str, Any]) -> No
         assert {"mem_limit", "cpus", "pids_limit", "logging", "networks"} <= part.keys(), name
         assert part["healthcheck"].get("test") or name == "home", name
     assert {name for name, part in stack["services"].items() if "cap_add" in part} == {"postgres"}
+    assert stack["services"]["postgres"]["init"] is False  # it could not pass on the signal to stop
 
 
 def test_every_image_is_pinned(stack: dict[str, Any]) -> None:
