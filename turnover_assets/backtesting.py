@@ -96,9 +96,7 @@ def hold_backtest(
     repairs = Repairs(
         read_ledger(settings.ledger_path, panel), settings.adjustment_strength, settings.alive_periods
     )
-    warehouse = Warehouse(
-        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
-    )
+    warehouse = Warehouse.of(settings)
     with (
         run_lock(settings, lambda: progress("a run is under way; waiting for it to end")),
         warehouse.transaction() as con,

@@ -1,6 +1,6 @@
 """Dagster in this process: the home's instance, and jobs run on it as the page's daemon would.
 
-What belongs here: opening the instance and the warehouse of a home, running a job, waiting for others' runs,
+What belongs here: opening the instance of a home, running a job, waiting for others' runs,
 and telling what goes on. What does not: what is run, and why (runner.py, maintenance.py).
 """
 
@@ -15,19 +15,11 @@ from uuid import uuid4
 from turnover_assets import errors
 from turnover_assets.errors import HomeError, TurnoverError
 from turnover_assets.settings import Settings
-from turnover_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import dagster as dg
 
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
-
-
-def open_warehouse(settings: Settings) -> Warehouse:
-    """The warehouse of a home."""
-    return Warehouse(
-        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
-    )
 
 
 def wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> None:

@@ -10,12 +10,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover_assets.embedded import Progress, open_instance, open_warehouse, run_job, wait_for_others
+from turnover_assets.embedded import Progress, open_instance, run_job, wait_for_others
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_layout import Layout, check_layout
 from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from turnover_assets.defs.alerts import Report
@@ -63,7 +64,7 @@ def bring_up(settings: Settings) -> tuple[Layout | None, Layout]:
     before = check_layout(home)
     prepare_home(settings)
     if settings.warehouse_path.is_file():
-        with open_warehouse(settings).transaction():
+        with Warehouse.of(settings).transaction():
             pass  # opening it is enough
     after = check_layout(home)
     assert after is not None
@@ -90,7 +91,7 @@ def rebuild_warehouse(
             wait_for_others(settings, instance, progress)
         check_panel(settings)
         return rebuild(
-            open_warehouse(settings),
+            Warehouse.of(settings),
             panel,
             settings.published_path,
             lambda con: clean_everything(con, settings, ledger),
@@ -143,7 +144,7 @@ def back_up(
     home = settings.home.absolute()
     if not home.is_dir():
         raise TurnoverError(f"There is no data home {home} to back up. Point TURNOVER_HOME to one.")
-    warehouse = open_warehouse(settings)
+    warehouse = Warehouse.of(settings)
     with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
         if settings.dagster_path.is_dir():
             with open_instance(settings) as instance:

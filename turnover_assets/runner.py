@@ -8,11 +8,10 @@ printing (cli).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from turnover_assets import __version__
 from turnover_assets.core.retraining import Verdict, last_verdict
-from turnover_assets.embedded import Progress, open_instance, open_warehouse, run_job, wait_for_others
+from turnover_assets.embedded import Progress, open_instance, run_job, wait_for_others
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
@@ -25,9 +24,6 @@ from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.manifest import FileRecord, landed_version
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def bring_up_to_date(
     """
     prepare_home(settings)
     panel, folder = settings.panel_spec, folder.absolute()
-    warehouse = open_warehouse(settings)
+    warehouse = Warehouse.of(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
         found = scan(folder, settings.fingerprints_path)
         check_panel(settings, lambda: found)

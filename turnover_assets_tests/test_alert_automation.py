@@ -269,11 +269,11 @@ def test_lateness_grows_worse_and_ends_with_the_next_data(
 
 
 def test_the_time_of_an_asset_is_that_of_its_newest_event(instance: dg.DagsterInstance) -> None:
-    assert alert_facts.last_time(instance, common.PUBLISHED) is None
+    assert common.latest_time(instance, common.PUBLISHED) is None
 
     instance.report_runless_asset_event(dg.AssetMaterialization(common.PUBLISHED))
 
-    found = alert_facts.last_time(instance, common.PUBLISHED)
+    found = common.latest_time(instance, common.PUBLISHED)
     assert found is not None
     assert abs(datetime.now(UTC) - found) < timedelta(minutes=1)
 

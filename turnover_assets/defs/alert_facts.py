@@ -143,9 +143,3 @@ def check_states(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey])
             )
         )
     return states
-
-
-def last_time(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime | None:
-    """When an asset was last made; None where it never was."""
-    event = instance.get_latest_materialization_event(key)
-    return datetime.fromtimestamp(event.timestamp, UTC) if event else None

@@ -258,8 +258,8 @@ def _lateness(settings: Settings, instance: dg.DagsterInstance, rules: AlertRule
     """Whether data and forecasts are as fresh as their policy asks; old forecasts of old data are no news."""
     policy, now = common.freshness(settings), datetime.now(UTC)
     windows = common.freshness_windows(policy)
-    landed = alert_facts.last_time(instance, common.LANDED)
-    published = alert_facts.last_time(instance, common.PUBLISHED)
+    landed = common.latest_time(instance, common.LANDED)
+    published = common.latest_time(instance, common.PUBLISHED)
     excused = (
         landed is not None and published is not None and published >= landed and now - landed > windows[0]
     )

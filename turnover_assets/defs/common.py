@@ -5,7 +5,7 @@ What belongs here: constants and helpers that two or more asset modules use.
 
 import base64
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -200,6 +200,12 @@ def latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[s
     if event is None or event.asset_materialization is None:
         return {}
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def latest_time(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime | None:
+    """When an asset was last made; None where it never was."""
+    event = instance.get_latest_materialization_event(key)
+    return datetime.fromtimestamp(event.timestamp, UTC) if event else None
 
 
 def latest_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:

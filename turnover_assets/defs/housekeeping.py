@@ -110,9 +110,7 @@ def sweep_all(
         remove: Whether to remove anything; without it the parts tell what they would.
     """
     limits, home = policy(settings), settings.home.absolute()
-    warehouse = Warehouse(
-        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
-    )
+    warehouse = Warehouse.of(settings)
     close_orphaned_runs(instance)
     champion = champion_of(settings.mlflow_path, settings.panel_spec.name)
     yield (

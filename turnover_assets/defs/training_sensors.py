@@ -138,7 +138,8 @@ def look_for_retraining(
     verdict = common.latest_metadata(instance, common.RETRAINING)
     if not verdict.get("due"):
         return dg.SkipReason(str(verdict.get("sentence", "The policy has not been asked yet.")))
-    if _time_of(instance, common.CHAMPION) >= _time_of(instance, common.RETRAINING):
+    asked, trained = (common.latest_time(instance, key) for key in (common.RETRAINING, common.CHAMPION))
+    if asked and trained and trained >= asked:
         return dg.SkipReason("A model was trained since the policy asked for it.")
     why = jobs.training_tags(str(verdict["cause"]), str(verdict["sentence"]))
     return _request(instance, jobs.RETRAIN, tags, why, limit)
@@ -166,11 +167,6 @@ def under_way(instance: dg.DagsterInstance) -> str:
         if running := unfinished_runs(instance, job):
             return f"Waiting for the {job} run {running[0]} to end."
     return ""
-
-
-def _time_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:
-    event = instance.get_latest_materialization_event(key)
-    return event.timestamp if event else 0.0
 
 
 def _request(

@@ -20,13 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from turnover_assets import __version__
+from turnover_assets.core.tables import has_table
 from turnover_assets.errors import HomeError, NewerHomeError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.durable import replace_file
 from turnover_assets.storage.landing import mend_kept
 from turnover_assets.storage.landing_folder import LandedFile
 from turnover_assets.storage.manifest import FILES
-from turnover_assets.storage.warehouse import Warehouse, has_table
+from turnover_assets.storage.warehouse import Warehouse
 
 FILE = "home.json"
 FIRST_LAYOUT = 1  # of release 0.1.0, which had no such file
@@ -51,9 +52,7 @@ def _keep_landed_files(settings: Settings) -> None:
     """Release 0.1.0 kept no bytes of what it landed: keep those of files that are still there, unchanged."""
     if not settings.warehouse_path.is_file():
         return
-    warehouse = Warehouse(
-        settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
-    )
+    warehouse = Warehouse.of(settings)
     with warehouse.transaction() as con:
         if not has_table(con, FILES):
             return

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 from filelock import FileLock, Timeout
 
 from turnover_assets.errors import HomeError, WarehouseBusyError
+from turnover_assets.settings import Settings
 from turnover_assets.storage.migrations import migrate_warehouse, roll_back
 
 FOREIGN_LOCK = "Could not set lock on file"  # how DuckDB begins its error where another process has the file
@@ -40,6 +41,13 @@ class Warehouse:
     threads: int = 2
     memory_limit: str = "4GB"
     lock_timeout_seconds: float = 900.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The warehouse of the home that the settings name."""
+        return cls(
+            settings.warehouse_path, settings.threads, settings.memory_limit, settings.lock_timeout_seconds
+        )
 
     @contextmanager
     def transaction(self, *, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -123,11 +131,3 @@ class Warehouse:
 def row_count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     """Rows of a table, named as schema.table."""
     return int(con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
-
-
-def has_table(con: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a table, named as schema.table, is there."""
-    found = con.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema || '.' || table_name = ?", [table]
-    ).fetchall()
-    return bool(found[0][0])
