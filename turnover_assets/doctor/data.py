@@ -6,7 +6,7 @@ as files (home.py), and runs (records.py).
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from hashlib import file_digest
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.migrations import SCHEMA_VERSION
 from turnover_assets.storage.snapshots import CURRENT, FACTS, Snapshot, current, lease, read_snapshot
+from turnover_assets.storage.sqlite_files import reading
 from turnover_assets.storage.warehouse import FOREIGN_LOCK
 
 REBUILD = "Make it again from the kept files: `turnover rebuild`."
@@ -179,7 +180,7 @@ def models(patient: Patient) -> Iterator[Told]:
 def _has_models(store: Path) -> bool:
     """Whether anything is registered; a store that cannot be read is a finding of its own."""
     try:
-        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        with reading(store) as connection:
             return bool(connection.execute("SELECT count(*) FROM registered_models").fetchone()[0])
     except sqlite3.Error:
         return False

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from turnover_assets import __version__
@@ -19,6 +18,7 @@ from turnover_assets.storage.home_layout import LAYOUT, check_layout
 from turnover_assets.storage.housekeeping import SET_ASIDE, size_of
 from turnover_assets.storage.landing_folder import list_folder
 from turnover_assets.storage.ledger import read_ledger
+from turnover_assets.storage.sqlite_files import reading
 
 LEAST_FREE = 200_000_000  # bytes without which a run is likely to fail
 QUICK_BYTES = 20_000_000  # larger databases are only read whole with --deep
@@ -173,7 +173,7 @@ def _shards(home: Path) -> Iterator[Path]:
 def _damage(path: Path, *, read_all: bool) -> str:
     """What is wrong with an SQLite file; empty where nothing is."""
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        with reading(path) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if read_all else "ok"
     except sqlite3.Error as error:

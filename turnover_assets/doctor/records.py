@@ -9,7 +9,6 @@ import json
 import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 
 from turnover_assets.doctor import Patient, Told, check
+from turnover_assets.storage.sqlite_files import reading
 
 SILENT = timedelta(minutes=5)  # a daemon that is alive has given a sign within
 PROCESS_TAG = "turnover/process"
@@ -129,7 +129,7 @@ def _rows(path: Path, query: str, values: Sequence[str] = ()) -> list[Any]:
     if not path.is_file():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        with reading(path) as connection:
             return connection.execute(query, values).fetchall()
     except sqlite3.Error:
         return []

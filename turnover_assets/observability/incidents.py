@@ -3,9 +3,9 @@
 What belongs here: that one question. What does not: rules, deliveries, and writing the store.
 """
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
+
+from turnover_assets.storage.sqlite_files import reading
 
 OPEN = "SELECT severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY severity"
 
@@ -18,5 +18,5 @@ def open_incidents(store: Path) -> dict[str, int]:
     """
     if not store.is_file():
         return {}
-    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=1.0)) as con:
+    with reading(store, timeout=1.0) as con:
         return {str(severity): int(count) for severity, count in con.execute(OPEN)}

@@ -37,6 +37,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.durable import PARTIAL, exclusive, shared, sync
 from turnover_assets.storage.home_layout import check_layout
 from turnover_assets.storage.snapshots import FACTS
+from turnover_assets.storage.sqlite_files import reading
 
 FORMAT = 1
 MANIFEST = "backup.json"
@@ -258,7 +259,7 @@ def _add_file(archive: tarfile.TarFile, path: Path, name: str, noted: dict[str, 
 def _copied(path: Path, copy: Path) -> Path:
     """A whole copy of a database that others may be writing to."""
     with (
-        closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as source,
+        reading(path, timeout=60) as source,
         closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target, pages=1000)

@@ -5,8 +5,9 @@ versions (registry.py).
 """
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
+
+from turnover_assets.storage.sqlite_files import reading
 
 QUERY = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'"
 
@@ -22,7 +23,7 @@ def champion_of(folder: Path, name: str) -> int | None:
     if not path.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        with reading(path, timeout=30) as connection:
             found = connection.execute(QUERY, [name]).fetchone()
     except sqlite3.Error:
         return None
