@@ -12,22 +12,30 @@ class TurnoverError(Exception):
     """Anything that the user can act on; the command line prints its message without a traceback."""
 
 
-class PanelError(TurnoverError):
-    """A panel file that cannot be used.
+class FileProblemsError(TurnoverError):
+    """A file that a person wrote and that cannot be used; which file is the subclass's to say.
 
     Args:
         source: The file, or what stood in its place.
         problems: Pairs of (place in the file, what is wrong there), all of them.
     """
 
+    subject = "{source} has"  # the beginning of the message
+    remedy = "Correct {source} and try again."  # its end
+
     def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
         self.source, self.problems = source, tuple(problems)
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
-        super().__init__(
-            f"The panel file {source} has {count}:\n" + "\n".join(lines) + "\n"
-            f"Correct {source} and try again; docs/configuration.md describes every field."
-        )
+        head, end = (text.replace("{source}", source) for text in (self.subject, self.remedy))
+        super().__init__("\n".join([f"{head} {count}:", *lines, end]))
+
+
+class PanelError(FileProblemsError):
+    """A panel file that cannot be used."""
+
+    subject = "The panel file {source} has"
+    remedy = "Correct {source} and try again; docs/configuration.md describes every field."
 
 
 class PanelChangedError(TurnoverError):
@@ -53,32 +61,24 @@ class PanelChangedError(TurnoverError):
         )
 
 
-class LedgerError(TurnoverError):
-    """A ledger of adjustments that cannot be used; see PanelError for the arguments."""
+class LedgerError(FileProblemsError):
+    """A ledger of adjustments that cannot be used."""
 
-    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
-        self.source, self.problems = source, tuple(problems)
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
-        super().__init__(
-            f"The ledger {source} has {count}:\n" + "\n".join(lines) + "\n"
-            "Correct them and try again; `turnover adjustments check` lists what is left. Until then nothing "
-            "is cleaned, and what was published stays."
-        )
+    subject = "The ledger {source} has"
+    remedy = (
+        "Correct them and try again; `turnover adjustments check` lists what is left. Until then nothing "
+        "is cleaned, and what was published stays."
+    )
 
 
-class AlertRulesError(TurnoverError):
-    """A file of alert rules that cannot be used; see PanelError for the arguments."""
+class AlertRulesError(FileProblemsError):
+    """A file of alert rules that cannot be used."""
 
-    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
-        self.source, self.problems = source, tuple(problems)
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        lines = [f"  - {where}: {what}" if where else f"  - {what}" for where, what in problems]
-        super().__init__(
-            f"The alert rules in {source} have {count}:\n" + "\n".join(lines) + "\n"
-            "Correct them and try again; `turnover alerts check` lists what is left. Until then alerts are "
-            "not evaluated, and what was published stays."
-        )
+    subject = "The alert rules in {source} have"
+    remedy = (
+        "Correct them and try again; `turnover alerts check` lists what is left. Until then alerts are "
+        "not evaluated, and what was published stays."
+    )
 
 
 class UnreadableFileError(TurnoverError):
