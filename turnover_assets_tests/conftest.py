@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from alembic.config import Config
@@ -26,6 +27,9 @@ from turnover_assets_tests.factories import (
 )
 
 REAL_DATA = "TURNOVER_TEST_DATA"
+# How long an example takes says something of the machine; benchmarks measure time.
+hypothesis.settings.register_profile("turnover", deadline=None)
+hypothesis.settings.load_profile("turnover")
 
 
 @pytest.fixture(autouse=True)

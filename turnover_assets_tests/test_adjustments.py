@@ -271,7 +271,7 @@ def naive(chosen: Sequence[Adjustment], reported: float) -> float | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(data=st.data())
 def test_adjusted_values_are_those_of_a_plain_recomputation(
     panels: Any, kind: str, data: st.DataObject
@@ -295,7 +295,7 @@ def test_adjusted_values_are_those_of_a_plain_recomputation(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(data=st.data())
 def test_the_scale_in_force_is_that_of_a_plain_recomputation(
     panels: Any, kind: str, data: st.DataObject
@@ -319,7 +319,7 @@ def cleaned(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(data=st.data())
 def test_reported_values_are_never_altered_and_everything_can_be_taken_back(
     panels: Any, kind: str, data: st.DataObject

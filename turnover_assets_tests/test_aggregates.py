@@ -48,7 +48,7 @@ def sums_oracle(table: pd.DataFrame) -> dict[tuple[object, ...], list[float]]:
     return dict(sums)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(series_rows)
 def test_sums_are_what_a_loop_adds_up(rows: list[tuple[int, str | None, int, int, float, float]]) -> None:
     table = make_table(rows)
@@ -64,7 +64,7 @@ def test_sums_are_what_a_loop_adds_up(rows: list[tuple[int, str | None, int, int
         assert keyed[key] == pytest.approx(value, nan_ok=True)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(series_rows)
 def test_every_level_adds_up_to_the_total(
     rows: list[tuple[int, str | None, int, int, float, float]],

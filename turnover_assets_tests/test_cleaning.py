@@ -107,7 +107,7 @@ FILES = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(files=FILES, listed=st.sampled_from([None, ("1", "2"), ("1", "2", "3", "9")]))
 def test_messy_rows_are_kept_restated_or_rejected_as_the_oracle_says(
     shared_con: duckdb.DuckDBPyConnection,
@@ -147,7 +147,7 @@ def test_messy_rows_are_kept_restated_or_rejected_as_the_oracle_says(
 
 
 @given(texts=st.lists(GOOD_NUMBERS, min_size=1, max_size=50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_reported_values_are_exactly_what_the_texts_say(
     shared_con: duckdb.DuckDBPyConnection, texts: list[str]
 ) -> None:

@@ -107,7 +107,7 @@ VALUES = st.sampled_from([None, NAN, 0.0, 1.0, -1.5, 0.1])
 TABLES = st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from(["x", "y", None])), VALUES, max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(a=TABLES, b=TABLES)
 def test_counts_and_cells_are_those_of_dictionaries(
     shared_con: duckdb.DuckDBPyConnection,

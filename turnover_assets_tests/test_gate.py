@@ -68,7 +68,7 @@ def scaled(rows: pd.DataFrame, where: pd.Series, factor: float) -> pd.DataFrame:
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 0.5), st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_identical_models_are_refused(seed: int, error: float, windows: int) -> None:
     rows = backtest(error, seed=seed, windows=windows)
 
@@ -79,7 +79,7 @@ def test_identical_models_are_refused(seed: int, error: float, windows: int) -> 
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 0.4), st.floats(0.5, 0.95), st.integers(2, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_model_that_is_better_throughout_is_promoted(
     seed: int, error: float, share: float, windows: int
 ) -> None:
@@ -365,7 +365,7 @@ def test_rows_without_any_outcome_are_an_error() -> None:
 
 
 @given(st.randoms())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_rows_does_not_matter(dice: Any) -> None:
     champion, challenger = backtest(0.2), erratic(backtest(0.1, seed=1))
     order = list(range(len(champion)))

@@ -407,7 +407,6 @@ TestIngestion.settings = settings(
     stateful_step_count=15,
     derandomize=EXAMPLES is None,
     database=None,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -290,7 +290,7 @@ when = 2020-01-01
 comments = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=30), max_size=3)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     notes=comments,
     reason=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),

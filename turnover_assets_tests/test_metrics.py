@@ -235,7 +235,7 @@ def naive_oracle(values: dict[int, float], cutoff: int, season: int) -> tuple[fl
     st.dictionaries(st.integers(0, 40), st.integers(-99, 99).map(float), min_size=1),
     st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_naive_errors_use_pairs_a_season_apart_up_to_the_cutoff(
     shared_con: duckdb.DuckDBPyConnection, values: dict[int, float], cutoffs: list[int]
 ) -> None:

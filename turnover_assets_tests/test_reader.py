@@ -620,7 +620,7 @@ def test_parquet_values_become_text_without_loss(
 
 
 @given(values=st.lists(st.floats(allow_nan=False), min_size=1, max_size=50))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_parquet_floats_read_back_to_the_same_number(
     tmp_path_factory: pytest.TempPathFactory, values: list[float]
 ) -> None:
@@ -736,7 +736,7 @@ def written(rows: list[list[str]], delimiter: str, end: str, quote_all: bool) ->
     packed=st.booleans(),
     block=st.sampled_from([3, 50, 1 << 20]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_what_was_written_is_read_back_with_its_line_numbers(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[list[str]],

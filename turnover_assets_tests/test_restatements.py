@@ -100,7 +100,7 @@ def test_another_panel_has_its_own_names(con: duckdb.DuckDBPyConnection) -> None
     ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     reports=st.lists(
         st.lists(

@@ -261,7 +261,7 @@ histories = st.dictionaries(
 
 
 @given(then=histories.filter(bool), now=histories)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_changed_share_agrees_with_pandas(
     shared_con: duckdb.DuckDBPyConnection, then: Amounts, now: Amounts
 ) -> None:

@@ -230,7 +230,7 @@ def gappy(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("every", ["week", "day"])
 @given(reports=gappy(), windows=st.integers(1, 5), alive=st.integers(1, 6))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_recent_cutoffs_are_those_of_brute_force(
     shared_con: duckdb.DuckDBPyConnection,
     every: str,
@@ -289,7 +289,7 @@ def test_an_older_report_can_make_a_newer_cutoff(con: duckdb.DuckDBPyConnection)
     asked=st.lists(st.integers(0, 110), min_size=1, max_size=5, unique=True),
     windows=st.integers(0, 5),
 )
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_cutoff_asked_for_has_the_evidence_that_history_has_room_for(
     shared_con: duckdb.DuckDBPyConnection, periods: int, asked: list[int], windows: int
 ) -> None:
