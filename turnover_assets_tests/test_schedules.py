@@ -136,8 +136,11 @@ def test_it_leaves_training_to_its_sensor(instance: dg.DagsterInstance, settings
     assert str(found.skip_message).startswith("Training comes first: No champion.")
 
 
-def test_a_line_that_cron_does_not_know_is_refused_with_its_setting(tmp_path: Path) -> None:
-    settings = load_settings(home=tmp_path, weekly_schedule="0 26 * * 1")
+@pytest.mark.parametrize("setting", ["weekly_schedule", "housekeeping_schedule"])
+def test_a_line_that_cron_does_not_know_is_refused_with_its_setting(tmp_path: Path, setting: str) -> None:
+    settings = load_settings(home=tmp_path, **{setting: "0 26 * * 1"})
 
-    with pytest.raises(TurnoverError, match=r"TURNOVER_WEEKLY_SCHEDULE: '0 26 \* \* 1' is no line of cron"):
+    with pytest.raises(
+        TurnoverError, match=rf"TURNOVER_{setting.upper()}: '0 26 \* \* 1' is no line of cron"
+    ):
         build_definitions(settings)

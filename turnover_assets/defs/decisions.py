@@ -1,7 +1,7 @@
 """Automatic decisions on record: what a sensor or schedule returns, told in words and kept.
 
-What belongs here: turning what Dagster gets into a row of the log. What does not: deciding (sensors.py,
-training_sensors.py, schedules.py), the log itself (storage/decision_log.py).
+What belongs here: turning what Dagster gets into a row of the log, and schedules whose decisions are kept. What
+does not: deciding (sensors.py, training_sensors.py, schedules.py), the log itself (storage/decision_log.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,12 @@ from typing import TypeVar
 
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._utils.schedules import is_valid_cron_string
 
 from turnover_assets.defs import jobs
 from turnover_assets.defs.partitions import name_of
-from turnover_assets.errors import HomeError
-from turnover_assets.settings import Settings
+from turnover_assets.errors import HomeError, TurnoverError
+from turnover_assets.settings import PREFIX, Settings
 from turnover_assets.storage.decision_log import Decision, DecisionLog
 
 Evaluated = TypeVar("Evaluated", bound=dg.SensorResult | dg.RunRequest | dg.SkipReason | None)
@@ -36,6 +37,48 @@ def recorded(settings: Settings, automation: str, look: Callable[[], Evaluated])
         raise
     _keep(settings, decision_of(automation, found))
     return found
+
+
+def recorded_schedule(
+    settings: Settings,
+    name: str,
+    setting: str,
+    job: str,
+    description: str,
+    look: Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason],
+) -> dg.ScheduleDefinition:
+    """A schedule, switched on, in the time zone of the settings, whose decisions are kept.
+
+    Args:
+        settings: The settings.
+        name: Its name.
+        setting: The field of the settings that says when it is due.
+        job: The job that it asks for.
+        description: What it does.
+        look: What decides.
+
+    Raises:
+        TurnoverError: The setting is no line of cron.
+    """
+    line = str(getattr(settings, setting))
+    if not is_valid_cron_string(line):
+        raise TurnoverError(
+            f"{PREFIX}{setting.upper()}: {line!r} is no line of cron. Write minute, hour, day of month, "
+            "month and day of week, for example 0 6 * * 1 for Mondays at 6:00."
+        )
+
+    @dg.schedule(
+        name=name,
+        cron_schedule=line,
+        execution_timezone=settings.timezone,
+        job_name=job,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return recorded(settings, name, lambda: look(context))
+
+    return schedule
 
 
 def _keep(settings: Settings, decision: Decision) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from turnover_assets.core.housekeeping import Policy, Sweep
 from turnover_assets.defs import common, jobs
-from turnover_assets.defs.decisions import recorded
+from turnover_assets.defs.decisions import recorded_schedule
 from turnover_assets.defs.run_housekeeping import sweep_runs
 from turnover_assets.defs.runs import close_orphaned_runs, unfinished_runs
 from turnover_assets.errors import NoSnapshotError
@@ -68,20 +68,21 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """The schedule, switched on."""
+    """The schedule, switched on.
 
-    @dg.schedule(
-        name=SCHEDULE,
-        job_name=jobs.HOUSEKEEP,
-        cron_schedule=settings.housekeeping_schedule,
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Removes old records, logs, models and leftovers once a day.",
-    )
-    def housekeeping_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return recorded(settings, SCHEDULE, lambda: look(context.instance))
-
-    return [housekeeping_schedule]
+    Raises:
+        TurnoverError: The schedule in the settings is none.
+    """
+    return [
+        recorded_schedule(
+            settings,
+            SCHEDULE,
+            "housekeeping_schedule",
+            jobs.HOUSEKEEP,
+            "Removes old records, logs, models and leftovers once a day.",
+            lambda context: look(context.instance),
+        )
+    ]
 
 
 def look(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:

@@ -11,13 +11,11 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._utils.schedules import is_valid_cron_string
 
 from turnover_assets.core.calendar import index_of, last_ended
 from turnover_assets.defs import common, jobs
-from turnover_assets.defs.decisions import recorded
-from turnover_assets.defs.training_sensors import Present, is_changed, landed_version, under_way
-from turnover_assets.errors import TurnoverError
+from turnover_assets.defs.decisions import recorded_schedule
+from turnover_assets.defs.training_sensors import Present, is_changed, landed_version, under_way, with_present
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 
@@ -30,41 +28,21 @@ def build(settings: Settings) -> list[dg.ScheduleDefinition]:
     Raises:
         TurnoverError: A schedule in the settings is none.
     """
-    check_cron("TURNOVER_WEEKLY_SCHEDULE", settings.weekly_schedule)
-
-    @dg.schedule(
-        name=WEEKLY,
-        cron_schedule=settings.weekly_schedule,
-        execution_timezone=settings.timezone,
-        job_name=jobs.REFRESH,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Once a week: says whether all is up to date, and tries again what sensors gave up.",
-    )
-    def weekly_look(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return recorded(settings, WEEKLY, lambda: _looked(settings, context))
-
-    return [weekly_look]
-
-
-def check_cron(name: str, line: str) -> None:
-    """See that a setting is a line of cron.
-
-    Raises:
-        TurnoverError: It is none.
-    """
-    if not is_valid_cron_string(line):
-        raise TurnoverError(
-            f"{name}: {line!r} is no line of cron. Write minute, hour, day of month, month and day of week, "
-            "for example 0 6 * * 1 for Mondays at 6:00."
+    return [
+        recorded_schedule(
+            settings,
+            WEEKLY,
+            "weekly_schedule",
+            jobs.REFRESH,
+            "Once a week: says whether all is up to date, and tries again what sensors gave up.",
+            lambda context: with_present(
+                settings,
+                lambda present: look_weekly(
+                    context.instance, context.scheduled_execution_time, settings, present
+                ),
+            ),
         )
-
-
-def _looked(settings: Settings, context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    try:
-        present = Present.of(settings)
-    except TurnoverError as error:
-        return dg.SkipReason(str(error))
-    return look_weekly(context.instance, context.scheduled_execution_time, settings, present)
+    ]
 
 
 def look_weekly(

@@ -86,18 +86,23 @@ def _sensor(settings: Settings, job: str, look: Look, description: str) -> dg.Se
         description=description,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return recorded(settings, f"{job}_sensor", lambda: _looked(settings, context.instance, look))
+        def decide(present: Present) -> dg.RunRequest | dg.SkipReason:
+            return look(context.instance, settings.sensor_attempts, present)
+
+        return recorded(settings, f"{job}_sensor", lambda: with_present(settings, decide))
 
     return sensor
 
 
-def _looked(settings: Settings, instance: dg.DagsterInstance, look: Look) -> dg.RunRequest | dg.SkipReason:
-    """What a look decides; a ledger that cannot be read is a reason to do nothing."""
+def with_present(
+    settings: Settings, look: Callable[[Present], dg.RunRequest | dg.SkipReason]
+) -> dg.RunRequest | dg.SkipReason:
+    """What a look decides, given how things are; a ledger that cannot be read is a reason to do nothing."""
     try:
         present = Present.of(settings)
     except TurnoverError as error:
         return dg.SkipReason(str(error))
-    return look(instance, settings.sensor_attempts, present)
+    return look(present)
 
 
 def look_for_changes(
