@@ -132,7 +132,6 @@ class Settings(BaseSettings):
     alert_smtp_password: SecretStr | None = Field(
         None, description="Password of the mail server that sends alerts."
     )
-
     log_format: LogFormat = Field(
         "text", description="How logs and progress are written: text for people, json for programs."
     )
@@ -241,7 +240,7 @@ class Settings(BaseSettings):
         """
         values: dict[str, str] = {}
         for name, value in self.model_dump(exclude_none=True).items():
-            values[f"TURNOVER_{name.upper()}"] = _for_child(value)
+            values[f"{PREFIX}{name.upper()}"] = _for_child(value)
         return values
 
 
@@ -272,7 +271,7 @@ def unknown_variables() -> dict[str, str]:
 class _LogSettings(BaseSettings):
     """The format of logs alone: it must be known before anything else can be told, even of wrong settings."""
 
-    model_config = SettingsConfigDict(env_prefix="TURNOVER_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     log_format: LogFormat = "text"
 
@@ -297,7 +296,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         problems = "\n".join(
-            f"  - TURNOVER_{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
+            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
             for issue in error.errors()
         )
         raise TurnoverError(

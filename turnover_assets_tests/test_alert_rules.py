@@ -241,6 +241,7 @@ def test_every_measure_reads_as_a_sentence() -> None:
 # The documentation ----------------------------------------------------------------------------------
 
 CONFIGURATION = (Path(__file__).resolve().parent.parent / "docs" / "configuration.md").read_text("utf-8")
+CONCEPTS = (Path(__file__).resolve().parent.parent / "docs" / "concepts.md").read_text("utf-8")
 OPERATIONS = (Path(__file__).resolve().parent.parent / "docs" / "operations.md").read_text("utf-8")
 
 
@@ -258,6 +259,15 @@ def test_every_field_measure_and_event_is_described() -> None:
     known += [field for channel in CHANNELS.values() for field in fields_of(channel)]
 
     assert [name for name in known if f"`{name}`" not in described()] == []
+
+
+def test_the_measures_are_those_that_monitoring_takes() -> None:
+    _, _, table = CONCEPTS.partition("\n| measure | what it is |\n")
+    rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith("| `")]
+    names = {row: re.findall(r"`(\w+)`", row.split("|")[1]) for row in rows}
+    taken = {name: "(total only)" in row for row in rows for name in names[row]}
+
+    assert {name: measure.only_total for name, measure in MEASURES.items()} == taken
 
 
 def test_no_field_is_described_that_there_is_not() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
 from turnover_assets import doctor
+from turnover_assets import panel as panels
 from turnover_assets.cli import app
 from turnover_assets.defs import jobs
 from turnover_assets.defs.runs import process_tag
@@ -35,7 +36,8 @@ def patient_of(settings: Settings, **others: object) -> Patient:
 
 def look(settings: Settings, check: str, **others: object) -> list[Finding]:
     """What one check finds."""
-    list(examine(patient_of(load_settings(home="/nowhere/at/all")))) if check not in doctor.CHECKS else None
+    for module in doctor.MODULES:  # each enters its checks when it is first imported
+        import_module(f"{doctor.__name__}.{module}")
     only = {check: doctor.CHECKS[check]}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(doctor, "CHECKS", only)
@@ -177,6 +179,18 @@ BREAKS: dict[str, tuple[str, Callable[[Settings], None], str, str]] = {
     "alert rules wrong": ("alert rules", write("alerts.toml", b"[[rule"), "alerts.toml", "no alert is told"),
     "another panel": ("panel", foreign_panel, "holds files of sales", "TURNOVER_PANEL"),
 }
+
+
+def test_a_panel_that_a_run_would_refuse_is_a_problem(once: Landed, tmp_path: Path) -> None:
+    shipped = Path(panels.__file__).parent / "panels" / "default.toml"
+    path = tmp_path / "panel.toml"
+    path.write_text(shipped.read_text().replace('starts_on = "saturday"', 'starts_on = "monday"'))
+    settings = load_settings(home=once.settings.home, panel=path)
+
+    (finding,) = look(settings, "panel")
+
+    assert finding.level == "problem"
+    assert "frequency: was weeks from saturday, is weeks from monday" in finding.found
 
 
 @pytest.mark.parametrize(("check", "breaks", "found", "remedy"), BREAKS.values(), ids=BREAKS)

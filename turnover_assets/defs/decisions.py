@@ -1,7 +1,7 @@
 """Automatic decisions on record: what a sensor or schedule returns, told in words and kept.
 
-What belongs here: turning what Dagster gets into a row of the log, and schedules whose decisions are kept. What
-does not: deciding (sensors.py, training_sensors.py, schedules.py), the log itself (storage/decision_log.py).
+What belongs here: turning what Dagster gets into a row of the log, and schedules whose decisions are kept.
+What does not: deciding (the sensors, schedules.py, housekeeping.py), the log (storage/decision_log.py).
 """
 
 from collections.abc import Callable, Sequence

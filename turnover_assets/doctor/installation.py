@@ -18,6 +18,7 @@ from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import unknown_variables
 from turnover_assets.storage.home import shipped_file
+from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.snapshots import find_current
 
 PACKAGE = "turnover-assets"
@@ -113,6 +114,11 @@ def panel(patient: Patient) -> Iterator[Told]:
             f"the home holds files of {', '.join(foreign)}, which the panel {spec.name!r} does not have",
             "Name the panel that it was built with (TURNOVER_PANEL), or another TURNOVER_HOME for this one.",
         )
+        return
+    try:
+        check_panel(patient.settings)
+    except TurnoverError as error:
+        yield "problem", str(error)
     else:
         yield "ok", f"{spec.name}: {', '.join(spec.tables)}"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from turnover_assets.core.operator_metrics import Reading, measure_readings, snapshot_readings
 from turnover_assets.observability.incidents import open_incidents
 from turnover_assets.settings import Settings
+from turnover_assets.storage.measures import MEASURES
 from turnover_assets.storage.snapshots import CURRENT, lease
 
-MEASURES_TABLE = "measures"
 PARTS = ("alerts", "dagster", "landing", "mlflow", "published", "raw", "reports", "tmp")  # folders
 WAREHOUSE, OTHER = "warehouse", "other"
 
@@ -40,8 +40,8 @@ def quality_readings(settings: Settings) -> Iterator[Reading]:
     if not (settings.published_path / CURRENT).exists():
         return
     with lease(settings.published_path) as snapshot:
-        if MEASURES_TABLE in snapshot.facts["tables"]:  # older releases published none
-            yield from measure_readings(snapshot.read(MEASURES_TABLE), settings.panel_spec)
+        if MEASURES in snapshot.facts["tables"]:  # older releases published none
+            yield from measure_readings(snapshot.read(MEASURES), settings.panel_spec)
 
 
 def incident_readings(settings: Settings) -> Iterator[Reading]:

@@ -42,9 +42,7 @@ def landed_since(con: duckdb.DuckDBPyConnection, cutoff: date) -> dict[str, Any]
         `rows_landed`, `rows_rejected`, `quarantine_rate` (NaN where no row landed), `files_accepted`,
         `files_refused`, `last_file_no`.
     """
-    since = con.execute(
-        f"SELECT coalesce(max(last_file_no), 0) FROM {INPUTS} WHERE cutoff < ?", [cutoff]
-    ).fetchall()[0][0]
+    since = _last_file_before(con, cutoff)
     accepted, refused, rows, newest = con.execute(
         "SELECT count(*) FILTER (status = 'accepted'), count(*) FILTER (status = 'refused'), "
         "coalesce(sum(row_count) FILTER (status = 'accepted'), 0), coalesce(max(file_no), $since) "
@@ -67,11 +65,18 @@ def landed_since(con: duckdb.DuckDBPyConnection, cutoff: date) -> dict[str, Any]
 def landed_digests(con: duckdb.DuckDBPyConnection, cutoff: date) -> list[str]:
     """The contents that landed since the last publishing for a cutoff before this one."""
     found = con.execute(
-        f"SELECT digest FROM {FILES} WHERE status = 'accepted' AND file_no > "
-        f"(SELECT coalesce(max(last_file_no), 0) FROM {INPUTS} WHERE cutoff < ?) ORDER BY file_no",
-        [cutoff],
+        f"SELECT digest FROM {FILES} WHERE status = 'accepted' AND file_no > ? ORDER BY file_no",
+        [_last_file_before(con, cutoff)],
     ).fetchall()
     return [digest for (digest,) in found]
+
+
+def _last_file_before(con: duckdb.DuckDBPyConnection, cutoff: date) -> int:
+    """Number of the last file that the last publishing for an earlier cutoff knew; 0 where there was none."""
+    found = con.execute(
+        f"SELECT coalesce(max(last_file_no), 0) FROM {INPUTS} WHERE cutoff < ?", [cutoff]
+    ).fetchall()
+    return int(found[0][0])
 
 
 def keep_inputs(
