@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from turnover_assets import errors
 from turnover_assets.errors import HomeError, TurnoverError
 from turnover_assets.settings import Settings
 
@@ -126,14 +125,13 @@ def _readable(step: str | None) -> str:
 
 def _failure(events: "Sequence[dg.DagsterEvent]", run_id: str) -> str:
     """What to tell the user: the message of an error of ours, or the error and where its details are."""
+    from turnover_assets.defs.failures import is_ours, telling
+
     for event in events:
-        error = event.step_failure_data.error if event.is_step_failure else None
-        while error is not None:
-            if hasattr(errors, error.cls_name or ""):
+        if event.is_step_failure and event.step_failure_data.error:
+            error = telling(event.step_failure_data.error)
+            if is_ours(error):
                 return error.message.partition(": ")[2].strip()
-            if error.cause is None:
-                step = _readable(event.step_key)
-                details = f"`turnover ui` shows the details of run {run_id}."
-                return f"{step} failed: {error.message.strip()}\n{details}"
-            error = error.cause
+            step, details = _readable(event.step_key), f"`turnover ui` shows the details of run {run_id}."
+            return f"{step} failed: {error.message.strip()}\n{details}"
     return f"The run {run_id} failed; `turnover ui` shows why."

@@ -17,9 +17,9 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from turnover_assets import errors
 from turnover_assets.core.alerts.events import CheckState, FileFate, RunEnd
 from turnover_assets.defs import common, jobs
+from turnover_assets.defs.failures import telling
 from turnover_assets.defs.partitions import name_of
 
 RUNS = 100  # looked at, the newest
@@ -84,9 +84,7 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str:
     events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=failures)]
     for event in events:
         if event is not None and event.is_step_failure and event.step_failure_data.error:
-            error = event.step_failure_data.error
-            while error.cause is not None and not hasattr(errors, error.cls_name or ""):
-                error = error.cause
+            error = telling(event.step_failure_data.error)
             step = (event.step_key or "").replace("__", "/")
             return f"{step}: {_without_class(error.message)}"
     messages = [event.message for event in events if event is not None and event.message]
