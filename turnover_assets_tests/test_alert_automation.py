@@ -221,8 +221,8 @@ def ages(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Any:
         now = datetime.now(UTC)
         days = {common.LANDED: landed, common.PUBLISHED: published}
         monkeypatch.setattr(
-            alert_facts,
-            "last_time",
+            common,
+            "latest_time",
             lambda _, key: None if days[key] is None else now - timedelta(days=days[key] or 0),
         )
 

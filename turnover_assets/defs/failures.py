@@ -3,7 +3,7 @@
 What belongs here: finding it in a chain of errors. What does not: what is said with it.
 """
 
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from turnover_assets import errors
 
