@@ -73,8 +73,8 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 	  --no-annotate --no-header pyproject.toml
 
 lock:  ## resolve pyproject.toml again, with hashes and without download addresses (needs uv)
-	$(LOCKED) --extra docker --extra dev --extra tuning -o requirements.lock
-	$(LOCKED) --extra docker -c requirements.lock -o deploy/locks/platform.lock
+	$(LOCKED) --extra docker --extra s3 --extra postgres --extra dev --extra tuning -o requirements.lock
+	$(LOCKED) --extra docker --extra s3 --extra postgres -c requirements.lock -o deploy/locks/platform.lock
 	$(LOCKED:pyproject.toml=deploy/locks/dagster.in) -c requirements.lock -o deploy/locks/dagster.lock
 	$(LOCKED:pyproject.toml=deploy/locks/build.in) -c requirements.lock -o deploy/locks/build.lock
 	$(LOCKED) --extra evidently -c requirements.lock -o requirements-evidently.lock \
