@@ -30,6 +30,7 @@ from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.tune import tune
 from turnover_assets.commands.upgrade import upgrade
+from turnover_assets.commands.workbook import workbook
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ app.command()(reproduce)
 app.command()(restore)
 app.command()(tune)
 app.command()(upgrade)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(workbook)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

@@ -29,6 +29,7 @@ from turnover_assets.defs import (
     schedules,
     sensors,
     tuning,
+    workbooks,
 )
 from turnover_assets.defs.resources import (
     RegistryResource,
@@ -73,6 +74,7 @@ def build_definitions(
             *run_records.build(settings),
             *housekeeping.build(settings),
             *alerts.build(settings),
+            *workbooks.build(settings),
         ],
         asset_checks=checks.build(settings),
         jobs=jobs.build(),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from turnover_assets.core.aggregates import TOTAL, member_names
-from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.conformal import BOUNDS
 from turnover_assets.core.workbook.content import NAIVE
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.panel import PanelSpec
@@ -212,9 +212,9 @@ def _amounts(panel: PanelSpec, levels: list[str]) -> dict[str, str]:
         f"LEFT JOIN published.explanations AS e ON {_same('f', 'e', panel)} AND e.horizon = f.horizon",
         "sums": f"SELECT member, {time}, horizon, forecast, {', '.join(BOUNDS)} FROM published.aggregates "
         "WHERE level = $level",
-        "history": f"SELECT member, {time}, sum(reported) AS reported, sum(comparable) AS comparable "
+        "history": f"SELECT member, {time}, fsum(reported) AS reported, fsum(comparable) AS comparable "
         f"FROM book.reported WHERE is_forecast AND {time} <= CAST($cutoff AS DATE) GROUP BY ALL",
-        "stopped": f"SELECT member, {keys}, sum(reported) AS reported_last_year FROM book.reported "
+        "stopped": f"SELECT member, {keys}, fsum(reported) AS reported_last_year FROM book.reported "
         f"WHERE NOT is_forecast AND {time} > CAST($cutoff AS DATE) - {season} AND {time} <= {end} "
         "GROUP BY ALL",
     }
@@ -232,8 +232,8 @@ def _judged(panel: PanelSpec) -> dict[str, str]:
         "bias, coverage_80 FROM published.monitored_accuracy WHERE level = $level AND horizon IS NULL "
         "AND basis = 'series'",
         # A series that was forecast and did not report sold nothing, as in all other sums.
-        "outcomes": f"FROM (SELECT s.member, h.{time}, h.cutoff, h.horizon, sum(h.forecast) AS forecast, "
-        f"sum(coalesce(t.{target}, 0)) AS actual FROM published.forecast_history AS h "
+        "outcomes": f"FROM (SELECT s.member, h.{time}, h.cutoff, h.horizon, fsum(h.forecast) AS forecast, "
+        f"fsum(coalesce(t.{target}, 0)) AS actual FROM published.forecast_history AS h "
         f"JOIN book.series AS s USING ({keys}) "
         f'LEFT JOIN published."{panel.series.name}" AS t USING ({keys}, {time}) '
         f"WHERE h.role = '{CHAMPION}' AND h.{time} <= CAST($cutoff AS DATE) GROUP BY ALL) "

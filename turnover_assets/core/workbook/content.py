@@ -145,8 +145,8 @@ class Content:
 
     @property
     def file_name(self) -> str:
-        """A name for the file, which no other member of the level has."""
-        return f"{file_stem(self.level, self.member)}.xlsx"
+        """A name for the file, which no other member of the level and no other cutoff has."""
+        return f"{file_stem(self.level, self.member)}_{self.origin.cutoff}.xlsx"
 
 
 def file_stem(level: str, member: str) -> str:

@@ -5,7 +5,7 @@ What belongs here: this sheet.
 
 from typing import Any
 
-from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.conformal import BOUNDS
 from turnover_assets.core.workbook.cells import Column, Sheet, cell, growth, words
 from turnover_assets.core.workbook.content import LAST_YEAR, REPORTED_LAST_YEAR, Content, as_date
 from turnover_assets.core.workbook.forecast import shown
