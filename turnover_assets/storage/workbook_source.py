@@ -54,8 +54,8 @@ class WorkbookSource:
         except duckdb.Error as error:
             self._con.close()
             raise NoSnapshotError(
-                f"The published snapshot {snapshot.name!r} cannot be read ({error}). Run `turnover run` to "
-                "publish a new one."
+                f"The published snapshot {snapshot.name!r} cannot be read ({str(error).splitlines()[0]}). "
+                "Run `turnover run` to publish a new one."
             ) from None
         except BaseException:
             self._con.close()
