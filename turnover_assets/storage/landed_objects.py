@@ -24,6 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 from turnover_assets.errors import TurnoverError
+from turnover_assets.settings import Settings
 from turnover_assets.storage.durable import PARTIAL, replace_file, writing_into
 from turnover_assets.storage.landing_folder import UNFINISHED_SUFFIXES
 from turnover_assets.storage.object_store import ObjectStore, StoredObject
@@ -45,6 +46,15 @@ class Fetched:
 
     names: tuple[str, ...] = ()
     waiting: int = 0
+
+
+def fetch_objects(settings: Settings, *, seconds: float | None = None) -> Fetched:
+    """Copy what is new into the watched folder, where the settings name a store; see fetch_new."""
+    if not settings.landing_url:
+        return Fetched()
+    return fetch_new(
+        settings.landing_url, settings.landing_path, settings.landed_objects_path, seconds=seconds
+    )
 
 
 def fetch_new(url: str, landing: Path, memory: Path, *, seconds: float | None = None) -> Fetched:

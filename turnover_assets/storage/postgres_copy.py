@@ -49,10 +49,9 @@ DEFAULTS = {"connect_timeout": "10", "application_name": "turnover-assets"}
 REACH = "Check TURNOVER_POSTGRES_URL, that the server is up, and that it lets this user in from here."
 # What to do, by Postgres's code of the error.
 REMEDIES = {
-    "42501": "Give the user what it lacks: GRANT CREATE ON DATABASE, or make the schema and let the user own "
-    "it with its tables.",
-    "0A000": "A view is on a column whose type changes with this release: drop the view, let the copy be made, "
-    "and make the view again.",
+    "42501": "Give the user what it lacks: GRANT CREATE ON DATABASE, or a schema that it owns.",
+    "0A000": "A view is on a column whose type changes with this release: drop the view, let the copy be "
+    "made, and make the view again.",
     "55P03": "Another session keeps a lock on a table of the copy: end it, or wait; it is tried again.",
     "53100": "Make room on the server's disk.",
 }
