@@ -142,7 +142,7 @@ def _put_in_place(
 ) -> str:
     """Give a whole copy the first name that is free, its own, or of just this content."""
     others = {copy["name"]: copy for other, copy in known.items() if other != address}
-    for name in _names(key):
+    for name in names_for(key):
         path = landing / name
         if name in others:
             continue
@@ -156,7 +156,7 @@ def _put_in_place(
     raise AssertionError("names do not end")
 
 
-def _names(key: str) -> Iterator[str]:
+def names_for(key: str) -> Iterator[str]:
     """Names for the copy of an object, the plainest first: its key, then with a fingerprint of the key.
 
     Unlike a key, a name has no empty part, no `..`, and no part that is too long.

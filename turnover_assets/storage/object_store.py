@@ -30,6 +30,8 @@ S3_OPTIONS = {
         "retries": {"max_attempts": 3, "mode": "standard"},
     }
 }
+# Credentials are read anew each time, since they change while a server runs, and so are listings.
+OPENING = {"skip_instance_cache": True, "use_listings_cache": False}
 # What tells one content under a name from another; of these the first that a store gives.
 VERSION_MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified")
 OF_THIS_MACHINE = ("file", "local")
@@ -68,10 +70,7 @@ class ObjectStore:
             import fsspec
 
             options: Mapping[str, Any] = S3_OPTIONS if self._protocol in ("s3", "s3a") else {}
-            # What was listed before is never taken for what is there now.
-            self._files, root = fsspec.core.url_to_fs(
-                self.url, skip_instance_cache=True, use_listings_cache=False, **options
-            )
+            self._files, root = fsspec.core.url_to_fs(self.url, **OPENING, **options)
             self._root = str(root).rstrip("/")
 
     def objects(self, folder: str = "") -> list[StoredObject]:

@@ -90,8 +90,8 @@ class Database:
         return f"postgresql://{self._parts.servers}/{self._parts.database} (schema {self.schema})"
 
     @property
-    def _parts(self) -> "_Parts":
-        return _Parts.of(self.url.get_secret_value())
+    def _parts(self) -> "Parts":
+        return Parts.of(self.url.get_secret_value())
 
     def current(self) -> str | None:
         """Name of the snapshot that is in the database; None where there is none.
@@ -147,7 +147,7 @@ class Database:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """An address in parts, so that a password never gets into a message of the library.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Parts:
     secrets: Mapping[str, str]
 
     @classmethod
-    def of(cls, url: str) -> "_Parts":
+    def of(cls, url: str) -> "Parts":
         """Take an address apart.
 
         Raises:
