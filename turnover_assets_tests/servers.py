@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -129,35 +130,37 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[PostgresServer]:
-    """A server in an empty folder, ended with the block; Postgres refuses to be root's."""
-    programs, data, port, password = postgres_programs(), folder / "data", free_port(), "p@ss/w?rd:1"
-    (folder / "password").write_text(password)
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("Postgres cannot be run by root, and there is no setpriv to become another user")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres", "postgres")
-        _let_pass(folder)
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off"
-    made = [programs / "initdb", "--pgdata", data, "--username=admin", "--auth=scram-sha-256", "--no-sync"]
-    locale = ["--encoding=UTF8", "--locale=C", f"--pwfile={folder / 'password'}"]
-    _run([*as_user, *made, *locale], folder)
-    control = [*as_user, programs / "pg_ctl", "--pgdata", data]
-    _run([*control, "--log", folder / "data" / "log", "-o", options, "-w", "start"], folder)
-    try:
-        yield PostgresServer(port, password)
-    finally:
-        _run([*control, "-m", "immediate", "-w", "stop"], folder)
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server of an empty folder, ended with the block; Postgres refuses to be root's.
+
+    The folder is not among those of pytest, which no other user may pass through.
+    """
+    programs, port, password = postgres_programs(), free_port(), "p@ss/w?rd:1"
+    with TemporaryDirectory(prefix="turnover-postgres-") as temporary:
+        folder = Path(temporary)
+        data, secret = folder / "data", folder / "password"
+        secret.write_text(password)
+        as_user = _become_somebody(folder, secret)
+        made = [programs / "initdb", "--pgdata", data, "--username=admin", "--auth=scram-sha-256"]
+        _run([*as_user, *made, "--no-sync", "--encoding=UTF8", "--locale=C", f"--pwfile={secret}"], folder)
+        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off"
+        control = [*as_user, programs / "pg_ctl", "--pgdata", data]
+        _run([*control, "--log", folder / "data" / "log", "-o", options, "-w", "start"], folder)
+        try:
+            yield PostgresServer(port, password)
+        finally:
+            _run([*control, "-m", "immediate", "-w", "stop"], folder)
 
 
-def _let_pass(folder: Path) -> None:
-    """Let other users through the folders above, which pytest closes."""
-    for above in folder.parents:
-        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o011)
+def _become_somebody(*paths: Path) -> list[str]:
+    """Give paths to another user where this one is root; gives what begins a command of that user."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("Postgres cannot be run by root, and there is no setpriv to become another user")
+    for path in paths:
+        shutil.chown(path, "postgres", "postgres")
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
 
 
 def _run(command: Sequence[object], folder: Path) -> None:
