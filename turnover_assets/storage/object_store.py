@@ -96,7 +96,8 @@ class ObjectStore:
         with self._told("listed"):
             try:
                 found = self._files.ls(self._root, detail=True)
-            except FileNotFoundError:  # nothing below it, which a store does not tell from no such folder
+            except FileNotFoundError:
+                self.objects()  # which tells a bucket that is not there from an empty folder
                 return []
         names = (str(facts["name"]) for facts in found if facts["type"] == "directory")
         return sorted(posixpath.basename(name.rstrip("/")) for name in names)
@@ -124,6 +125,7 @@ class ObjectStore:
             try:
                 return bytes(self._files.cat_file(self._path(key)))
             except FileNotFoundError:
+                self.objects()  # which tells a bucket that is not there from an object that is not
                 return None
 
     def fetch(self, key: str, target: Path) -> str | None:
@@ -193,6 +195,8 @@ class ObjectStore:
         """Turn what the store's library raises into an error for people."""
         try:
             yield
+        except ObjectStoreError:
+            raise
         except _LocalError as error:
             raise error.cause from None
         except Exception as error:
