@@ -152,7 +152,7 @@ def test_a_mirror_that_failed_is_made_by_the_next_run(copied: Landed, bucket: Bu
 
 
 def test_the_sensor_asks_once_and_waits_longer_after_each_failure(copied: Landed) -> None:
-    settings, now = with_settings(copied, publish_url=NOWHERE, sensor_interval_seconds=30), datetime.now(UTC)
+    settings = with_settings(copied, publish_url=NOWHERE, sensor_interval_seconds=30)
 
     with open_instance(settings) as instance:
         asked, waits = [], []

@@ -88,7 +88,7 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: str, *, with_mod
     if found is not None and found.artifact_location == artifacts:
         return str(found.experiment_id)
     if found is not None:
-        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
         client.rename_experiment(found.experiment_id, moved)
     return str(client.create_experiment(name, artifact_location=artifacts))
 
