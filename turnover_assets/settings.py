@@ -213,6 +213,11 @@ class Settings(BaseSettings):
         return self.home.absolute() / "followed"
 
     @property
+    def served_path(self) -> Path:
+        """Folder of the snapshots that are served: the published ones, or those that are followed."""
+        return self.followed_path if self.snapshots_url else self.published_path
+
+    @property
     def mlflow_path(self) -> Path:
         """Folder of MLflow's SQLite store and artifacts."""
         return self.home.absolute() / "mlflow"

@@ -18,7 +18,7 @@ from turnover_assets.reporting import outcome_facts, print_outcome
 from turnover_assets.runner import Outcome, bring_up_to_date
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.postgres_copy import Database
-from turnover_assets.storage.snapshot_mirror import fetch_current, mirrored_name
+from turnover_assets.storage.snapshot_mirror import bring_served, mirrored_name
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import Landed, next_week, quiet
 from turnover_assets_tests.servers import Bucket, PostgresServer, connected
@@ -265,10 +265,11 @@ def test_another_machine_follows_what_a_home_publishes(
     bring_up_to_date(settings, copied.folder, quiet)
     reader = load_settings(home=tmp_path / "reader", snapshots_url=settings.publish_url)
 
-    found = fetch_current(str(reader.snapshots_url), reader.followed_path)
+    bring_served(reader)
 
-    own = current(settings.published_path)
-    assert current(reader.followed_path).name == found.name == own.name
+    own, found = current(settings.published_path), current(reader.served_path)
+    assert found.name == own.name
+    assert settings.served_path == settings.published_path
     for table in own.facts["tables"]:
         assert found.path(table).read_bytes() == own.path(table).read_bytes()
     assert [f.level for f in look(reader, "followed store")] == ["ok"]

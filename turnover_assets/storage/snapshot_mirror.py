@@ -26,6 +26,7 @@ from typing import Any
 from uuid import uuid4
 
 from turnover_assets.errors import NoSnapshotError, ObjectStoreError
+from turnover_assets.settings import Settings
 from turnover_assets.storage.durable import PARTIAL, replace_file, sync, writing_into
 from turnover_assets.storage.object_store import ObjectStore
 from turnover_assets.storage.snapshots import (
@@ -142,6 +143,12 @@ def _prune(store: ObjectStore, current: str, keep: int) -> list[str]:
 def _age(name: str) -> tuple[str, str]:
     """Sorts by when a snapshot was made, which its name says."""
     return name.rpartition("_")[0].rpartition("_")[2], name
+
+
+def bring_served(settings: Settings) -> None:
+    """Bring what is served (settings.served_path) up to date where it follows a store; see fetch_current."""
+    if settings.snapshots_url:
+        fetch_current(settings.snapshots_url, settings.followed_path)
 
 
 def fetch_current(url: str, folder: Path, keep: int = 2) -> Snapshot:
