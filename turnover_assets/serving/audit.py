@@ -218,10 +218,9 @@ class _Exchange:
         self._body, self._came, self._sent = b"", 0, 0
         self._snapshot, self._version = "", b""
         self.status = 0  # that of an answer that never began
-        given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
-        self._id = given if SANE_ID.fullmatch(given) and not _holds_secret(given) else _new_id()
-        scope.setdefault("state", {})["request_id"] = self._id.decode()
-        scope["state"]["audit"] = {}
+        state = scope.setdefault("state", {})
+        self._id = _id_of(scope)
+        state["request_id"], state["audit"] = self._id.decode(), {}
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -235,13 +234,12 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (ID_HEADER, self._id)]
-            for name, value in headers:
-                if name == b"x-turnover-snapshot":
-                    self._snapshot = value.decode("latin-1")
-                elif name == b"x-turnover-model-version":
-                    self._version = value
-            message = {**message, "headers": headers}
+            headers = list(message.get("headers", ()))
+            found = dict(headers)
+            self._snapshot = found.get(b"x-turnover-snapshot", b"").decode("latin-1")
+            self._version = found.get(b"x-turnover-model-version", b"")
+            if ID_HEADER not in found:
+                message = {**message, "headers": [*headers, (ID_HEADER, self._id)]}
         elif message["type"] == "http.response.body":
             self._sent += len(message.get("body", b""))
         await self._send(message)
@@ -308,6 +306,22 @@ def blanked(text: str) -> str:
     return SECRET_MEMBER.sub(rf'\1"{BLANK}"', SECRET_FIELD.sub(rf"\1{BLANK}", text))
 
 
+def _id_of(scope: Scope) -> bytes:
+    """The id of a request: that of a middleware further out, the client's own if it is sane, or a new one.
+
+    Middlewares further in find it where a client would have put it.
+    """
+    if known := scope["state"].get("request_id"):
+        return str(known).encode()
+    given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
+    if SANE_ID.fullmatch(given) and blanked(given.decode()) == given.decode():
+        return given
+    made = secrets.token_hex(16).encode()
+    others = [pair for pair in scope["headers"] if pair[0] != ID_HEADER]
+    scope["headers"] = [*others, (ID_HEADER, made)]
+    return made
+
+
 def _route_of(scope: Scope) -> str:
     """The path of the route as it is written, with the prefix that its router was included by."""
     included = scope.get("fastapi", {}).get("effective_route_context")
@@ -317,15 +331,6 @@ def _route_of(scope: Scope) -> str:
 def _query_of(query: bytes) -> str:
     text = query[:LONGEST_QUERY].decode("latin-1")
     return unquote_plus(text).replace("\0", "") if "%" in text or "+" in text else text
-
-
-def _holds_secret(given: bytes) -> bool:
-    text = given.decode("ascii")
-    return blanked(text) != text
-
-
-def _new_id() -> bytes:
-    return secrets.token_hex(16).encode()
 
 
 def _size(row: Row) -> int:
