@@ -42,7 +42,7 @@ LARGEST_ROWS, LARGEST_BYTES = 100_000, 64 << 20  # that wait to be written
 ENOUGH_ROWS = 20_000  # at which the thread does not wait for its time
 CLOSING_SECONDS = 10.0
 LONGEST_QUERY = 4096
-SANE_ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{7,127}")
+SANE_ID = re.compile(rb"[0-9A-Za-z._-]{1,64}")
 # Each looks at a place of the text a bounded number of times, so that no text takes long.
 TOKEN_LIKE = re.compile(r"(?<![\w-])eyJ[\w-]+(?:\.[\w-]*){1,4}")
 SECRET_FIELD = re.compile(
@@ -312,8 +312,9 @@ def _id_of(scope: Scope) -> bytes:
 
     Middlewares further in find it where a client would have put it.
     """
-    if known := scope["state"].get("request_id"):
-        return str(known).encode()
+    known = str(scope["state"].get("request_id", ""))
+    if known and blanked(known) == known:
+        return known.encode()
     given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
     if SANE_ID.fullmatch(given) and blanked(given.decode()) == given.decode():
         return given
