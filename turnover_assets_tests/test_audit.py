@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from turnover_assets.serving import audit
-from turnover_assets.serving.audit import BLANK, Recorder, blanked
+from turnover_assets.serving.blanking import BLANK, blanked
+from turnover_assets.serving.recorder import Recorder
 from turnover_assets.settings import Settings
 from turnover_assets.storage import audit as files
 from turnover_assets.storage.audit import (

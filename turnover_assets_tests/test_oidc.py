@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from turnover_assets.serving.access import tokens
-from turnover_assets.serving.access.middleware import WRONG_RATE
+from turnover_assets.serving.access.recognition import WRONG_RATE
 from turnover_assets.settings import Settings
 from turnover_assets_tests.serving_factories import ELSEWHERE, client_of, new_key, settings_of, small_app
 
