@@ -132,6 +132,15 @@ class Settings(BaseSettings):
     alert_smtp_password: SecretStr | None = Field(
         None, description="Password of the mail server that sends alerts."
     )
+    api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
+    dashboard_port: int = Field(
+        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
+    )
+    snapshot_poll_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two looks of servers at what is published."
+    )
     log_format: LogFormat = Field(
         "text", description="How logs and progress are written: text for people, json for programs."
     )
