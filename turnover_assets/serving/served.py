@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel, Field
 
 from turnover_assets.serving.view import View
 from turnover_assets.settings import Settings
@@ -48,6 +49,15 @@ class Origin:
     def document(self) -> dict[str, Any]:
         """The same as the object `served` of a JSON answer."""
         return asdict(self)
+
+
+class OriginDocument(BaseModel):
+    """Where an answer comes from; the object `served` of a JSON answer."""
+
+    snapshot: str = Field(description="Name of the snapshot.", examples=["2017-06-10_20170613T040512_a7c7db"])
+    cutoff: str = Field(description="Last period known to its forecasts.", examples=["2017-06-10"])
+    model_version: int = Field(description="Version of the champion that made them.", examples=[4])
+    data_version: str = Field(description="Fingerprint of what they were made from.", examples=["105fc200829f"])
 
 
 def origin_of(snapshot: Snapshot) -> Origin:
