@@ -15,7 +15,6 @@ from fastapi.datastructures import QueryParams
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from turnover_assets import __version__
 from turnover_assets.serving.formats import (
     Format,
     encoded,
@@ -24,6 +23,7 @@ from turnover_assets.serving.formats import (
     wanted_format,
     without_nan,
 )
+from turnover_assets.serving.origin import CACHING, Origin, entity_tag, is_known
 from turnover_assets.serving.pages import (
     Question,
     Token,
@@ -33,12 +33,10 @@ from turnover_assets.serving.pages import (
     read_token,
 )
 from turnover_assets.serving.parameters import ROWS_OF_JSON, Given
-from turnover_assets.serving.served import Origin, Served
+from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
 NOT_PART_OF_THE_QUESTION = {"own_format", "own_limit", "own_page"}
-# Answers may be kept by the caller alone, who asks each time whether they still hold.
-CACHING = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
 
 
 @dataclass(frozen=True)
@@ -164,21 +162,3 @@ def source(app: FastAPI, snapshot: str | None) -> Iterator[Served]:
             return
     with app.state.archive.use(snapshot) as older:
         yield older
-
-
-def entity_tag(origin: Origin, format_: Format) -> str:
-    """What tells versions of an answer apart: a snapshot never changes, so its name and the format do."""
-    return f'"{origin.snapshot}.{format_.name}.{__version__}"'
-
-
-def is_known(known: str | None, tag: str) -> bool:
-    """Whether a header If-None-Match names a tag.
-
-    Example:
-        >>> is_known('"a", W/"b"', '"b"')
-        True
-    """
-    if known is None:
-        return False
-    tags = [each.strip().removeprefix("W/") for each in known.split(",")]
-    return tag in tags or "*" in tags

@@ -3,37 +3,117 @@
 What belongs here: which parts there are, and their order. What does not: what a part does.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
 from turnover_assets import __version__
+from turnover_assets.serving import access, openapi, problems
+from turnover_assets.serving.answers import Resource
+from turnover_assets.serving.archive import Archive
 from turnover_assets.serving.follower import Follower
+from turnover_assets.serving.lean import LeanLookups
+from turnover_assets.serving.limits import Limits
+from turnover_assets.serving.lookups import Lookups
+from turnover_assets.serving.metrics import Metrics
+from turnover_assets.serving.observing import Observing, log_as_json, log_as_text
+from turnover_assets.serving.parameters import parameters
+from turnover_assets.serving.routes import health, rows, snapshot
 from turnover_assets.serving.served import Served
-from turnover_assets.settings import Settings
+from turnover_assets.serving.workers import Workers
+from turnover_assets.settings import Settings, load_settings
+from turnover_assets.storage.snapshots import Snapshot
 
-TITLE = "Turnover forecasts"
+READY = ("forecasts", "explanations")  # whose rows by series are made ready, since most look-ups are of them
+TIDY_SECONDS = 30.0
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     """The REST API of a data home.
 
-    Its state has `settings`, `panel` and `follower`, which starts and ends with the app.
+    Its state has `settings`, `panel`, `metrics`, `workers`, and `follower` and `archive`, which start and end
+    with the app.
+
+    Args:
+        settings: The settings.
+        access_log: Whether a line is written for each request.
     """
-    app = FastAPI(title=TITLE, version=__version__, lifespan=_following)
-    app.state.settings, app.state.panel = settings, settings.panel_spec
-    app.state.follower = Follower(
+    panel = settings.panel_spec
+    found = rows.resources(panel, settings.api_page_rows)
+    app = FastAPI(**openapi.about(panel), version=__version__, lifespan=_running)
+    state = app.state
+    state.settings, state.panel = settings, panel
+    state.follower = Follower(
         settings.published_path,
-        lambda snapshot: Served(snapshot, settings),
+        lambda taken: _made(taken, settings, found),
         settings.snapshot_poll_seconds,
     )
+    state.archive = Archive(settings.published_path, lambda taken: Served(taken, settings))
+    state.workers = Workers(settings.api_threads, settings.api_waiting, settings.api_seconds)
+    state.metrics = Metrics(state.follower)
+    problems.install(app)
+    app.include_router(rows.build(found))
+    app.include_router(snapshot.router)
+    app.include_router(health.router)
+    openapi.install(app)
+    _add_middlewares(app, settings, access_log)
     return app
 
 
+def app_of_environment() -> FastAPI:
+    """The REST API of the home that the environment names; for servers that start several processes."""
+    return create_app(load_settings())
+
+
+def quiet_app_of_environment() -> FastAPI:
+    """The same without a line for each request."""
+    return create_app(load_settings(), access_log=False)
+
+
+def _add_middlewares(app: FastAPI, settings: Settings, access_log: bool) -> None:
+    """Each goes around those added before it."""
+    paths = {f"/v1/{name}": name for name in READY}
+    app.add_middleware(LeanLookups, follower=app.state.follower, panel=app.state.panel, paths=paths)
+    access.install(app, settings)
+    app.state.metrics.registry.register(app.state.access)
+    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
+    log = log_as_json if settings.log_format == "json" else log_as_text
+    app.add_middleware(Observing, metrics=app.state.metrics, log=log if access_log else None)
+
+
+def _made(taken: Snapshot, settings: Settings, resources: list[Resource]) -> Served:
+    """What is made of the current snapshot: rows of each series are made ready."""
+    served = Served(taken, settings)
+    panel, nothing = settings.panel_spec, parameters("Nothing")()
+    for resource in resources:
+        if resource.name in READY and served.view.has(resource.name):
+            question = resource.ask(served.view, nothing)
+            table = served.view.arrow(f"{question.sql} ORDER BY {', '.join(question.order)}", question.values)
+            served.lookups[resource.name] = Lookups(table, panel.keys, served.origin)
+    return served
+
+
 @asynccontextmanager
-async def _following(app: FastAPI) -> AsyncIterator[None]:
-    """Follow CURRENT as long as the app runs."""
-    app.state.follower.start()
-    yield
-    app.state.follower.close()
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    """Follow CURRENT as long as the app runs, and close older snapshots that nobody asks for any more."""
+    state = app.state
+    await asyncio.to_thread(state.follower.start)
+    tidying = asyncio.create_task(_tidy(state.archive))
+    try:
+        yield
+    finally:
+        tidying.cancel()
+        with suppress(asyncio.CancelledError):
+            await tidying
+        await asyncio.to_thread(state.workers.close)
+        state.follower.close()
+        state.archive.close()
+        state.metrics.close()
+
+
+async def _tidy(archive: Archive) -> None:
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        await asyncio.to_thread(archive.tidy)

@@ -18,7 +18,7 @@ from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.served import Served
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
 
 class Metrics:

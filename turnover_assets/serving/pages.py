@@ -74,9 +74,7 @@ def read_token(text: str, digest: str) -> Token:
     """
     try:
         snapshot, own, after = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        place = tuple(map(_value, after))
-        if not (isinstance(snapshot, str) and isinstance(own, str)):
-            raise ValueError("not the parts of a token")
+        snapshot, own, place = str(snapshot), str(own), tuple(map(_value, after))
     except (ValueError, TypeError, LookupError):
         raise no_such_page(text) from None
     if own != digest:

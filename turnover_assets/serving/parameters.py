@@ -26,10 +26,31 @@ LONGEST_TEXT = 200
 LONGEST_PAGE = 2000
 ROWS_OF_JSON = 1000  # where no limit is given; other formats are for programs, which get the greatest page
 # What the API itself calls its parameters; those of a panel that are called so get an underscore.
-OWN = frozenset("format limit page from to cutoff horizon level member basis source role snapshot".split())
+OWN = frozenset(
+    [
+        "format",
+        "limit",
+        "page",
+        "from",
+        "to",
+        "cutoff",
+        "horizon",
+        "level",
+        "member",
+        "basis",
+        "source",
+        "role",
+        "snapshot",
+    ]
+)
 _WHOLE = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _TEXT = Annotated[str, Field(max_length=LONGEST_TEXT)]
-_TYPES: Mapping[str, Any] = {"integer": _WHOLE, "number": float, "text": _TEXT, "flag": bool}
+_LISTS: Mapping[str, Any] = {
+    "integer": list[_WHOLE],
+    "number": list[float],
+    "text": list[_TEXT],
+    "flag": list[bool],
+}
 Definition = tuple[Any, Any]
 
 
@@ -94,7 +115,7 @@ def _repeated(selector: Selector) -> Definition:
     of = f"attribute of {selector.table.name}" if selector.table else "series key"
     text = f"Only series with this {selector.column.name} ({of}); repeat it for several."
     described = Field(default=(), alias=selector.name, max_length=MOST_VALUES, description=text)
-    return list[_TYPES[selector.column.type]], described  # type: ignore[misc]
+    return _LISTS[selector.column.type], described
 
 
 def own(name: str, type_: Any, description: str, **bounds: Any) -> dict[str, Definition]:
@@ -127,7 +148,7 @@ def page_fields(most_rows: int) -> dict[str, Definition]:
 
 def parameters(name: str, *fields: Mapping[str, Definition]) -> type[Given]:
     """The model of a route's parameters."""
-    together = {key: value for part in fields for key, value in part.items()}
+    together: dict[str, Any] = {key: value for part in fields for key, value in part.items()}
     model: type[Given] = create_model(name, __base__=Given, **together)
     return model
 

@@ -143,7 +143,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = [_wrong(request, issue) for issue in error.errors()]
     first, others = wrong[0], wrong[1:]
-    detail = first[1] if not others else f"{len(wrong)} things are wrong with the request; the first: {first[1]}"
+    detail = (
+        first[1] if not others else f"{len(wrong)} things are wrong with the request; the first: {first[1]}"
+    )
     remedy = "Correct what `problems` names and ask again; /docs lists every parameter and field."
     return Problem(422, detail, remedy, others=wrong).response()
 

@@ -36,7 +36,8 @@ def optional(type_: Any, description: str, example: Any = None) -> Definition:
 
 def row(name: str, columns: Mapping[str, Definition]) -> type[BaseModel]:
     """The model of a row."""
-    fields = {f"column_{i}": _aliased(each, label) for i, (label, each) in enumerate(columns.items())}
+    named = enumerate(columns.items())
+    fields: dict[str, Any] = {f"column_{i}": _aliased(each, label) for i, (label, each) in named}
     model: type[BaseModel] = create_model(name, __base__=Row, **fields)
     return model
 

@@ -51,11 +51,11 @@ def resource(panel: PanelSpec, most_rows: int) -> Resource:
     return Resource(
         name="accuracy",
         summary="How good forecasts were",
-        description=f"""By default of the total and of every member of every level, as monitoring saw what was
-published at each cutoff (`source=live`); `source=backtest` has what the backtest of the newest training found.
-Series keys or attributes ask for single series instead (`level` is `{SERIES}`), over all cutoffs from `from` to
-`to` together. `horizon` null means all horizons together, `cutoff` null all cutoffs together. A home that has
-only just begun to forecast has no live figures yet.""",
+        description=f"""By default of the total and of every member of every level, as monitoring saw what
+was published at each cutoff (`source=live`); `source=backtest` has what the backtest of the newest training
+found. Series keys or attributes ask for single series instead (`level` is `{SERIES}`), over all cutoffs from
+`from` to `to` together. `horizon` null means all horizons together, `cutoff` null all cutoffs together. A
+home that has only just begun to forecast has no live figures yet.""",
         parameters=parameters(
             "AccuracyParameters",
             series_fields(panel),
@@ -186,12 +186,12 @@ def _of_series(panel: PanelSpec, view: View, given: Given, is_live: bool) -> Que
 
 
 _KNOWN = "actual IS NOT NULL"
-_FIGURES = f"""
-count(*) AS rows, count(DISTINCT {{time}}) AS periods,
+_FIGURES = """
+count(*) AS rows, count(DISTINCT {time}) AS periods,
 sum(abs(forecast - actual)) / nullif(sum(abs(actual)), 0) AS wape,
 sum(forecast - actual) / nullif(sum(abs(actual)), 0) AS bias,
-avg(CASE WHEN lower_80 IS NOT NULL THEN CAST(actual BETWEEN lower_80 AND upper_80 AS INTEGER) END) AS coverage_80,
-avg(CASE WHEN lower_95 IS NOT NULL THEN CAST(actual BETWEEN lower_95 AND upper_95 AS INTEGER) END) AS coverage_95,
+avg(CAST(actual BETWEEN lower_80 AND upper_80 AS INTEGER)) AS coverage_80,
+avg(CAST(actual BETWEEN lower_95 AND upper_95 AS INTEGER)) AS coverage_95,
 CASE WHEN count(*) = count(naive) THEN sum(abs(naive - actual)) / nullif(sum(abs(actual)), 0) END
   AS wape_seasonal_naive
 """

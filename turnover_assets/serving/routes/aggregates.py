@@ -31,8 +31,8 @@ def resource(panel: PanelSpec, most_rows: int) -> Resource:
         name="aggregates",
         summary="Forecasts of sums by level",
         description=f"""The next {panel.horizon} periods of the total and of each member of each level. A
-sum's forecast is the sum of its parts' forecasts; its bounds are not, since errors of the parts depend on each
-other: they come from the errors that forecasts of the sum itself made.""",
+sum's forecast is the sum of its parts' forecasts; its bounds are not, since errors of the parts depend on
+each other: they come from the errors that forecasts of the sum itself made.""",
         parameters=parameters(
             "AggregateParameters",
             level_fields(panel),

@@ -21,7 +21,16 @@ from turnover_assets.serving.parameters import (
     series_fields,
 )
 from turnover_assets.serving.routes.forecasts import refuse_unknown_series
-from turnover_assets.serving.rows import Definition, amount, column, dated, key_columns, optional, row, time_column
+from turnover_assets.serving.rows import (
+    Definition,
+    amount,
+    column,
+    dated,
+    key_columns,
+    optional,
+    row,
+    time_column,
+)
 from turnover_assets.serving.view import View
 
 
@@ -57,7 +66,7 @@ def _columns(panel: PanelSpec) -> dict[str, Definition]:
         **time_column(panel, "Period that is forecast"),
         "horizon": column(int, "How many periods after the cutoff it is.", 1),
         "forecast": column(float, f"Expected {amount(panel)}.", 1840.0),
-        "compared_with": column(Literal[YEAR_AGO, AVERAGE], "What `reference` is of."),  # type: ignore[valid-type]
+        "compared_with": column(Literal[YEAR_AGO, AVERAGE], "What `reference` is of."),
         "reference": optional(float, "What the series had then, adjusted, in the scale of now.", 1470.0),
         "reported_year_ago": optional(float, "What was reported then.", 1470.0),
         **effects,

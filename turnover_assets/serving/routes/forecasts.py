@@ -29,7 +29,15 @@ from turnover_assets.serving.parameters import (
     series_fields,
 )
 from turnover_assets.serving.problems import Problem
-from turnover_assets.serving.rows import column, dated, forecast_columns, key_columns, optional, row, time_column
+from turnover_assets.serving.rows import (
+    column,
+    dated,
+    forecast_columns,
+    key_columns,
+    optional,
+    row,
+    time_column,
+)
 from turnover_assets.serving.view import View
 
 HISTORY, AS_OF = "forecast_history", "forecasts_as_of"
@@ -72,7 +80,9 @@ def _columns(panel: PanelSpec) -> dict[str, tuple[object, object]]:
         **time_column(panel, "Period that is forecast"),
         "horizon": column(int, "How many periods after the cutoff it is.", 1),
         **forecast_columns(panel),
-        "model_version": optional(int, "Version of the model; null where it was made for this cutoff alone.", 4),
+        "model_version": optional(
+            int, "Version of the model; null where it was made for this cutoff alone.", 4
+        ),
         "origin": column(Literal["published", "as of"], "Published then, or made afterwards as of then."),
     }
 
@@ -82,7 +92,7 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     period_conditions(found, given, panel.time)
     if (horizon := given.value("horizon")) is not None:
         found.add("horizon = $horizon", horizon=horizon)
-    table = _table(panel, view, given, found)
+    table = _table(view, given, found)
     columns = ", ".join([*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS])
     return Question(
         f"SELECT {columns}, model_version, origin FROM ({table}) WHERE {found.sql}",
@@ -91,7 +101,7 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     )
 
 
-def _table(panel: PanelSpec, view: View, given: Given, found: Conditions) -> str:
+def _table(view: View, given: Given, found: Conditions) -> str:
     """SQL of the forecasts of the cutoff and role that are asked for."""
     role, cutoff = given.value("role") or CHAMPION, given.value("cutoff")
     newest = str(view.facts["cutoff"])
@@ -118,8 +128,8 @@ def _explain_nothing(panel: PanelSpec, view: View, given: Given) -> None:
         raise Problem(
             404,
             f"The {role} has no forecasts of the cutoff {cutoff or view.facts['cutoff']}.",
-            f"Ask for one of those there are, the newest being: {newest}. `turnover backfill` makes forecasts "
-            "as of past cutoffs.",
+            f"Ask for one of those there are, the newest being: {newest}. `turnover backfill` makes "
+            "forecasts as of past cutoffs.",
             field="cutoff" if cutoff else "role",
             value=str(cutoff or role),
         )

@@ -1,7 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics`: for those who run the service; they need no key.
 
-What belongs here: whether it answers, whether what it answers is worth having, and metrics. What does not: the
-metrics themselves (metrics.py).
+What belongs here: whether it answers, whether what it answers is worth having, and metrics. What does not:
+the metrics themselves (metrics.py).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,11 +13,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from turnover_assets.serving.follower import Following
-from turnover_assets.serving.served import origin_of
+from turnover_assets.serving.origin import origin_of
 from turnover_assets.settings import Settings
 
 router = APIRouter(tags=["operation"])
-UNSEEN_ROUNDS, UNSEEN_SECONDS = 10, 60.0  # without a look at CURRENT, after which the follower counts as stuck
+UNSEEN_ROUNDS, UNSEEN_SECONDS = (
+    10,
+    60.0,
+)  # without a look at CURRENT, after which the follower counts as stuck
 
 
 class Health(BaseModel):
@@ -99,6 +102,4 @@ def _is_stuck(settings: Settings, following: Following, now: datetime) -> bool:
     if following.checked_at is None:
         return True
     unseen = now - following.checked_at
-    return unseen > timedelta(
-        seconds=max(UNSEEN_SECONDS, UNSEEN_ROUNDS * settings.snapshot_poll_seconds)
-    )
+    return unseen > timedelta(seconds=max(UNSEEN_SECONDS, UNSEEN_ROUNDS * settings.snapshot_poll_seconds))

@@ -55,5 +55,7 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     period_conditions(found, given, panel.time)
     columns = ", ".join(_columns(panel))
     return Question(
-        f"SELECT {columns} FROM {panel.series.name} WHERE {found.sql}", [*panel.keys, panel.time], found.values
+        f"SELECT {columns} FROM {panel.series.name} WHERE {found.sql}",
+        [*panel.keys, panel.time],
+        found.values,
     )

@@ -33,7 +33,7 @@ it forecast. Of the champion the candidate and what its backtest promised are to
 def _columns() -> dict[str, Definition]:
     return {
         "model_version": column(int, "Its version in the registry.", 4),
-        "role": column(Literal[CHAMPION, CHALLENGER], "The part that it had last."),  # type: ignore[valid-type]
+        "role": column(Literal[CHAMPION, CHALLENGER], "The part that it had last."),
         "is_champion": column(bool, "Whether it makes the forecasts that are served.", True),
         "first_cutoff": column(date, "First cutoff that it forecast.", date(2017, 4, 15)),
         "last_cutoff": column(date, "Last cutoff that it forecast.", date(2017, 6, 10)),
@@ -52,7 +52,8 @@ def _ask(view: View, _given: Given) -> Question:
         for name, kind in zip(told, ("VARCHAR", "DOUBLE", "DOUBLE"), strict=True)
     )
     return Question(
-        "SELECT model_version, max_by(role, (made_at, role)) AS role, model_version = $version AS is_champion, "
+        "SELECT model_version, max_by(role, (made_at, role)) AS role, "
+        "model_version = $version AS is_champion, "
         "min(cutoff) AS first_cutoff, max(cutoff) AS last_cutoff, count(DISTINCT cutoff) AS cutoffs, "
         f"{facts} FROM forecast_history WHERE role <> '{BASELINE}' GROUP BY model_version",
         ["model_version"],

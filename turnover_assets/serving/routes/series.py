@@ -61,7 +61,8 @@ def _attributes(panel: PanelSpec) -> dict[str, tuple[StaticTable, Column]]:
 
 def _columns(panel: PanelSpec) -> dict[str, Definition]:
     attributes = {
-        name: attribute(each, f"Attribute of {table.name}.") for name, (table, each) in _attributes(panel).items()
+        name: attribute(each, f"Attribute of {table.name}.")
+        for name, (table, each) in _attributes(panel).items()
     }
     return {**key_columns(panel), **attributes, **_facts(panel)}
 
@@ -75,8 +76,9 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     return Question(
         f"WITH reporting AS (SELECT {keys}, min({panel.time}) AS first_{panel.time}, "
         f"max({panel.time}) AS last_{panel.time}, count(*) AS periods_reported FROM {panel.series.name} "
-        f"GROUP BY {keys}) SELECT {keys}, {attributes} first_{panel.time}, last_{panel.time}, periods_reported, "
-        f"({keys}) IN (SELECT ({keys}) FROM forecasts) AS is_forecast FROM reporting {joins} WHERE {found.sql}",
+        f"GROUP BY {keys}) SELECT {keys}, {attributes} first_{panel.time}, last_{panel.time}, "
+        f"periods_reported, ({keys}) IN (SELECT ({keys}) FROM forecasts) AS is_forecast "
+        f"FROM reporting {joins} WHERE {found.sql}",
         panel.keys,
         found.values,
     )

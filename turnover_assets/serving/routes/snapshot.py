@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.access import Caller, require
-from turnover_assets.serving.answers import CACHING, entity_tag, is_known
 from turnover_assets.serving.formats import FORMATS
-from turnover_assets.serving.served import OriginDocument, Served, served
+from turnover_assets.serving.origin import CACHING, OriginDocument, entity_tag, is_known
+from turnover_assets.serving.served import Served, served
 
 router = APIRouter(tags=["forecasts"])
 
