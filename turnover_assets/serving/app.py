@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from turnover_assets import __version__
 from turnover_assets.serving import access, openapi, problems
@@ -42,7 +42,12 @@ def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     """
     panel = settings.panel_spec
     found = rows.resources(panel, settings.api_page_rows)
-    app = FastAPI(**openapi.about(panel), version=__version__, lifespan=_running)
+    app = FastAPI(
+        **openapi.about(panel),
+        version=__version__,
+        lifespan=_running,
+        dependencies=[Depends(problems.check_query)],
+    )
     state = app.state
     state.settings, state.panel = settings, panel
     state.follower = Follower(
@@ -80,7 +85,7 @@ def _add_middlewares(app: FastAPI, settings: Settings, access_log: bool) -> None
     app.state.metrics.registry.register(app.state.access)
     app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     log = log_as_json if settings.log_format == "json" else log_as_text
-    app.add_middleware(Observing, metrics=app.state.metrics, log=log if access_log else None)
+    app.add_middleware(Observing, metrics=app.state.metrics, log=log, only_errors=not access_log)
 
 
 def _made(taken: Snapshot, settings: Settings, resources: list[Resource]) -> Served:

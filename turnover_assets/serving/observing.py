@@ -55,11 +55,14 @@ class Observing:
     Args:
         app: What answers.
         metrics: Where requests are counted.
-        log: Told of each request once it is answered; None where nobody wants to know.
+        log: Told of each request once it is answered.
+        only_errors: Tell it only of those where something is wrong with the service.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: Callable[[Seen, float], None] | None) -> None:
-        self._app, self._metrics, self._log = app, metrics, log
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, log: Callable[[Seen, float], None], only_errors: bool
+    ) -> None:
+        self._app, self._metrics, self._log, self._only_errors = app, metrics, log, only_errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -92,7 +95,7 @@ class Observing:
         seconds = time.perf_counter() - seen.began
         self._metrics.in_flight.dec()
         self._metrics.count(seen.route, seen.scope["method"], seen.status, seconds)
-        if self._log is not None:
+        if seen.error or not self._only_errors:
             self._log(seen, seconds)
 
 

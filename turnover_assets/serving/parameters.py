@@ -114,7 +114,7 @@ def series_fields(panel: PanelSpec) -> dict[str, Definition]:
 def _repeated(selector: Selector) -> Definition:
     of = f"attribute of {selector.table.name}" if selector.table else "series key"
     text = f"Only series with this {selector.column.name} ({of}); repeat it for several."
-    described = Field(default=(), alias=selector.name, max_length=MOST_VALUES, description=text)
+    described = Field(default_factory=list, alias=selector.name, max_length=MOST_VALUES, description=text)
     return _LISTS[selector.column.type], described
 
 

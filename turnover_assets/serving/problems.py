@@ -157,7 +157,7 @@ def _wrong(request: Request, issue: Mapping[str, Any]) -> tuple[str, str, object
     if issue["type"] == "json_invalid":
         return "body", f"The body is no JSON: {issue['ctx']['error']}.", None
     if issue["type"] == "extra_forbidden":
-        hint = nearest(place[-1], parameter_names(request)) if place[0] == "query" else ""
+        hint = nearest(place[-1], list(known_parameters(request))) if place[0] == "query" else ""
         return field, f"There is no {_kind(place[0])} {field}.{hint}", issue["input"]
     given = None if issue["type"] == "missing" else issue["input"]
     return field, f"The {_kind(place[0])} {field} cannot be used: {issue['msg']}.", given
@@ -167,11 +167,30 @@ def _kind(place: str) -> str:
     return {"query": "parameter", "path": "part of the path", "header": "header"}.get(place, "field")
 
 
-def parameter_names(request: Request) -> list[str]:
-    """Names of the query parameters that the route of a request takes."""
+def known_parameters(request: Request) -> dict[str, bool]:
+    """Names of the query parameters that the route of a request takes, and whether each may be repeated."""
     path = getattr(request.scope.get("route"), "path", "")
     operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower(), {})
-    return [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
+    found = [each for each in operation.get("parameters", []) if each["in"] == "query"]
+    return {each["name"]: each["schema"].get("type") == "array" for each in found}
+
+
+async def check_query(request: Request) -> None:
+    """A dependency of all routes: refuses what their models do not.
+
+    Raises:
+        Problem: A parameter is repeated that may not be, or the route takes no parameters at all.
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    known = known_parameters(request) if given else {}
+    repeated = [name for name in known if given.count(name) > 1 and not known[name]]
+    wrong = [(name, f"The parameter {name} came more than once.") for name in repeated]
+    if not known:
+        wrong = [(name, f"There is no parameter {name}; this takes none.") for name in given]
+    if wrong:
+        (name, detail), *others = wrong
+        remedy = "Name each parameter once, and only those that /docs lists."
+        raise Problem(422, detail, remedy, name, others=[(*each, None) for each in others])
 
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:
