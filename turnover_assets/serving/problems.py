@@ -160,7 +160,8 @@ def _wrong(request: Request, issue: Mapping[str, Any]) -> tuple[str, str, object
         hint = nearest(place[-1], list(known_parameters(request))) if place[0] == "query" else ""
         return field, f"There is no {_kind(place[0])} {field}.{hint}", issue["input"]
     given = None if issue["type"] == "missing" else issue["input"]
-    return field, f"The {_kind(place[0])} {field} cannot be used: {issue['msg']}.", given
+    what = issue["msg"].removeprefix("Value error, ")
+    return field, f"The {_kind(place[0])} {field} cannot be used: {what}.", given
 
 
 def _kind(place: str) -> str:
