@@ -92,9 +92,10 @@ class Access:
         self._settings = settings
         self._sessions: Sessions | None = None
         self._callers, self._strangers = Limits(CALLERS), Limits(STRANGERS)
+        self._wrongdoers = Limits(STRANGERS)
         self._rates: dict[str, Rate | None] = {}
         self.wrong: dict[tuple[str, str], int] = {}
-        self.limited = {"caller": 0, "wrong": 0}
+        self.limited = {"caller": 0, "stranger": 0, "wrong": 0}
 
     @property
     def sessions(self) -> Sessions:
@@ -159,6 +160,20 @@ class Access:
             )
         return standing
 
+    def count_stranger(self, scope: ScopeOfServer, headers: Headers) -> None:
+        """Count a request of whom nobody is recognised by, against the rate of his address.
+
+        Raises:
+            Problem: It is used up.
+        """
+        if self.rules.rate is not None:
+            name = limit_name(self._client(scope, headers))
+            standing = self._strangers.take(name, self.rules.rate)
+            if not standing.allowed:
+                self.limited["stranger"] += 1
+                remedy = f"Wait {standing.retry_after} s, or send a key, which has a limit of its own."
+                raise _too_many(standing, "Too many requests without a key came from this address.", remedy)
+
     def collect(self) -> Iterator[Metric]:
         """How things stand, for Prometheus: register this object as a collector."""
         wrong = CounterMetricFamily(
@@ -168,7 +183,7 @@ class Access:
             wrong.add_metric(labels, count)
         limited = CounterMetricFamily(
             "turnover_access_limited",
-            "Requests refused as too many: of a caller, or with wrong keys.",
+            "Requests refused as too many: of a caller, without a key, or with wrong ones.",
             labels=("limit",),
         )
         for limit, count in self.limited.items():
@@ -227,7 +242,7 @@ class Access:
         """The answer to what is wrong: what that is, unless too much from that address was."""
         self.wrong[kind, reason] = self.wrong.get((kind, reason), 0) + 1
         client = self._client(scope, headers)
-        standing = self._strangers.take(limit_name(client), WRONG_RATE)
+        standing = self._wrongdoers.take(limit_name(client), WRONG_RATE)
         if not standing.allowed:
             return self._too_wrong(standing)
         if standing.remaining == 0:
@@ -235,7 +250,7 @@ class Access:
         return unrecognised(detail)
 
     def _stop_guessing(self, scope: ScopeOfServer, headers: Headers) -> None:
-        standing = self._strangers.look(limit_name(self._client(scope, headers)), WRONG_RATE)
+        standing = self._wrongdoers.look(limit_name(self._client(scope, headers)), WRONG_RATE)
         if not standing.allowed:
             raise self._too_wrong(standing)
 
@@ -291,11 +306,11 @@ class AccessMiddleware:
         Raises:
             Problem: He is not let in.
         """
-        access, path = self._access, scope["path"]
-        if path in PROBES:
+        access = self._access
+        _check_address(scope)
+        if (path := scope["path"]) in PROBES:
             return ()
         headers = _headers(scope)
-        _check_address(scope)
         self._check_host(headers)
         caller, session = await access.recognise(scope, headers), None
         if self._login and (caller is None or caller is LOCAL) and b"cookie" in headers:
@@ -306,6 +321,7 @@ class AccessMiddleware:
             caller = self._of_metrics(scope, headers, caller)
         scope["state"]["caller"], scope["state"]["session"] = caller, session
         if caller is None:
+            access.count_stranger(scope, headers)
             if path in self._public or path.startswith(self._below):
                 return ()
             raise unrecognised()
@@ -405,6 +421,9 @@ def _check_address(scope: ScopeOfServer) -> None:
     query: bytes = scope["query_string"]
     plain = unquote_to_bytes(query) if b"%" in query else query
     if IN_ADDRESS.search(query) or KEY_LIKE.search(plain.decode("latin-1") + " " + scope["path"]):
+        # Whoever logs this request afterwards, logs no key.
+        path = KEY_LIKE.sub("[blanked]", scope["path"])
+        scope.update(path=path, raw_path=quote(path).encode(), query_string=b"")
         raise Problem(
             400,
             "A key or token stands in the address.",
