@@ -6,8 +6,10 @@ following CURRENT (follower.py), and what is asked (routes/).
 
 from collections.abc import Iterator
 
+import duckdb
 from fastapi import Request
 
+from turnover_assets.errors import NoSnapshotError
 from turnover_assets.serving.lookups import Lookups
 from turnover_assets.serving.origin import origin_of
 from turnover_assets.serving.view import View
@@ -35,14 +37,29 @@ class Served:
     """
 
     def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
-        self.origin = origin_of(snapshot)
+        try:
+            self.origin = origin_of(snapshot)
+        except (LookupError, TypeError, ValueError) as error:
+            raise unusable(snapshot, error) from None
         self.view = View(snapshot, settings.panel_spec)
-        self.view.keep(*HOT)
         self.lookups: dict[str, Lookups] = {}
+        try:
+            self.view.keep(*HOT)
+        except duckdb.Error as error:
+            self.view.close()
+            raise unusable(snapshot, error) from None
 
     def close(self) -> None:
         """Give back what is held."""
         self.view.close()
+
+
+def unusable(snapshot: Snapshot, error: Exception) -> NoSnapshotError:
+    """What is said of a snapshot that cannot be asked."""
+    return NoSnapshotError(
+        f"The published snapshot {snapshot.name!r} cannot be served ({type(error).__name__}: {error}). Run "
+        "`turnover run` to publish a new one."
+    )
 
 
 def served(request: Request) -> Iterator[Served]:
