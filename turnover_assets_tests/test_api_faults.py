@@ -114,7 +114,7 @@ def test_a_snapshot_that_is_removed_by_hand_answers_what_is_in_memory(home: Sett
         shutil.rmtree(snapshot.folder)
         lookup = client.get(f"/v1/forecasts?{series}")
         hot = client.get("/v1/aggregates")
-        cold = client.get("/v1/history")
+        cold = client.get("/v1/explanations")
 
     assert lookup.status_code == hot.status_code == 200
     assert cold.status_code == 503
