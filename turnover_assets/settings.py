@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     retrain_drifted_share: float = Field(
         0.3, gt=0, le=1, description="Share of the features that may have drifted before retraining."
     )
+    retrain_bias: float = Field(
+        0.1, gt=0, description="Bias of published forecasts in total, either way, before retraining."
+    )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
     )
