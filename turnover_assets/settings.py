@@ -5,12 +5,13 @@ data home. What does not: what describes a retailer's data (panel.py).
 """
 
 import os
+import re
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -19,10 +20,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 LogFormat = Literal["text", "json"]
 CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
+MLFLOW_URI = "TURNOVER_MLFLOW_URI"
+POSTGRES = re.compile(r"(?:postgresql(?:\+psycopg2)?|postgres)://(?=.)")
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -51,6 +57,9 @@ class Settings(BaseSettings):
     landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
     dagster_config: Path | None = Field(
         None, description="Dagster's instance configuration; default the embedded one."
+    )
+    mlflow_uri: SecretStr | None = Field(
+        None, description="Postgres database of MLflow's records; default a file in the home. A secret."
     )
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
@@ -143,6 +152,13 @@ class Settings(BaseSettings):
             raise ValueError("is no time zone of the IANA database, such as Europe/Paris")
         return value
 
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _of_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not POSTGRES.match(value.get_secret_value()):
+            raise ValueError("is no address such as postgresql://user:password@host:5432/database")
+        return value
+
     @property
     def landing_path(self) -> Path:
         """The folder that is watched for landed files."""
@@ -165,8 +181,13 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_path(self) -> Path:
-        """Folder of MLflow's SQLite store and artifacts."""
+        """Folder of models' files, and of MLflow's SQLite store where no database is named."""
         return self.home.absolute() / "mlflow"
+
+    @property
+    def mlflow_database(self) -> str:
+        """Address of MLflow's database with password and driver; empty where SQLite in the home is used."""
+        return with_driver(self.mlflow_uri.get_secret_value() if self.mlflow_uri else "")
 
     @property
     def dagster_path(self) -> Path:
@@ -244,6 +265,11 @@ class Settings(BaseSettings):
         return values
 
 
+def with_driver(address: str) -> str:
+    """An address of Postgres for SQLAlchemy 2.1, which would take psycopg 3 by itself; we have psycopg 2."""
+    return POSTGRES.sub("postgresql+psycopg2://", address, count=1)
+
+
 def usable_settings() -> tuple[Settings, str]:
     """The settings of the environment, with the default in place of each that cannot be used; and why not."""
     try:
@@ -284,6 +310,13 @@ def wanted_log_format() -> LogFormat:
         return "text"
 
 
+def _given(issue: "ErrorDetails") -> str:
+    """What was given for a setting, in words; nothing where that is a secret."""
+    field = Settings.model_fields.get(str(issue["loc"][0]))
+    is_secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
+    return "" if is_secret else f" (got {issue['input']!r})"
+
+
 def _for_child(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
@@ -296,7 +329,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         problems = "\n".join(
-            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
+            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']}{_given(issue)}"
             for issue in error.errors()
         )
         raise TurnoverError(

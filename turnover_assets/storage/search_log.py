@@ -71,7 +71,9 @@ class SearchLog:
 
 
 @contextmanager
-def search_log(folder: Path, panel: str, name: str, tags: Mapping[str, str]) -> Iterator[SearchLog]:
+def search_log(
+    folder: Path, panel: str, name: str, tags: Mapping[str, str], database: str = ""
+) -> Iterator[SearchLog]:
     """The log of a search; its run is marked as failed where the search ends by an error.
 
     Args:
@@ -79,8 +81,9 @@ def search_log(folder: Path, panel: str, name: str, tags: Mapping[str, str]) -> 
         panel: Name of the panel.
         name: Name of the run.
         tags: Tags of the run.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
     """
-    client = _mlflow.connect(folder)
+    client = _mlflow.connect(folder, database)
     artifacts = folder / "artifacts"
     experiment = _mlflow.experiment_id(client, experiment_name(panel), artifacts, with_model=False)
     run = client.create_run(experiment, tags=dict(tags), run_name=name)
