@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
     @field_validator("mlflow_uri")
     @classmethod
-    def _of_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+    def _in_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not POSTGRES.match(value.get_secret_value()):
             raise ValueError("is no address such as postgresql://user:password@host:5432/database")
         return value

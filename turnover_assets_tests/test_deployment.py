@@ -27,9 +27,11 @@ DOCKERFILES = [TOP / "Dockerfile", DEPLOY / "nginx" / "Dockerfile"]
 LOCKS = [TOP / "deploy" / "locks" / f"{name}.lock" for name in ("build", "dagster", "platform")]
 HOME_DECIDES = {"home", "landing", "dagster_config"}  # fixed in the image and the compose file
 SENT_BY_SENSORS = {"alert_webhook_url", "alert_smtp_password"}  # which run in the code location alone
+ENDS = {"home", "databases"}  # once they have made what the others need
 GIVEN = {
     "COMPOSE_PROJECT_NAME": "turnover",
     "DAGSTER_POSTGRES_PASSWORD": "a-password",
+    "MLFLOW_POSTGRES_PASSWORD": "another-password",
     "STACK_VERSION": "abc",
     "STACK_SECRETS": "/stack/secrets",
     "STACK_LANDING": "/stack/landing",
@@ -107,7 +109,7 @@ def test_every_part_is_hardened_limited_and_watched(stack: dict[str, Any]) -> No
         assert part["security_opt"] == ["no-new-privileges:true"], name
         assert not part.get("privileged"), name
         assert {"mem_limit", "cpus", "pids_limit", "logging", "networks"} <= part.keys(), name
-        assert part["healthcheck"].get("test") or name == "home", name
+        assert part["healthcheck"].get("test") or name in ENDS, name
     assert {name for name, part in stack["services"].items() if "cap_add" in part} == {"postgres"}
     assert stack["services"]["postgres"]["init"] is False  # it could not pass on the signal to stop
 
@@ -159,7 +161,20 @@ def test_names_without_a_value_that_runs_get_are_set_in_the_daemon(
     bare = {name for name in context["env_vars"] if "=" not in name}
 
     assert bare <= stack["services"]["daemon"]["environment"].keys()
-    assert "DAGSTER_POSTGRES_PASSWORD" in bare  # a value would stand in the records of every run
+    # A value would stand in the records of every run.
+    assert bare >= {"DAGSTER_POSTGRES_PASSWORD", "TURNOVER_MLFLOW_URI"}
+    assert "password" not in json.dumps(context)
+
+
+def test_mlflow_s_page_and_the_runs_have_the_same_database_of_their_own(stack: dict[str, Any]) -> None:
+    settings = load_settings(mlflow_uri=stack["services"]["code"]["environment"]["TURNOVER_MLFLOW_URI"])
+    mlflow, script = stack["services"]["mlflow"], (DEPLOY / "postgres" / "databases.sh").read_text("utf-8")
+
+    assert mlflow["environment"]["MLFLOW_BACKEND_STORE_URI"] == settings.mlflow_database
+    assert "--backend-store-uri" not in mlflow["command"]  # where everyone on the machine could read it
+    assert settings.mlflow_database.endswith("//mlflow:another-password@postgres:5432/mlflow")
+    assert "CREATE DATABASE mlflow OWNER mlflow" in script
+    assert stack["services"]["mlflow"]["depends_on"]["databases"]["condition"].endswith("successfully")
 
 
 def test_runs_have_the_volumes_of_the_code_location(stack: dict[str, Any], context: dict[str, Any]) -> None:

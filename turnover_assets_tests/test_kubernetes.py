@@ -280,6 +280,16 @@ def test_the_database_is_the_same_wherever_it_is_named() -> None:
         assert env["DAGSTER_POSTGRES_PASSWORD"]["valueFrom"] == {"secretKeyRef": secret}
 
 
+def test_mlflow_s_page_reads_the_records_that_code_location_and_runs_write() -> None:
+    env = {one["name"]: one for one in pods()["Deployment turnover-mlflow"]["spec"]["containers"][0]["env"]}
+    secret = env["MLFLOW_BACKEND_STORE_URI"]["valueFrom"]["secretKeyRef"]
+
+    assert secret == {"name": "turnover-mlflow", "key": "TURNOVER_MLFLOW_URI"}
+    for name in ("turnover-assets", "run"):
+        given = pods()[name]["spec"]["containers"][0]["envFrom"]
+        assert "turnover-mlflow" in [one["secretRef"]["name"] for one in given], name
+
+
 def test_runs_have_the_code_location_s_settings_and_secrets() -> None:
     (code,) = values()["dagster-user-deployments"]["deployments"]
     runs = values()["runLauncher"]["config"]["k8sRunLauncher"]

@@ -3,11 +3,14 @@
 A real server runs on loopback; where Postgres is not installed, its tests are skipped.
 """
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import dagster as dg
 import pytest
@@ -34,6 +37,7 @@ from turnover_assets_tests.model_factories import make_model, make_registry, mak
 from turnover_assets_tests.test_doctor import look
 
 PACKAGE = Path(__file__).resolve().parent.parent / "turnover_assets"
+SCRIPT = PACKAGE.parent / "deploy" / "postgres" / "databases.sh"
 CLOSED = "postgresql://models:a-secret@127.0.0.1:1/mlflow"
 YEARS_LATER = datetime(2099, 1, 1, tzinfo=UTC)
 
@@ -95,7 +99,7 @@ def test_housekeeping_removes_versions_and_searches_from_the_database(registry: 
     for _ in range(4):
         registry.register(make_model(), make_training_record())
     registry.promote(1)
-    with search_log(registry.folder, registry.name, "xgboost", {}, registry.database) as log:
+    with search_log(registry.folder, registry.name, "xgboost", {}, database=registry.database) as log:
         log.trial("one", {}, {"wape": 1.0}, {})
     store = ModelStore(registry.folder, registry.name, registry.database)
     limits = Policy(**{**policy(load_settings()).__dict__, "models": 1})
@@ -256,6 +260,28 @@ def test_every_registry_of_the_package_is_that_of_the_settings() -> None:
             "Path(self.folder",
         ]
     }
+
+
+def test_the_stack_s_script_makes_a_user_with_one_database_and_gives_it_a_new_password(
+    server: postgres_server.Server,
+) -> None:
+    server.sql("CREATE DATABASE dagster")
+
+    def may_connect(password: str, database: str) -> bool:
+        asked = f"postgresql://mlflow:{password}@127.0.0.1:{server.port}/{database}"
+        done = subprocess.run([postgres_server.program("psql"), asked, "-c", "SELECT 1"], capture_output=True)
+        return done.returncode == 0
+
+    told = []
+    for password in ("first", "first", "se'cond"):
+        variables = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGDATABASE": "dagster"}
+        variables |= {"PGUSER": "tests", "PGPASSWORD": "tests-password", "MLFLOW_POSTGRES_PASSWORD": password}
+        path = f"{Path(postgres_server.program('psql')).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["sh", SCRIPT], env={"PATH": path, **variables}, check=True)
+        told.append([may_connect(quote(password), name) for name in ("mlflow", "dagster", "postgres")])
+
+    assert told == [[True, False, False]] * 3
+    assert not may_connect("first", "mlflow")
 
 
 # The doctor ----------------------------------------------------------------------------------------

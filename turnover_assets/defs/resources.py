@@ -34,7 +34,7 @@ class RegistryResource(dg.ConfigurableResource[ModelRegistry]):
 
     def open(self) -> ModelRegistry:
         """The registry; MLflow is imported at its first use."""
-        return ModelRegistry(Path(self.folder), self.name, with_driver(self.database))
+        return ModelRegistry(Path(self.folder), self.name, database=with_driver(self.database))
 
 
 def build_warehouse(settings: Settings) -> WarehouseResource:

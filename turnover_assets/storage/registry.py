@@ -138,7 +138,7 @@ class ModelRegistry:
     @classmethod
     def of(cls, settings: "Settings") -> Self:
         """The registry of a data home's panel."""
-        return cls(settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database)
+        return cls(settings.mlflow_path, settings.panel_spec.name, database=settings.mlflow_database)
 
     def register(self, model: TrainedModel, record: TrainingRecord) -> int:
         """Log a model as a run, register it as a new version, and return the version's number."""
