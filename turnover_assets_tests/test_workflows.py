@@ -14,7 +14,7 @@ from turnover_assets_tests.linters import REPOSITORY, passes, tool
 
 FOLDER = REPOSITORY / ".github" / "workflows"
 WORKFLOWS = {path.name: path for path in sorted(FOLDER.iterdir())}
-# The tag of each commit, looked up in public workflows that name both.
+# The tag of each commit, looked up in public workflows that name both: for each in several, of different owners.
 PINS = {
     "actions/checkout": ("de0fac2e4500dabe0009e67214ff5f5447ce83dd", "v6.0.2"),
     "actions/setup-python": ("a309ff8b426b58ec0e2a45f0f869d46889d02405", "v6.2.0"),
