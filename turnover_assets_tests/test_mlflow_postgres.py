@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from uuid import uuid4
 
 import dagster as dg
+import psycopg2
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
@@ -24,44 +24,47 @@ from turnover_assets.defs.housekeeping import policy
 from turnover_assets.errors import TurnoverError
 from turnover_assets.maintenance import back_up, keep_house, restore
 from turnover_assets.runner import bring_up_to_date
-from turnover_assets.settings import Settings, load_settings
+from turnover_assets.settings import Settings, load_settings, with_driver
 from turnover_assets.storage import _mlflow
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.model_copy import records_to_database
 from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.search_log import search_log
-from turnover_assets_tests import postgres_server
 from turnover_assets_tests.factories import Landed, next_week, quiet, settings_for
 from turnover_assets_tests.model_factories import make_model, make_registry, make_training_record
+from turnover_assets_tests.servers import PostgresServer, connected, postgres_programs
 from turnover_assets_tests.test_doctor import look
 
+pytestmark = pytest.mark.postgres
 PACKAGE = Path(__file__).resolve().parent.parent / "turnover_assets"
 SCRIPT = PACKAGE.parent / "deploy" / "postgres" / "databases.sh"
 CLOSED = "postgresql://models:a-secret@127.0.0.1:1/mlflow"
 YEARS_LATER = datetime(2099, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres_server.Server]:
-    """A server that this module shares; each test has a database of its own."""
-    with postgres_server.running() as found:
-        yield found
+def new_database(server: PostgresServer, like: str = "template0") -> str:
+    """Make a database, empty or like another, whose connections are ended, and give its name."""
+    name = f"test_{uuid4().hex[:12]}"
+    with connected(server.url("postgres")) as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [like])
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
+    return name
 
 
 @pytest.fixture(scope="module")
-def with_tables(server: postgres_server.Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Name of a database in which MLflow has made its tables, to be copied: that takes it seconds."""
-    address = server.new_database()
+def with_tables(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database in which MLflow has made its tables, to be copied: that takes it seconds."""
+    name = new_database(postgres)
     folder = make_registry(tmp_path_factory.mktemp("tables") / "mlflow").folder
-    records_to_database(folder, load_settings(mlflow_uri=address).mlflow_database)
-    return address.rpartition("/")[2]
+    records_to_database(folder, load_settings(mlflow_uri=postgres.url(name)).mlflow_database)
+    return name
 
 
 @pytest.fixture
-def address(server: postgres_server.Server, with_tables: str) -> str:
-    """A database of the test's own with MLflow's empty tables, as the setting names it."""
-    return server.new_database(like=with_tables)
+def address(postgres: PostgresServer, with_tables: str) -> str:
+    """Address of a database of the test's own with MLflow's empty tables."""
+    return postgres.url(new_database(postgres, like=with_tables))
 
 
 @pytest.fixture
@@ -113,9 +116,9 @@ def test_housekeeping_removes_versions_and_searches_from_the_database(registry: 
 
 
 def test_a_database_without_tables_has_no_models_and_gets_them_at_first_use(
-    server: postgres_server.Server, tmp_path: Path
+    postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    empty = ModelRegistry.of(load_settings(home=tmp_path, mlflow_uri=server.new_database()))
+    empty = ModelRegistry.of(load_settings(home=tmp_path, mlflow_uri=postgres.url(new_database(postgres))))
 
     assert champion_of(empty.folder, empty.name, empty.database) is None
     with pytest.raises(TurnoverError, match="There is no champion among the models of"):
@@ -263,22 +266,25 @@ def test_every_registry_of_the_package_is_that_of_the_settings() -> None:
 
 
 def test_the_stack_s_script_makes_a_user_with_one_database_and_gives_it_a_new_password(
-    server: postgres_server.Server,
+    postgres: PostgresServer,
 ) -> None:
-    server.sql("CREATE DATABASE dagster")
+    with connected(postgres.url("postgres")) as cursor:
+        cursor.execute("CREATE DATABASE dagster")
+    variables = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PGDATABASE": "dagster"}
+    variables |= {"PGUSER": "admin", "PGPASSWORD": postgres.password}
+    variables["PATH"] = f"{postgres_programs()}{os.pathsep}{os.environ['PATH']}"
 
     def may_connect(password: str, database: str) -> bool:
-        asked = f"postgresql://mlflow:{password}@127.0.0.1:{server.port}/{database}"
-        done = subprocess.run([postgres_server.program("psql"), asked, "-c", "SELECT 1"], capture_output=True)
-        return done.returncode == 0
+        try:
+            with connected(postgres.url(database, "mlflow", password)):
+                return True
+        except psycopg2.OperationalError:
+            return False
 
     told = []
     for password in ("first", "first", "se'cond"):
-        variables = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGDATABASE": "dagster"}
-        variables |= {"PGUSER": "tests", "PGPASSWORD": "tests-password", "MLFLOW_POSTGRES_PASSWORD": password}
-        path = f"{Path(postgres_server.program('psql')).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(["sh", SCRIPT], env={"PATH": path, **variables}, check=True)
-        told.append([may_connect(quote(password), name) for name in ("mlflow", "dagster", "postgres")])
+        subprocess.run(["sh", SCRIPT], env={**variables, "MLFLOW_POSTGRES_PASSWORD": password}, check=True)
+        told.append([may_connect(password, name) for name in ("mlflow", "dagster", "postgres")])
 
     assert told == [[True, False, False]] * 3
     assert not may_connect("first", "mlflow")
@@ -304,11 +310,11 @@ def test_the_doctor_looks_at_the_database(moved: Settings, tmp_path: Path) -> No
 
 
 def test_the_doctor_reads_dagster_s_records_where_they_are_in_postgres(
-    server: postgres_server.Server, tmp_path: Path
+    postgres: PostgresServer, tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path / "var")
     settings.dagster_path.mkdir(parents=True)
-    address = server.new_database().replace("postgresql:", "postgresql+psycopg2:")
+    address = with_driver(postgres.url(new_database(postgres)))
     (settings.dagster_path / "dagster.yaml").write_text(
         f"storage: {{postgres: {{postgres_url: '{address}'}}}}\ntelemetry: {{enabled: false}}\n"
     )

@@ -30,11 +30,12 @@ class RegistryResource(dg.ConfigurableResource[ModelRegistry]):
 
     folder: str
     name: str
+    artifacts_url: str | None = None
     database: str = ""
 
     def open(self) -> ModelRegistry:
         """The registry; MLflow is imported at its first use."""
-        return ModelRegistry(Path(self.folder), self.name, database=with_driver(self.database))
+        return ModelRegistry(Path(self.folder), self.name, self.artifacts_url, with_driver(self.database))
 
 
 def build_warehouse(settings: Settings) -> WarehouseResource:
@@ -52,5 +53,6 @@ def build_registry(settings: Settings) -> RegistryResource:
     return RegistryResource(
         folder=str(settings.mlflow_path),
         name=settings.panel_spec.name,
+        artifacts_url=settings.artifacts_url,
         database=dg.EnvVar(MLFLOW_URI) if settings.mlflow_uri else "",
     )
