@@ -163,6 +163,51 @@ class Settings(BaseSettings):
         "text", description="How logs and progress are written: text for people, json for programs."
     )
 
+    api_rate: str = Field(
+        "1200/minute",
+        description="Requests of a key, token or user that has no rate of its own; or unlimited.",
+    )
+    api_allowed_origins: str = Field(
+        "", description="Origins whose pages may call the API from a browser, with commas between."
+    )
+    allowed_hosts: str = Field(
+        "", description="Host names that the servers answer to, with commas between; by default any."
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1", description="Addresses or networks of proxies whose headers are believed."
+    )
+    proxy_user_header: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9-]+$", description="Header in which those proxies name the user."
+    )
+    proxy_user_scopes: str = Field("read", description="Scopes of users that a proxy names.")
+    metrics_networks: str = Field(
+        "127.0.0.1,::1", description="Addresses or networks that may read /metrics without a key."
+    )
+    oidc_issuer: str | None = Field(None, description="Issuer of OIDC tokens that are accepted.")
+    oidc_audience: str | None = Field(None, description="Audience that those tokens must be meant for.")
+    oidc_jwks_url: str | None = Field(
+        None, description="Address of the issuer's keys; default as its discovery document says."
+    )
+    oidc_algorithms: str = Field("RS256,ES256", description="Algorithms that tokens may be signed by.")
+    oidc_scopes_claim: str = Field("scope", description="Claim that scopes are read from; a.b is within a.")
+    oidc_scope_map: str = Field(
+        "",
+        description="Scopes by value of that claim, as value=read+what-if,…; default the scopes' own names.",
+    )
+    oidc_leeway_seconds: int = Field(
+        60, ge=0, le=300, description="Seconds by which the issuer's clock may differ."
+    )
+    session_hours: float = Field(
+        12, gt=0, le=720, description="Hours after which the web page asks to sign in again."
+    )
+    audit_flush_seconds: float = Field(
+        5, gt=0, le=3600, description="Seconds after which the audit is on disk at the latest."
+    )
+    audit_body_bytes: int = Field(
+        4096, ge=0, le=1_000_000, description="Bytes of a request's body that the audit keeps."
+    )
+    keep_audit_days: int = Field(90, ge=1, description="Days for which the audit is kept.")
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -283,6 +328,21 @@ class Settings(BaseSettings):
     def incidents_path(self) -> Path:
         """The incidents, and the messages on them that are under way; it need not be there."""
         return self.alerts_path / "alerts.sqlite"
+
+    @property
+    def keys_path(self) -> Path:
+        """The API keys; only their owner can read the file. It need not be there."""
+        return self.home.absolute() / "keys.sqlite"
+
+    @property
+    def session_secret_path(self) -> Path:
+        """What sessions of the web page are signed with; made at its first start."""
+        return self.home.absolute() / "session.secret"
+
+    @property
+    def audit_path(self) -> Path:
+        """Folder of the audit of requests, a folder for each day."""
+        return self.home.absolute() / "audit"
 
     @cached_property
     def panel_spec(self) -> PanelSpec:

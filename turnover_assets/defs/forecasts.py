@@ -276,8 +276,24 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "profile": f"SELECT * FROM {PROFILE} ORDER BY made_at, table_name, column_name",
         monthly_name(panel): f"SELECT * FROM reports.{monthly_name(panel)}",
         "seasonal_profile": "SELECT * FROM reports.seasonal_profile",
+        **given_queries(panel),
         **monitoring_queries(panel),
     }
+
+
+def given_queries(panel: PanelSpec) -> dict[str, str]:
+    """What is known beside the target: attributes, and values known ahead with the label of their period."""
+    attributes = {
+        table.name: f"SELECT {', '.join((*table.keys, *(column.name for column in table.columns)))} "
+        f"FROM cleaned.{table.name} ORDER BY {', '.join(table.keys)}"
+        for table in panel.static
+    }
+    ahead = {
+        table.name: f"SELECT * EXCLUDE (t, file_no, line), {label_sql(panel, 't')} AS {panel.time} "
+        f"FROM cleaned.{table.name} ORDER BY {', '.join((*table.keys, panel.time))}"
+        for table in panel.covariates
+    }
+    return attributes | ahead
 
 
 def available_queries(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> dict[str, str]:

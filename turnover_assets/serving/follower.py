@@ -1,0 +1,149 @@
+"""Following CURRENT: what is made of the current snapshot, and made anew once another is published.
+
+What belongs here: noticing, making, swapping, letting go. What does not: what is made (view.py and others).
+
+Invariants:
+    - who uses what was made keeps it, whole, until done with it, whatever is published meanwhile;
+    - what cannot be made never replaces what is there: the old one goes on, and the problem is told;
+    - a snapshot is leased as long as what was made of it is used, so that it is not removed from below.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from turnover_assets.errors import NoSnapshotError, TurnoverError
+from turnover_assets.storage.snapshots import Snapshot, lease
+
+
+class Closeable(Protocol):
+    """What is made of a snapshot gives back what it holds."""
+
+    def close(self) -> None:
+        """Called once nobody uses it any more."""
+
+
+Made = TypeVar("Made", bound=Closeable)
+
+
+@dataclass(frozen=True)
+class Following:
+    """How following goes.
+
+    Attributes:
+        snapshot: The snapshot in use; None where none could be used yet.
+        since: When it was taken into use.
+        checked_at: When CURRENT was last looked at.
+        problem: Why the snapshot that CURRENT names is not in use; empty where it is.
+    """
+
+    snapshot: Snapshot | None = None
+    since: datetime | None = None
+    checked_at: datetime | None = None
+    problem: str = ""
+
+
+class _Held(Generic[Made]):
+    """Something made, with its lease and the number of those who use it."""
+
+    def __init__(self, made: Made, leaving: ExitStack) -> None:
+        self.made, self.users = made, 1  # the follower itself is the first
+        self._leaving = leaving
+
+    def close(self) -> None:
+        with self._leaving:
+            self.made.close()
+
+
+class Follower(Generic[Made]):
+    """Holds what is made of the current snapshot.
+
+    Args:
+        published: Folder of the snapshots.
+        make: Makes it, in seconds at most; raises a TurnoverError where it cannot.
+        interval_seconds: Time between two looks at CURRENT, once started.
+    """
+
+    def __init__(
+        self, published: Path, make: Callable[[Snapshot], Made], interval_seconds: float = 2.0
+    ) -> None:
+        self._published, self._make, self._interval = published, make, interval_seconds
+        self._held: _Held[Made] | None = None
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.following = Following()
+
+    @contextmanager
+    def use(self) -> Iterator[Made]:
+        """What was made of the snapshot in use, which stays whole until the block ends.
+
+        Raises:
+            NoSnapshotError: There is none yet; says why.
+        """
+        with self._lock:
+            held = self._held
+            if held is None:
+                raise NoSnapshotError(self.following.problem or "Nothing was looked for yet; try again.")
+            held.users += 1
+        try:
+            yield held.made
+        finally:
+            self._let_go(held)
+
+    def refresh(self) -> Following:
+        """Look at CURRENT, and take what it names into use where that is another snapshot."""
+        with self._looking:
+            now, problem, taken = datetime.now(UTC), "", None
+            try:
+                taken = self._take()
+            except (TurnoverError, OSError) as error:
+                problem = str(error)
+            old = self.following  # goes on where nothing was taken
+            snapshot, since = (taken, now) if taken else (old.snapshot, old.since)
+            self.following = Following(snapshot, since, now, problem)
+            return self.following
+
+    def start(self) -> None:
+        """Look once, then again and again in a thread of its own."""
+        self.refresh()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking, and let go of what is held."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            self._let_go(held)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.refresh()
+
+    def _take(self) -> Snapshot | None:
+        """The snapshot newly in use; None where CURRENT names the one that is in use."""
+        with ExitStack() as leaving:
+            snapshot = leaving.enter_context(lease(self._published))
+            if self.following.snapshot is not None and snapshot.name == self.following.snapshot.name:
+                return None
+            held = _Held(self._make(snapshot), leaving.pop_all())
+        with self._lock:
+            old, self._held = self._held, held
+        if old is not None:
+            self._let_go(old)
+        return snapshot
+
+    def _let_go(self, held: _Held[Made]) -> None:
+        with self._lock:
+            held.users -= 1
+            unused = held.users == 0
+        if unused:
+            held.close()

@@ -1,0 +1,88 @@
+"""A snapshot to ask questions of: its tables in DuckDB's memory, asked by many threads at once.
+
+What belongs here: loading a snapshot, and running SQL over it. What does not: which questions there are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from turnover_assets.core.templating import Records
+from turnover_assets.errors import NoSnapshotError
+from turnover_assets.panel import PanelSpec
+from turnover_assets.storage.snapshots import Snapshot
+
+Values = Sequence[Any] | Mapping[str, Any]
+
+
+class View:
+    """The tables of one snapshot; nothing in it changes as long as it lives.
+
+    Args:
+        snapshot: The snapshot, which must not be removed before close is called.
+        panel: The panel that it was published for.
+        threads: How many threads one question may use.
+
+    Raises:
+        NoSnapshotError: It is of another panel, or a file of it cannot be read.
+    """
+
+    def __init__(self, snapshot: Snapshot, panel: PanelSpec, threads: int = 1) -> None:
+        if snapshot.facts["panel"] != panel.name:
+            raise NoSnapshotError(
+                f"The snapshot {snapshot.name!r} is of the panel {snapshot.facts['panel']!r}, not of "
+                f"{panel.name!r}. Point TURNOVER_PANEL to the panel it was made with, or TURNOVER_HOME to "
+                "another data home."
+            )
+        self.snapshot, self.panel = snapshot, panel
+        self._con = duckdb.connect(":memory:", config={"threads": threads})
+        try:
+            for name in snapshot.facts["tables"]:
+                path = str(snapshot.path(name)).replace("'", "''")
+                self._con.execute(f"CREATE VIEW \"{name}\" AS SELECT * FROM read_parquet('{path}')")
+        except duckdb.Error as error:
+            self._con.close()
+            raise NoSnapshotError(
+                f"The published snapshot {snapshot.name!r} cannot be read ({error}). Run `turnover run` to "
+                "publish a new one."
+            ) from None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What snapshot.json says; see Snapshot."""
+        return self.snapshot.facts
+
+    def has(self, table: str) -> bool:
+        """Whether the snapshot has a table: an earlier release published fewer."""
+        return table in self.snapshot.facts["tables"]
+
+    def keep(self, *tables: str) -> None:
+        """Hold tables in memory rather than reading their files for each question."""
+        for name in filter(self.has, tables):
+            self._con.execute(f'CREATE TEMP TABLE kept AS SELECT * FROM "{name}"')
+            self._con.execute(f'DROP VIEW "{name}"')
+            self._con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM kept')
+            self._con.execute("DROP TABLE kept")
+
+    def records(self, sql: str, values: Values = ()) -> Records:
+        """The rows of a query, each by the names of its columns; values that are no number are None."""
+        table = self.arrow(sql, values)
+        return [
+            {name: None if value != value else value for name, value in row.items()}
+            for row in table.to_pylist()
+        ]
+
+    def arrow(self, sql: str, values: Values = ()) -> pa.Table:
+        """The rows of a query as an Arrow table."""
+        cursor = self._con.cursor()  # a connection answers one question at a time, its cursors many
+        try:
+            bound = dict(values) if isinstance(values, Mapping) else list(values)
+            return cursor.execute(sql, bound).to_arrow_table()
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Give the memory back; questions under way must have been answered."""
+        self._con.close()
