@@ -29,6 +29,7 @@ from turnover_assets.commands.metrics import metrics
 from turnover_assets.commands.prepare import prepare
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
+from turnover_assets.commands.serve import serve
 from turnover_assets.commands.tune import tune
 from turnover_assets.commands.upgrade import upgrade
 from turnover_assets.errors import TurnoverError
@@ -165,6 +166,7 @@ app.command()(prepare)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)
+app.command()(serve)
 app.command()(tune)
 app.command()(upgrade)
 

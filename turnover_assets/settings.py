@@ -159,6 +159,39 @@ class Settings(BaseSettings):
     alert_smtp_password: SecretStr | None = Field(
         None, description="Password of the mail server that sends alerts."
     )
+    api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
+    dashboard_port: int = Field(
+        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
+    )
+    snapshot_poll_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two looks of servers at what is published."
+    )
+    api_page_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Most rows of one page of the REST API."
+    )
+    api_body_bytes: int = Field(1_000_000, ge=1, description="Longest body that the REST API reads.")
+    api_address_bytes: int = Field(
+        8_000, ge=100, le=60_000, description="Longest path and query that the REST API takes."
+    )
+    api_threads: int = Field(4, ge=1, description="Threads that answer questions to the REST API.")
+    api_waiting: int = Field(64, ge=0, description="Questions that may wait for one of these threads.")
+    api_seconds: float = Field(
+        15.0, gt=0, description="Seconds after which the REST API gives up on a question."
+    )
+    api_client_seconds: float = Field(
+        10.0, gt=0, description="Seconds in which a client must send its request, and go on reading."
+    )
+    api_stale_after_days: float | None = Field(
+        None, gt=0, description="Age of forecasts from which the service is not ready; default the horizon."
+    )
+    api_broken_seconds: float = Field(
+        300.0, ge=0, description="Seconds that the newest snapshot may be unusable before it is not ready."
+    )
+    api_shutdown_seconds: int = Field(
+        20, ge=0, description="Seconds in which requests are finished when the service ends."
+    )
     log_format: LogFormat = Field(
         "text", description="How logs and progress are written: text for people, json for programs."
     )
@@ -353,6 +386,12 @@ class Settings(BaseSettings):
     def late_after(self) -> timedelta:
         """Age of landed data from which it is late."""
         return timedelta(days=self.late_after_days or self.panel_spec.frequency.days + SPARE_DAYS)
+
+    @property
+    def api_stale_after(self) -> timedelta:
+        """Age of published forecasts from which they are not worth serving."""
+        panel = self.panel_spec
+        return timedelta(days=self.api_stale_after_days or panel.horizon * panel.frequency.days)
 
     @property
     def result_settings(self) -> dict[str, Any]:
