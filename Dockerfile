@@ -15,7 +15,7 @@ FROM ${PYTHON_IMAGE} AS base
 # only other place that a container with a read-only root can write to.
 RUN groupadd --gid 10001 turnover \
  && useradd --uid 10001 --gid turnover --no-create-home --home-dir /tmp --shell /usr/sbin/nologin turnover \
- && install --directory --owner=turnover --group=turnover /data /landing /config /metrics
+ && install --directory --owner=turnover --group=turnover /data /landing /config /metrics /audit
 ENV HOME=/tmp \
     TMPDIR=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
