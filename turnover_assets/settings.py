@@ -29,6 +29,8 @@ CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^?#@]*[^?#@/]")  # no user, password or options: often secrets
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+MLFLOW_URI = "TURNOVER_MLFLOW_URI"
+POSTGRES = re.compile(r"(?:postgresql(?:\+psycopg2)?|postgres)://(?=.)")
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -73,6 +75,9 @@ class Settings(BaseSettings):
     )
     dagster_config: Path | None = Field(
         None, description="Dagster's instance configuration; default the embedded one."
+    )
+    mlflow_uri: SecretStr | None = Field(
+        None, description="Postgres database of MLflow's records; default a file in the home. A secret."
     )
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
@@ -263,6 +268,13 @@ class Settings(BaseSettings):
             raise ValueError(f"begins with none of {', '.join(POSTGRES_SCHEMES)}")
         return value
 
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _in_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not POSTGRES.match(value.get_secret_value()):
+            raise ValueError("is no address such as postgresql://user:password@host:5432/database")
+        return value
+
     @property
     def landing_path(self) -> Path:
         """The folder that is watched for landed files."""
@@ -300,8 +312,13 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_path(self) -> Path:
-        """Folder of MLflow's SQLite store and artifacts."""
+        """Folder of models' files, and of MLflow's SQLite store where no database is named."""
         return self.home.absolute() / "mlflow"
+
+    @property
+    def mlflow_database(self) -> str:
+        """Address of MLflow's database with password and driver; empty where SQLite in the home is used."""
+        return with_driver(self.mlflow_uri.get_secret_value() if self.mlflow_uri else "")
 
     @property
     def dagster_path(self) -> Path:
@@ -398,6 +415,11 @@ class Settings(BaseSettings):
         for name, value in self.model_dump(exclude_none=True).items():
             values[f"{PREFIX}{name.upper()}"] = _for_child(value)
         return values
+
+
+def with_driver(address: str) -> str:
+    """An address of Postgres for SQLAlchemy 2.1, which would take psycopg 3 by itself; we have psycopg 2."""
+    return POSTGRES.sub("postgresql+psycopg2://", address, count=1)
 
 
 def usable_settings() -> tuple[Settings, str]:

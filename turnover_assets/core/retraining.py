@@ -183,7 +183,8 @@ def keep_verdict(
         con.execute(f"ALTER TABLE {RETRAINING} ADD COLUMN IF NOT EXISTS {name} DOUBLE")
     con.execute(
         f"INSERT INTO {RETRAINING} (decided_at, cutoff, run_id, due, cause, sentence, "
-        "periods_since_training, changed_share, live_ratio, promised_ratio, live_periods, drifted_share, live_bias, tracking_signal) "
+        "periods_since_training, changed_share, live_ratio, promised_ratio, live_periods, drifted_share, "
+        "live_bias, tracking_signal) "
         "VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             cutoff,
