@@ -96,9 +96,9 @@ def report(rounds: Sequence[dict[str, tuple[Load, Load]]]) -> int:
     ratios = [servers["api"][0].rate / servers["mlflow"][0].rate for servers in rounds]
     ratio = statistics.median(ratios)
     p99 = statistics.median(servers["api"][1].p99 for servers in rounds)
-    failed = sum(each.failed for servers in rounds for pair in servers.values() for each in pair)
+    failed = sum(each.failed for servers in rounds for each in servers["api"])
     print(f"\nmedian ratio {ratio:.1f} (at least {TARGET_RATIO:g} wanted), ", end="")
-    print(f"p99 at half {1e3 * p99:.1f} ms (below {1e3 * TARGET_P99:g} wanted), {failed} failed")
+    print(f"p99 at half {1e3 * p99:.1f} ms (below {1e3 * TARGET_P99:g} wanted), {failed} failed of ours")
     return 0 if ratio >= TARGET_RATIO and p99 < TARGET_P99 and not failed else 1
 
 

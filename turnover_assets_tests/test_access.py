@@ -20,9 +20,9 @@ from turnover_assets.core.api_keys import SCOPES, Rate, compose_key
 from turnover_assets.errors import TurnoverError
 from turnover_assets.serving.access import SERVER_OPTIONS, check_exposure
 from turnover_assets.serving.access.limits import NANO, Limits
-from turnover_assets.serving.access.middleware import WRONG_RATE
 from turnover_assets.serving.access.peers import client_of as client_behind
 from turnover_assets.serving.access.peers import host_name, is_loopback, is_within, limit_name
+from turnover_assets.serving.access.recognition import WRONG_RATE
 from turnover_assets.serving.access.rules import access_rules
 from turnover_assets.settings import Settings
 from turnover_assets_tests.serving_factories import (

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from turnover_assets.core import metrics
 from turnover_assets.core.forecast_history import ROLES
@@ -412,6 +413,43 @@ def test_look_ups_answer_byte_for_byte_as_the_ordinary_way_does(
         assert {k: v for k, v in lean.headers.items() if k not in ignored} == {
             k: v for k, v in ordinary.headers.items() if k not in ignored
         }
+
+
+def test_requests_are_counted_and_timed_by_route_whichever_way_they_take(
+    client: TestClient, snapshot: Snapshot
+) -> None:
+    def counted() -> dict[str, float]:
+        samples = text_string_to_metric_families(client.get("/metrics").text)
+        return {
+            f"{each.name} {each.labels.get('route')} {each.labels.get('status', '')}": each.value
+            for family in samples
+            for each in family.samples
+            if each.labels.get("le", "+Inf") == "+Inf"
+        }
+
+    series, before = one_series(snapshot), counted()
+    for address in (
+        f"/v1/forecasts?{query(**series)}",
+        "/v1/forecasts?limit=1",
+        "/nowhere/12",
+        "/nowhere/13",
+    ):
+        client.get(address)
+    after = counted()
+
+    grown = {name for name, value in after.items() if value == before.get(name, 0) + 2}
+    assert "turnover_api_requests_total /v1/forecasts 200" in grown
+    assert "turnover_api_requests_total other 404" in grown
+    assert "turnover_api_request_seconds_count /v1/forecasts " in grown
+    assert not any("nowhere" in name for name in after)
+
+
+def test_the_documentation_is_a_page(client: TestClient) -> None:
+    page = client.get("/docs")
+
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/openapi.json" in page.text
 
 
 # Problems ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 from turnover_assets.serving import problems
 from turnover_assets.serving.app import create_app
+from turnover_assets.serving.archive import MOST_OPEN, Archive
 from turnover_assets.serving.limits import Limits
 from turnover_assets.serving.problems import Problem
+from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop
 from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings
@@ -114,7 +116,7 @@ def test_a_snapshot_that_is_removed_by_hand_answers_what_is_in_memory(home: Sett
         shutil.rmtree(snapshot.folder)
         lookup = client.get(f"/v1/forecasts?{series}")
         hot = client.get("/v1/aggregates")
-        cold = client.get("/v1/history")
+        cold = client.get("/v1/explanations")
 
     assert lookup.status_code == hot.status_code == 200
     assert cold.status_code == 503
@@ -196,6 +198,28 @@ def test_no_token_leads_out_of_the_published_folder(home: Settings, name: str) -
         pass
 
     assert refused.value.status == 410
+
+
+def test_only_so_many_older_snapshots_are_open_and_those_asked_for_longest_ago_are_closed(
+    home: Settings,
+) -> None:
+    older = [current(home.published_path)]
+    older += [publish(home.published_path, older[0]) for _ in range(MOST_OPEN)]
+    archive = Archive(home.published_path, lambda snapshot: Served(snapshot, home))
+    for snapshot in older[:MOST_OPEN]:
+        with archive.use(snapshot.name) as served:
+            assert served.origin.snapshot == snapshot.name
+
+    with ExitStack() as using:
+        for snapshot in older[1:]:
+            using.enter_context(archive.use(snapshot.name))
+        with pytest.raises(Problem, match="too many older snapshots"), archive.use(older[0].name):
+            pass
+        removed = snapshots.prune(home.published_path, keep=1)
+    archive.close()
+
+    assert removed == [older[0].name]
+    assert len(snapshots.prune(home.published_path, keep=1)) == MOST_OPEN - 1
 
 
 # Limits --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from turnover_assets.serving.access import tokens
-from turnover_assets.serving.access.middleware import WRONG_RATE
+from turnover_assets.serving.access.recognition import WRONG_RATE
 from turnover_assets.settings import Settings
 from turnover_assets_tests.serving_factories import ELSEWHERE, client_of, new_key, settings_of, small_app
 
@@ -166,7 +166,6 @@ def test_an_address_of_keys_may_be_named_in_place_of_discovery(tmp_path: Path, i
         ({"iss": None}, "iss"),
         ({"sub": None}, "sub"),
     ],
-    ids=str,
 )
 def test_claims_that_do_not_hold_are_refused(
     client: TestClient, issuer: Issuer, claims: dict[str, Any], detail: str

@@ -52,6 +52,7 @@ _LISTS: Mapping[str, Any] = {
     "text": list[_TEXT],
     "flag": list[bool],
 }
+EXAMPLES: Mapping[str, Any] = {"integer": 3, "number": 3.5, "text": "A", "flag": True}
 Definition = tuple[Any, Any]
 
 
@@ -126,7 +127,11 @@ def _repeated(selector: Selector) -> Definition:
     of = f"attribute of {selector.table.name}" if selector.table else "series key"
     text = f"Only series with this {selector.column.name} ({of}); repeat it for several."
     described: Any = Field(
-        default_factory=list, alias=selector.name, max_length=MOST_VALUES, description=text
+        default_factory=list,
+        alias=selector.name,
+        max_length=MOST_VALUES,
+        description=text,
+        examples=[[EXAMPLES[selector.column.type]]],
     )
     return _LISTS[selector.column.type], described
 
@@ -138,8 +143,9 @@ def own(name: str, type_: Any, description: str, **bounds: Any) -> dict[str, Def
 
 def period_fields(what: str) -> dict[str, Definition]:
     """Fields for the first and last period."""
-    first = own("from", Day, f"Only {what} from this date on.")
-    return first | own("to", Day, f"Only {what} up to this date, itself included.")
+    first = own("from", Day, f"Only {what} from this date on.", examples=["2017-06-17"])
+    last = f"Only {what} up to this date, itself included."
+    return first | own("to", Day, last, examples=["2017-08-05"])
 
 
 def page_fields(most_rows: int) -> dict[str, Definition]:

@@ -27,9 +27,11 @@ LONGEST_VALUE = 100  # characters of a wrong value that are told
 class WrongField(BaseModel):
     """A parameter or a field of the body that is wrong."""
 
-    field: str = Field(description="The parameter, or the path to the field of the body.")
-    detail: str = Field(description="What is wrong with it.")
-    value: str | None = Field(None, description="What was given, if anything was.")
+    field: str = Field(description="The parameter, or the path to the field of the body.", examples=["stor"])
+    detail: str = Field(
+        description="What is wrong with it.", examples=["There is no parameter stor. Did you mean store?"]
+    )
+    value: str | None = Field(None, description="What was given, if anything was.", examples=["8"])
 
 
 class ProblemDocument(BaseModel):

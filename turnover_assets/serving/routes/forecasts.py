@@ -71,7 +71,7 @@ are what was published then or, where nothing was, what would have been forecast
 
 
 def _cutoff_field(panel: PanelSpec) -> dict[str, Definition]:
-    return own("cutoff", Day, f"The last {panel.time} known; without it the newest.")
+    return own("cutoff", Day, f"The last {panel.time} known; without it the newest.", examples=["2017-06-10"])
 
 
 def _columns(panel: PanelSpec) -> dict[str, Definition]:
