@@ -32,6 +32,7 @@ from turnover_assets_tests.serving_factories import (
     new_key,
     settings_of,
     small_app,
+    status_from_elsewhere,
     store_of,
 )
 
@@ -581,29 +582,7 @@ def test_ten_thousand_wrong_keys_are_counted_and_a_right_one_is_answered_all_the
     right: list[float] = []
 
     async def ask(presented: str) -> int:
-        status = 0
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/v1/who",
-            "raw_path": b"/v1/who",
-            "query_string": b"",
-            "client": (ELSEWHERE, 1),
-            "scheme": "http",
-            "http_version": "1.1",
-            "server": ("localhost", 80),
-            "headers": [(b"host", b"localhost"), (b"x-api-key", presented.encode())],
-        }
-        await app(scope, receive, send)
-        return status
+        return await status_from_elsewhere(app, (b"x-api-key", presented.encode()))
 
     async def attack() -> None:
         for number, each in enumerate(wrong):

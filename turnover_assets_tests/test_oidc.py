@@ -24,7 +24,14 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from turnover_assets.serving.access import tokens
 from turnover_assets.serving.access.recognition import WRONG_RATE
 from turnover_assets.settings import Settings
-from turnover_assets_tests.serving_factories import ELSEWHERE, client_of, new_key, settings_of, small_app
+from turnover_assets_tests.serving_factories import (
+    ELSEWHERE,
+    client_of,
+    new_key,
+    settings_of,
+    small_app,
+    status_from_elsewhere,
+)
 
 AUDIENCE = "turnover"
 Sign = Callable[..., str]
@@ -407,36 +414,15 @@ def test_a_slow_issuer_keeps_nobody_else_waiting(settings: Settings, app: FastAP
     issuer.delay = 0.5
     done: dict[str, float] = {}
 
-    async def get(name: str, headers: list[tuple[bytes, bytes]]) -> int:
-        status = 0
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/v1/who",
-            "raw_path": b"/v1/who",
-            "query_string": b"",
-            "client": (ELSEWHERE, 1),
-            "scheme": "http",
-            "http_version": "1.1",
-            "server": ("localhost", 80),
-            "headers": headers,
-        }
+    async def get(name: str, *headers: tuple[bytes, bytes]) -> int:
         began = time.perf_counter()
-        await app(scope, receive, send)
+        status = await status_from_elsewhere(app, *headers)
         done[name] = time.perf_counter() - began
         return status
 
     async def together() -> list[int]:
-        with_token = get("token", [(b"authorization", f"Bearer {token}".encode())])
-        with_key = [get(f"key {n}", [(b"x-api-key", key.secret.encode())]) for n in range(5)]
+        with_token = get("token", (b"authorization", f"Bearer {token}".encode()))
+        with_key = [get(f"key {n}", (b"x-api-key", key.secret.encode())) for n in range(5)]
         return list(await asyncio.gather(with_token, *with_key))
 
     assert asyncio.run(together()) == [200] * 6

@@ -148,6 +148,11 @@ def period_fields(what: str) -> dict[str, Definition]:
     return first | own("to", Day, last, examples=["2017-08-05"])
 
 
+def horizon_field(panel: PanelSpec) -> dict[str, Definition]:
+    """A field for how many periods ahead forecasts are."""
+    return own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon)
+
+
 def page_fields(most_rows: int) -> dict[str, Definition]:
     """Fields for format, limit and page."""
     limit = (
@@ -244,6 +249,12 @@ def period_conditions(found: Conditions, given: Given, column: str) -> None:
         found.add(f"{column} >= $first_period", first_period=first)
     if (last := given.value("to")) is not None:
         found.add(f"{column} <= $last_period", last_period=last)
+
+
+def horizon_condition(found: Conditions, given: Given) -> None:
+    """Add the condition for how many periods ahead forecasts are."""
+    if (horizon := given.value("horizon")) is not None:
+        found.add("horizon = $horizon", horizon=horizon)
 
 
 def one_series(panel: PanelSpec, given: Given) -> dict[str, Any] | None:
