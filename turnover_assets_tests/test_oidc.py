@@ -373,6 +373,16 @@ def test_keys_are_fetched_again_each_hour_without_anybody_waiting(settings: Sett
     assert issuer.asked.count("/keys") == 2
 
 
+def test_keys_that_are_there_before_anybody_waits_for_them_are_found(
+    settings: Settings, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tokens.IssuerKeys(small_app(settings).state.access.rules.oidc)
+    fetch = keys.refresh
+    monkeypatch.setattr(keys, "refresh", lambda: fetch().result(10))
+
+    assert asyncio.run(keys.find("one", "RS256")).key_id == "one"
+
+
 def test_while_the_issuer_is_away_known_keys_hold_for_a_day(
     settings: Settings, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:

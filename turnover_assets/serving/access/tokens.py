@@ -98,10 +98,10 @@ class IssuerKeys:
             WrongTokenError: There is none.
         """
         found = self._known(key_id, algorithm)
-        if found is None and self._clock() - self._tried_at >= UNKNOWN_SECONDS:
-            self.refresh()
-        if found is None and not self._under_way.done():
-            await asyncio.wrap_future(self._under_way)
+        if found is None:
+            if self._clock() - self._tried_at >= UNKNOWN_SECONDS:
+                self.refresh()
+            await asyncio.wrap_future(self._under_way)  # which may be done before it is waited for
             found = self._known(key_id, algorithm)
         if found is None:
             if self.problem and not self._keys:
