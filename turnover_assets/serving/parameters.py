@@ -258,8 +258,8 @@ def horizon_condition(found: Conditions, given: Given) -> None:
 
 
 def one_series(panel: PanelSpec, given: Given) -> dict[str, Any] | None:
-    """The keys of the only series that a request names; None where it names several, or none fully."""
-    named = {each.column.name: values for each, values in chosen(panel, given) if each.table is None}
+    """The keys of the only series that a request names; None where it names several, none, or attributes."""
+    named = {each.column.name: values for each, values in chosen(panel, given)}
     if set(named) != set(panel.keys) or any(len(values) > 1 for values in named.values()):
         return None
     return {key: named[key][0] for key in panel.keys}

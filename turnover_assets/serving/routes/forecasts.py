@@ -158,7 +158,7 @@ def refuse_unknown_series(panel: PanelSpec, given: Given, what: str) -> None:
         Problem: It names one series, and nothing that would leave out some of its rows.
     """
     series = one_series(panel, given)
-    narrowed = any(given.value(name) is not None for name in ("from", "to", "horizon"))
+    narrowed = any(given.value(name) is not None for name in ("from", "to", "horizon", "is_forecast"))
     if series is not None and not narrowed:
         named = ", ".join(f"{key} {value}" for key, value in series.items())
         raise Problem(
