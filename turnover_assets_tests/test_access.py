@@ -239,6 +239,12 @@ def test_names_that_are_set_are_held_to_with_keys_too(tmp_path: Path) -> None:
     assert reached(client, "/healthz", host="10.1.2.3") == 200
 
 
+def test_keys_that_cannot_be_read_do_not_open_a_server(settings: Settings) -> None:
+    settings.keys_path.write_text("no database")
+
+    assert client_of(small_app(settings)).get("/v1/who").status_code == 401
+
+
 def test_making_a_first_key_closes_a_running_server_and_revoking_it_does_not_open_it(
     settings: Settings,
 ) -> None:

@@ -329,6 +329,13 @@ def test_a_key_that_the_issuer_withdrew_is_refused_after_the_next_fetch_also_for
     assert ask(client, issuer.sign("two")).status_code == 200
 
 
+@pytest.mark.parametrize("algorithm", [[], {}, 7, None, True])
+def test_an_algorithm_that_is_no_text_is_refused_as_any_other(client: TestClient, algorithm: Any) -> None:
+    token = f"{encoded({'alg': algorithm, 'kid': 'one'})}.{encoded({})}.eA"
+
+    assert ask(client, token).status_code == 401
+
+
 def test_ids_that_are_made_up_do_not_make_the_issuer_busy(client: TestClient, issuer: Issuer) -> None:
     issuer.private["made up"] = RSA["foreign"]
 

@@ -178,7 +178,7 @@ class Tokens:
         except jwt.PyJWTError:
             raise WrongTokenError("malformed", "What follows Bearer is neither a key nor a token.") from None
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if algorithm not in self._rules.algorithms:
+        if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
             raise WrongTokenError("algorithm", "The token is signed by an algorithm that is not accepted.")
         key = await self.keys.find(key_id if isinstance(key_id, str) else None, algorithm)
         version = self.keys.version
@@ -222,7 +222,7 @@ class Tokens:
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    return next(str(claims[name])[:200] for name in NAMES if claims.get(name))
+    return next((str(claims[name])[:200] for name in NAMES if claims.get(name)), "")
 
 
 def _usable(
