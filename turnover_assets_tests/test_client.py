@@ -127,9 +127,8 @@ def test_without_pyarrow_rows_come_as_records(client: Client, monkeypatch: pytes
 
     rows = client.forecasts(horizon=1)
 
-    assert rows.to_records()[0]["week"] == str(with_arrow["week"].dt.date[0])
-    assert list(rows.to_pandas()["forecast"]) == list(with_arrow["forecast"])
-    assert list(rows.to_pandas()) == list(with_arrow)
+    assert rows.to_records()[0]["week"] == with_arrow["week"].dt.date[0]
+    pd.testing.assert_frame_equal(rows.to_pandas(), with_arrow, check_dtype=False)
 
 
 def test_an_unknown_parameter_is_told_with_the_nearest(client: Client) -> None:
@@ -340,7 +339,11 @@ def test_a_page_with_other_types_does_not_hinder() -> None:
 
 
 def test_a_what_if_question_is_posted_and_its_warnings_are_notes() -> None:
-    answer = {"served": {}, "data": [{"store": 3, "forecast": 1.5}], "warnings": ["far from what was seen"]}
+    answer = {
+        "served": {},
+        "data": [{"store": 3, "week": "2030-06-10"}],
+        "warnings": ["far from what was seen"],
+    }
     service = Service(httpx.Response(200, headers=HEADERS, json=answer))
 
     rows = service.client().what_if({"series": [{"store": 3}]})
@@ -348,9 +351,19 @@ def test_a_what_if_question_is_posted_and_its_warnings_are_notes() -> None:
     (asked,) = service.asked
     assert (asked.method, asked.url.path) == ("POST", "/v1/what-if")
     assert json.loads(asked.content) == {"series": [{"store": 3}]}
-    assert rows.to_records() == [{"store": 3, "forecast": 1.5}]
+    assert rows.to_records() == [{"store": 3, "week": date(2030, 6, 10)}]
+    assert rows.to_pandas()["week"][0] == pd.Timestamp("2030-06-10")
     assert rows.notes == {"warnings": ["far from what was seen"]}
     assert rows.served == SERVED
+
+
+@pytest.mark.parametrize(
+    "texts", [["2030-02-31"], ["2030-06-10", "a"], [None], ["20300610"], [3, "2030-06-10"]]
+)
+def test_texts_that_are_not_all_dates_stay_texts(texts: list[Any]) -> None:
+    records = [{"key": text} for text in texts]
+
+    assert rows_module.with_dates(records) == records
 
 
 def test_key_and_token_go_into_headers_and_into_no_repr() -> None:
