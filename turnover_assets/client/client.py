@@ -17,7 +17,7 @@ import httpx
 from turnover_assets import __version__
 from turnover_assets.client.errors import ClientError, SnapshotGoneError, UnreachableError, error_of
 from turnover_assets.client.retries import AGAIN, Retries
-from turnover_assets.client.rows import JSON, Rows, Served, accepted, page_of
+from turnover_assets.client.rows import JSON, Rows, Served, accepted, page_of, with_dates
 
 Value = str | int | float | bool | date
 Values = Value | Iterable[Value] | None
@@ -141,7 +141,7 @@ class Client:
         response = self._ask("POST", "v1/what-if", accept=JSON, json=dict(question))
         document = response.json()
         notes = {name: value for name, value in document.items() if name not in ("data", "served", "next")}
-        return Rows(Served.of(response.headers), [document["data"]], notes)
+        return Rows(Served.of(response.headers), [with_dates(document["data"])], notes)
 
     # How it is asked ---------------------------------------------------------------------------------
 
