@@ -132,7 +132,9 @@ class Client:
         return self._rows("models", which)
 
     def what_if(self, question: Mapping[str, Any]) -> Rows:
-        """What the champion would forecast, had something been otherwise; see docs/api.md for questions.
+        """What the champion would forecast, had something been otherwise.
+
+        The API of this release has no such questions yet.
 
         Raises:
             ApiError: The question cannot be answered; `fields` says what is wrong with each of its parts.
