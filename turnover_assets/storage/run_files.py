@@ -56,7 +56,9 @@ class RunFiles:
             return cls(folder, run_id, "")
         try:
             address = str(client.get_run(run_id).info.artifact_uri)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise  # the database has a bad moment: what it does not tell now is not gone
             address = ""
         return cls(folder, run_id, "" if address.startswith(("file:", "/")) else address)
 
