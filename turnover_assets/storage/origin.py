@@ -13,22 +13,25 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import holidays
-import numpy as np
-import pandas as pd
-import sklearn
-import skops
-import xgboost
 
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import manifest
 
 LEDGER = "adjustments.toml"
-LIBRARIES = (duckdb, holidays, np, pd, sklearn, skops, xgboost)  # whose releases may change a number
+LIBRARIES = {  # whose releases may change a number; by module the name of its distribution
+    "duckdb": "duckdb",
+    "holidays": "holidays",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "sklearn": "scikit-learn",
+    "skops": "skops",
+    "xgboost": "xgboost",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Origin:
 
 def library_versions() -> dict[str, str]:
     """Releases of whatever may change a number, and the kind of machine."""
-    libraries = {library.__name__: str(library.__version__) for library in LIBRARIES}
+    libraries = {module: version(distribution) for module, distribution in LIBRARIES.items()}
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
