@@ -13,7 +13,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,8 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import manifest
 
 LEDGER = "adjustments.toml"
-LIBRARIES = {  # whose releases may change a number; by module the name of its distribution
-    "duckdb": "duckdb",
-    "holidays": "holidays",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "sklearn": "scikit-learn",
-    "skops": "skops",
-    "xgboost": "xgboost",
-}
+# Whose releases may change a number; imported by who asks, since those of models take seconds.
+LIBRARIES = ("duckdb", "holidays", "numpy", "pandas", "sklearn", "skops", "xgboost")
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ class Origin:
 
 def library_versions() -> dict[str, str]:
     """Releases of whatever may change a number, and the kind of machine."""
-    libraries = {module: version(distribution) for module, distribution in LIBRARIES.items()}
+    libraries = {name: str(import_module(name).__version__) for name in LIBRARIES}
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
