@@ -257,13 +257,13 @@ def test_the_sensor_lands_what_is_in_the_store_and_says_why_it_cannot(
     settings.landing_path.mkdir(exist_ok=True)
     bucket.put("landing/2024/next.csv", next_week(copied))
 
+    nowhere = with_settings(copied, landing_url="s3://no-such-bucket-here")
     with dg.DagsterInstance.ephemeral() as instance:
+        away = sensors.look_for_files(instance, None, nowhere)
         first = sensors.look_for_files(instance, None, settings)
         assert isinstance(first, dg.SensorResult)
         second = sensors.look_for_files(instance, first.cursor, settings)
         assert isinstance(second, dg.SensorResult)
-        nowhere = with_settings(copied, landing_url="s3://no-such-bucket-here")
-        away = sensors.look_for_files(instance, second.cursor, nowhere)
         (settings.landing_path / "by-hand.csv").write_text("shop;amount\n1;2\n")
         third = sensors.look_for_files(instance, second.cursor, nowhere)
         assert isinstance(third, dg.SensorResult)
