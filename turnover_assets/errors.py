@@ -137,6 +137,10 @@ class NoSnapshotError(TurnoverError):
     """Nothing has been published yet, or the published snapshot cannot be read."""
 
 
+class ModelRefusedError(TurnoverError):
+    """A published model that is not taken into use; the message is the reason, without a remedy."""
+
+
 class PublishError(TurnoverError):
     """A snapshot could not be written; the one published before stays current."""
 
