@@ -280,7 +280,7 @@ class ModelRegistry:
             )
 
     def _misfit(self, version: int, panel: PanelSpec) -> str:
-        problems = "; and ".join(_misfits(self._loaded(version), panel))
+        problems = "; and ".join(misfits(self._loaded(version), panel))
         return f"Model version {version} cannot make forecasts now: {problems}." if problems else ""
 
     def why_unusable(self, panel: PanelSpec) -> str:
@@ -356,7 +356,7 @@ def _log_files(client: "MlflowClient", run_id: str, model: TrainedModel, record:
         return _digest(folder / MODEL_FOLDER)
 
 
-def _misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
+def misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
     """Why a model cannot forecast a panel with this release."""
     from turnover_assets.core.features import feature_names
 
