@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from turnover_assets import __version__
-from turnover_assets.commands import adjustments, alerts, models
+from turnover_assets.commands import adjustments, alerts, keys, models
+from turnover_assets.commands.audit import audit
 from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
@@ -28,6 +29,7 @@ from turnover_assets.commands.metrics import metrics
 from turnover_assets.commands.prepare import prepare
 from turnover_assets.commands.rebuild import rebuild
 from turnover_assets.commands.reproduce import reproduce
+from turnover_assets.commands.serve import serve
 from turnover_assets.commands.tune import tune
 from turnover_assets.commands.upgrade import upgrade
 from turnover_assets.errors import TurnoverError
@@ -45,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(adjustments.app, name="adjustments")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 
 
@@ -148,6 +151,7 @@ def ui(
         raise typer.Exit(serve(settings, port))
 
 
+app.command()(audit)
 app.command()(backfill)
 app.command()(backtest)
 app.command()(backup)
@@ -162,6 +166,7 @@ app.command()(prepare)
 app.command()(rebuild)
 app.command()(reproduce)
 app.command()(restore)
+app.command()(serve)
 app.command()(tune)
 app.command()(upgrade)
 

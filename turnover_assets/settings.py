@@ -132,9 +132,87 @@ class Settings(BaseSettings):
     alert_smtp_password: SecretStr | None = Field(
         None, description="Password of the mail server that sends alerts."
     )
+    api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
+    dashboard_port: int = Field(
+        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
+    )
+    snapshot_poll_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two looks of servers at what is published."
+    )
+    api_page_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Most rows of one page of the REST API."
+    )
+    api_body_bytes: int = Field(1_000_000, ge=1, description="Longest body that the REST API reads.")
+    api_address_bytes: int = Field(
+        8_000, ge=100, le=60_000, description="Longest path and query that the REST API takes."
+    )
+    api_threads: int = Field(4, ge=1, description="Threads that answer questions to the REST API.")
+    api_waiting: int = Field(64, ge=0, description="Questions that may wait for one of these threads.")
+    api_seconds: float = Field(
+        15.0, gt=0, description="Seconds after which the REST API gives up on a question."
+    )
+    api_client_seconds: float = Field(
+        10.0, gt=0, description="Seconds in which a client must send its request, and go on reading."
+    )
+    api_stale_after_days: float | None = Field(
+        None, gt=0, description="Age of forecasts from which the service is not ready; default the horizon."
+    )
+    api_broken_seconds: float = Field(
+        300.0, ge=0, description="Seconds that the newest snapshot may be unusable before it is not ready."
+    )
+    api_shutdown_seconds: int = Field(
+        20, ge=0, description="Seconds in which requests are finished when the service ends."
+    )
     log_format: LogFormat = Field(
         "text", description="How logs and progress are written: text for people, json for programs."
     )
+
+    api_rate: str = Field(
+        "1200/minute",
+        description="Requests of a key, token or user that has no rate of its own; or unlimited.",
+    )
+    api_allowed_origins: str = Field(
+        "", description="Origins whose pages may call the API from a browser, with commas between."
+    )
+    allowed_hosts: str = Field(
+        "", description="Host names that the servers answer to, with commas between; by default any."
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1", description="Addresses or networks of proxies whose headers are believed."
+    )
+    proxy_user_header: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9-]+$", description="Header in which those proxies name the user."
+    )
+    proxy_user_scopes: str = Field("read", description="Scopes of users that a proxy names.")
+    metrics_networks: str = Field(
+        "127.0.0.1,::1", description="Addresses or networks that may read /metrics without a key."
+    )
+    oidc_issuer: str | None = Field(None, description="Issuer of OIDC tokens that are accepted.")
+    oidc_audience: str | None = Field(None, description="Audience that those tokens must be meant for.")
+    oidc_jwks_url: str | None = Field(
+        None, description="Address of the issuer's keys; default as its discovery document says."
+    )
+    oidc_algorithms: str = Field("RS256,ES256", description="Algorithms that tokens may be signed by.")
+    oidc_scopes_claim: str = Field("scope", description="Claim that scopes are read from; a.b is within a.")
+    oidc_scope_map: str = Field(
+        "",
+        description="Scopes by value of that claim, as value=read+what-if,…; default the scopes' own names.",
+    )
+    oidc_leeway_seconds: int = Field(
+        60, ge=0, le=300, description="Seconds by which the issuer's clock may differ."
+    )
+    session_hours: float = Field(
+        12, gt=0, le=720, description="Hours after which the web page asks to sign in again."
+    )
+    audit_flush_seconds: float = Field(
+        5, gt=0, le=3600, description="Seconds after which the audit is on disk at the latest."
+    )
+    audit_body_bytes: int = Field(
+        4096, ge=0, le=1_000_000, description="Bytes of a request's body that the audit keeps."
+    )
+    keep_audit_days: int = Field(90, ge=1, description="Days for which the audit is kept.")
 
     @field_validator("timezone")
     @classmethod
@@ -213,6 +291,21 @@ class Settings(BaseSettings):
         """The incidents, and the messages on them that are under way; it need not be there."""
         return self.alerts_path / "alerts.sqlite"
 
+    @property
+    def keys_path(self) -> Path:
+        """The API keys; only their owner can read the file. It need not be there."""
+        return self.home.absolute() / "keys.sqlite"
+
+    @property
+    def session_secret_path(self) -> Path:
+        """What sessions of the web page are signed with; made at its first start."""
+        return self.home.absolute() / "session.secret"
+
+    @property
+    def audit_path(self) -> Path:
+        """Folder of the audit of requests, a folder for each day."""
+        return self.home.absolute() / "audit"
+
     @cached_property
     def panel_spec(self) -> PanelSpec:
         """The panel, read and validated once."""
@@ -222,6 +315,12 @@ class Settings(BaseSettings):
     def late_after(self) -> timedelta:
         """Age of landed data from which it is late."""
         return timedelta(days=self.late_after_days or self.panel_spec.frequency.days + SPARE_DAYS)
+
+    @property
+    def api_stale_after(self) -> timedelta:
+        """Age of published forecasts from which they are not worth serving."""
+        panel = self.panel_spec
+        return timedelta(days=self.api_stale_after_days or panel.horizon * panel.frequency.days)
 
     @property
     def result_settings(self) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from turnover_assets.core import training
+from turnover_assets.settings import Settings
+from turnover_assets.storage.snapshots import current
+from turnover_assets_tests import api_factories
 from turnover_assets_tests.factories import (
     BASELINES_ONLY,
     Landed,
@@ -138,3 +141,15 @@ def copied(plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> La
     """
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
     return copy_home(plain, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def served_home(plain: Landed, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home whose snapshot has forecasts of several cutoffs and roles; tests read it only."""
+    folder = tmp_path_factory.mktemp("served")
+    settings = plain.settings.model_copy(update={"home": folder, "snapshot_poll_seconds": 0.05})
+    snapshot = current(plain.settings.published_path)
+    settings.published_path.mkdir()
+    tables = api_factories.with_past_cutoffs(snapshot)
+    api_factories.publish(settings.published_path, snapshot, tables)
+    return settings

@@ -20,7 +20,7 @@ from turnover_assets.defs.run_housekeeping import sweep_runs
 from turnover_assets.defs.runs import close_orphaned_runs, unfinished_runs
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.settings import Settings
-from turnover_assets.storage import housekeeping
+from turnover_assets.storage import audit, housekeeping
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.comparison import snapshot_names
 from turnover_assets.storage.home import run_lock
@@ -126,7 +126,9 @@ def sweep_all(
     for folder in (pages, settings.evidently_pages_path):
         yield housekeeping.sweep_pages(folder, limits.pages, remove=remove)
     guarded, others = [settings.published_path, home / "raw"], [*(home / "raw").glob("*/"), home]
-    yield housekeeping.sweep_leftovers(guarded, [*others, home / "alerts", pages], remove=remove)
+    others += [home / "alerts", pages, *audit.days(settings.audit_path)]
+    yield housekeeping.sweep_leftovers(guarded, others, remove=remove)
+    yield audit.sweep_audit(settings.audit_path, settings.keep_audit_days, now, remove=remove)
     yield housekeeping.sweep_overflow(warehouse, remove=remove)
     yield housekeeping.list_set_aside(home)
     yield _compact(settings, instance, remove=remove)

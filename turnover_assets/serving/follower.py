@@ -39,12 +39,14 @@ class Following:
         since: When it was taken into use.
         checked_at: When CURRENT was last looked at.
         problem: Why the snapshot that CURRENT names is not in use; empty where it is.
+        problem_since: When that was first seen; None where there is no problem.
     """
 
     snapshot: Snapshot | None = None
     since: datetime | None = None
     checked_at: datetime | None = None
     problem: str = ""
+    problem_since: datetime | None = None
 
 
 class _Held(Generic[Made]):
@@ -105,7 +107,8 @@ class Follower(Generic[Made]):
                 problem = str(error)
             old = self.following  # goes on where nothing was taken
             snapshot, since = (taken, now) if taken else (old.snapshot, old.since)
-            self.following = Following(snapshot, since, now, problem)
+            problem_since = (old.problem_since or now) if problem else None
+            self.following = Following(snapshot, since, now, problem, problem_since)
             return self.following
 
     def start(self) -> None:

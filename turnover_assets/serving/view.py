@@ -3,7 +3,9 @@
 What belongs here: loading a snapshot, and running SQL over it. What does not: which questions there are.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -15,6 +17,35 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.snapshots import Snapshot
 
 Values = Sequence[Any] | Mapping[str, Any]
+
+
+class Stop:
+    """Lets a thread that waits for answers end the questions of the one that asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._is_set = False
+
+    def set(self) -> None:
+        """End the question under way, and any that is asked after; they raise duckdb.InterruptException."""
+        with self._lock:
+            self._is_set = True
+            if self._cursor is not None:
+                self._cursor.interrupt()
+
+    @contextmanager
+    def watching(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """The question of this cursor is under way."""
+        with self._lock:
+            if self._is_set:
+                raise duckdb.InterruptException("Nobody waits for the answer any more.")
+            self._cursor = cursor
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cursor = None
 
 
 class View:
@@ -74,12 +105,19 @@ class View:
             for row in table.to_pylist()
         ]
 
-    def arrow(self, sql: str, values: Values = ()) -> pa.Table:
-        """The rows of a query as an Arrow table."""
+    def arrow(self, sql: str, values: Values = (), stop: Stop | None = None) -> pa.Table:
+        """The rows of a query as an Arrow table.
+
+        Args:
+            sql: The query; identifiers in it come from the panel or the code.
+            values: What is bound to its parameters.
+            stop: Ends it from another thread.
+        """
         cursor = self._con.cursor()  # a connection answers one question at a time, its cursors many
         try:
             bound = dict(values) if isinstance(values, Mapping) else list(values)
-            return cursor.execute(sql, bound).to_arrow_table()
+            with (stop or Stop()).watching(cursor):
+                return cursor.execute(sql, bound).to_arrow_table()
         finally:
             cursor.close()
 

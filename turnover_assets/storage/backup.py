@@ -47,7 +47,7 @@ MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
 SQLITE = b"SQLite format 3\0"
 WAREHOUSE = ("warehouse.duckdb", "warehouse.duckdb.wal")
 # What can be made again, belongs to a process, or is for a person to keep: warehouses that rebuild put aside.
-LEFT_OUT = ("tmp", "fingerprints.json", "run.lock", "warehouse.lock")
+LEFT_OUT = ("tmp", "fingerprints.json", "run.lock", "warehouse.lock", "session.secret")
 LEFT_OUT_BEGINNINGS = (PARTIAL, "warehouse.before-", "warehouse.rebuilding")
 BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 OF_WAREHOUSE = "`turnover rebuild` makes it again, without what it remembers of past runs"
@@ -251,7 +251,7 @@ def _add_file(archive: tarfile.TarFile, path: Path, name: str, noted: dict[str, 
         except FileNotFoundError:
             return []
         size, digesting = os.fstat(stream.fileno()).st_size, _Digesting(stream)
-        _add(archive, name, digesting, size, mode=os.fstat(stream.fileno()).st_mode & 0o777)
+        _add(archive, name, digesting, size, mode=path.stat().st_mode & 0o777)
         noted[name] = {"bytes": size, "sha256": digesting.digest.hexdigest()}
     return damaged
 

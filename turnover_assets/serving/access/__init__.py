@@ -1,62 +1,31 @@
-"""Who asks, and what they may: callers, their scopes, and the guard of each route.
+"""Who asks, and what they may: API keys, OIDC tokens, users whom a proxy names, sessions of the web page.
 
-What belongs here: what routes need. What does not: how a caller is recognised.
+What belongs here: recognising callers before any route is reached, their limits, and the guard of each route.
+What does not: what is asked (routes), the record of it (serving/audit.py), and keeping keys
+(storage/api_keys.py).
+
+A server uses it so:
+
+    note = check_exposure(settings, host)       # raises where it must not listen there; else what to say
+    access.install(app, settings)               # then audit.install(app, settings), which goes around it
+    uvicorn.run(app, host=host, port=port, **access.SERVER_OPTIONS)
+
+Afterwards `request.state.caller` is a Caller on every path that is not public, and routes guard themselves by
+`Depends(require("read"))`.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from turnover_assets.core.api_keys import SCOPES, Scope
+from turnover_assets.serving.access.callers import LOCAL, Caller, require
+from turnover_assets.serving.access.exposure import SERVER_OPTIONS, check_exposure
+from turnover_assets.serving.access.middleware import install
 
-from fastapi import Request
-
-from turnover_assets.serving.problems import Problem
-
-Scope = Literal["read", "what-if", "adjust", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks.
-
-    Attributes:
-        id: Identifies the key or person in the audit; never a secret.
-        name: For people.
-        scopes: What may be done.
-    """
-
-    id: str
-    name: str
-    scopes: frozenset[Scope]
-
-
-LOCAL = Caller("local", "this machine", frozenset(SCOPES))
-
-
-def require(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency of routes: gives the caller, who must have the scope.
-
-    The middleware of access puts the caller into `request.state.caller`; where nobody was recognised it is
-    None.
-    """
-
-    async def guard(request: Request) -> Caller:
-        caller: Caller | None = request.state.caller
-        if caller is None:
-            raise Problem(
-                401,
-                "No valid API key or token came with the request.",
-                "Send a key in the header X-API-Key or a token as Authorization: Bearer; `turnover keys "
-                "create` makes a key.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        if scope not in caller.scopes:
-            raise Problem(
-                403,
-                f"This needs the scope {scope!r}, which {caller.name!r} has not.",
-                "Ask whoever runs the service for a key that has it: `turnover keys create --scope "
-                f"{scope}`.",
-            )
-        return caller
-
-    return guard
+__all__ = [
+    "LOCAL",
+    "SCOPES",
+    "SERVER_OPTIONS",
+    "Caller",
+    "Scope",
+    "check_exposure",
+    "install",
+    "require",
+]
