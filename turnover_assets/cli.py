@@ -219,7 +219,7 @@ def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
         with LiveProgress(err) as progress:
             outcome = bring_up_to_date(settings, folder, progress, retrain=retrain)
         print_outcome(err, settings, outcome)
-    if _nothing_could_be_done(outcome):
+    if outcome.undelivered or _nothing_could_be_done(outcome):
         raise typer.Exit(1)
 
 

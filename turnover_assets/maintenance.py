@@ -10,7 +10,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover_assets.embedded import Progress, open_instance, run_job, wait_for_others
+from turnover_assets.embedded import (
+    Progress,
+    deliver_published,
+    open_instance,
+    run_job,
+    wait_for_others,
+)
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
@@ -239,6 +245,9 @@ def backfill(settings: Settings, cutoffs: Cutoffs, progress: Progress) -> list[s
         order = instance.get_dynamic_partitions(str(CUTOFFS.name))
         for first, last in ranges(chosen, order):
             run_job(settings, instance, jobs.BACKFILL, range_tags(first, last), {}, progress)
+        _, undelivered = deliver_published(settings, progress)
+        if undelivered:
+            progress("wait", undelivered)
     return chosen
 
 

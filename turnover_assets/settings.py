@@ -5,12 +5,13 @@ data home. What does not: what describes a retailer's data (panel.py).
 """
 
 import os
+import re
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -19,10 +20,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 LogFormat = Literal["text", "json"]
 CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^?#@]*[^?#@/]")  # no user, password or options: often secrets
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -49,6 +55,22 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
     landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
+    landing_url: str | None = Field(
+        None, description="Object store from which new objects are copied into that folder."
+    )
+    publish_url: str | None = Field(None, description="Object store that published snapshots are copied to.")
+    snapshots_url: str | None = Field(
+        None, description="Object store that serving follows in place of the home's snapshots."
+    )
+    artifacts_url: str | None = Field(
+        None, description="Object store of the files of new models; default <home>/mlflow."
+    )
+    postgres_url: SecretStr | None = Field(
+        None, description="Database that published tables are copied to; a secret."
+    )
+    postgres_schema: str = Field(
+        "turnover", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Its schema, which is this home's alone."
+    )
     dagster_config: Path | None = Field(
         None, description="Dagster's instance configuration; default the embedded one."
     )
@@ -221,6 +243,23 @@ class Settings(BaseSettings):
             raise ValueError("is no time zone of the IANA database, such as Europe/Paris")
         return value
 
+    @field_validator("landing_url", "publish_url", "snapshots_url", "artifacts_url")
+    @classmethod
+    def _of_object_store(cls, value: str | None) -> str | None:
+        value = value.rstrip("/") if value else value
+        if value and not ADDRESS.fullmatch(value):
+            raise ValueError(
+                "is no address such as s3://bucket/folder, without user, password and options in it"
+            )
+        return value
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _of_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(POSTGRES_SCHEMES):
+            raise ValueError(f"begins with none of {', '.join(POSTGRES_SCHEMES)}")
+        return value
+
     @property
     def landing_path(self) -> Path:
         """The folder that is watched for landed files."""
@@ -240,6 +279,21 @@ class Settings(BaseSettings):
     def published_path(self) -> Path:
         """Folder of the published snapshots and the CURRENT pointer."""
         return self.home.absolute() / "published"
+
+    @property
+    def landed_objects_path(self) -> Path:
+        """What is remembered of objects that were copied into the landing folder."""
+        return self.home.absolute() / "landed_objects.json"
+
+    @property
+    def followed_path(self) -> Path:
+        """Folder of snapshots that were fetched from an object store, laid out as the published ones."""
+        return self.home.absolute() / "followed"
+
+    @property
+    def served_path(self) -> Path:
+        """Folder of the snapshots that are served: the published ones, or those that are followed."""
+        return self.followed_path if self.snapshots_url else self.published_path
 
     @property
     def mlflow_path(self) -> Path:
@@ -389,13 +443,23 @@ def _for_child(value: Any) -> str:
     return str(value.absolute() if isinstance(value, Path) else value)
 
 
+def _given(issue: "ErrorDetails") -> str:
+    """What was given for a setting, unless there may be a secret in it."""
+    name = str(issue["loc"][0])
+    field = Settings.model_fields.get(name)
+    is_secret = field is not None and SecretStr in get_args(field.annotation)
+    if is_secret or name.endswith("_url"):
+        return "what was given may hold a secret and is not shown"
+    return f"got {issue['input']!r}"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment, with overrides; a wrong value gives one readable error."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
         problems = "\n".join(
-            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
+            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} ({_given(issue)})"
             for issue in error.errors()
         )
         raise TurnoverError(

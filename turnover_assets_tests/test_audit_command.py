@@ -93,7 +93,6 @@ def test_without_an_audit_the_summary_says_so(tmp_path: Path) -> None:
         (["--status", "404"], ["before"]),
         (["--status", "5xx"], ["b"]),
     ],
-    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
 def test_rows_are_chosen(home: Path, words: list[str], expected: list[str]) -> None:
     assert ids(home, *words) == expected

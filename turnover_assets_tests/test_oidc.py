@@ -166,7 +166,6 @@ def test_an_address_of_keys_may_be_named_in_place_of_discovery(tmp_path: Path, i
         ({"iss": None}, "iss"),
         ({"sub": None}, "sub"),
     ],
-    ids=str,
 )
 def test_claims_that_do_not_hold_are_refused(
     client: TestClient, issuer: Issuer, claims: dict[str, Any], detail: str

@@ -30,10 +30,11 @@ class RegistryResource(dg.ConfigurableResource[ModelRegistry]):
 
     folder: str
     name: str
+    artifacts_url: str | None = None
 
     def open(self) -> ModelRegistry:
         """The registry; MLflow is imported at its first use."""
-        return ModelRegistry(Path(self.folder), self.name)
+        return ModelRegistry(Path(self.folder), self.name, self.artifacts_url)
 
 
 def build_warehouse(settings: Settings) -> WarehouseResource:
@@ -48,4 +49,8 @@ def build_warehouse(settings: Settings) -> WarehouseResource:
 
 def build_registry(settings: Settings) -> RegistryResource:
     """The registry of a data home."""
-    return RegistryResource(folder=str(settings.mlflow_path), name=settings.panel_spec.name)
+    return RegistryResource(
+        folder=str(settings.mlflow_path),
+        name=settings.panel_spec.name,
+        artifacts_url=settings.artifacts_url,
+    )

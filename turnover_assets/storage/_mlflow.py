@@ -65,11 +65,17 @@ def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:
             return
 
 
-def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_model: bool = True) -> str:
+def experiment_id(client: "MlflowClient", name: str, artifacts: str, *, with_model: bool = True) -> str:
     """Id of the experiment; it and, where wanted, the registered model of its name are made at first use.
 
-    An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one. One
-    that was deleted in MLflow's page is taken back.
+    An experiment keeps the place of its artifacts for ever, so a home that was moved, or that keeps them
+    elsewhere from now on, begins a new one. One that was deleted in MLflow's page is taken back.
+
+    Args:
+        client: MLflow's client.
+        name: Name of the experiment.
+        artifacts: Address of the place that runs keep their files below; see run_files.artifacts_address.
+        with_model: Whether to make the registered model.
     """
     from mlflow.exceptions import MlflowException
 
@@ -79,12 +85,12 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_mo
     if with_model:
         with suppress(MlflowException):  # it is there; a run that was killed may have made it alone
             client.create_registered_model(name)
-    if found is not None and found.artifact_location == artifacts.as_uri():
+    if found is not None and found.artifact_location == artifacts:
         return str(found.experiment_id)
     if found is not None:
-        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
         client.rename_experiment(found.experiment_id, moved)
-    return str(client.create_experiment(name, artifact_location=artifacts.as_uri()))
+    return str(client.create_experiment(name, artifact_location=artifacts))
 
 
 def log_figures(
