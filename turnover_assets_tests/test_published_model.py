@@ -1,13 +1,7 @@
 """The champion inside a snapshot: its files, their digests, golden rows, and what a server makes of them."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
-import pytest
 
-from turnover_assets.core.golden import FIGURES
 from turnover_assets.storage import snapshots
 from turnover_assets.storage.published_model import GOLDEN
 from turnover_assets_tests.factories import Landed

@@ -116,8 +116,9 @@ def prepare_own(con: duckdb.DuckDBPyConnection, panel: PanelSpec, only: str = ""
     if only:
         grid = "own_grid"
         con.execute(
-            "CREATE OR REPLACE TEMP TABLE own_grid AS SELECT * FROM grid WHERE series_id IN (SELECT series_id "
-            f"FROM series JOIN {only} USING ({', '.join(panel.keys)})) ORDER BY series_id, t"
+            "CREATE OR REPLACE TEMP TABLE own_grid AS SELECT * FROM grid WHERE series_id IN "
+            f"(SELECT series_id FROM series JOIN {only} USING ({', '.join(panel.keys)})) "
+            "ORDER BY series_id, t"
         )
     con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel, grid)}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel, grid)}")

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.models import Rows
+from turnover_assets.core.models.base import Floats
 from turnover_assets.panel import PanelSpec
 
 TRAINING = "features.training"
@@ -34,7 +36,7 @@ class Outside:
 
 
 def ranges_sql(panel: PanelSpec) -> str:
-    """SQL for a row of each feature in the training rows: `feature`, `low`, `high`; NULL where never known."""
+    """SQL for a row of each feature of the training rows: `feature`, `low`, `high`; NULL if never known."""
     names = feature_names(panel)
     columns = {
         "feature": ", ".join(f"'{name}'" for name in names),
@@ -58,7 +60,9 @@ def outside(before: Rows | None, after: Rows, ranges: Mapping[str, tuple[float, 
         if name not in ranges:
             continue
         values, (low, high) = after.x[:, i].astype(np.float64), ranges[name]
-        beyond = np.maximum(low - values, values - high) if low == low else np.where(np.isnan(values), 0.0, 1.0)
+        beyond = np.maximum(low - values, values - high)
+        if low != low:
+            beyond = np.where(np.isnan(values), 0.0, 1.0)
         if before is not None:
             beyond = np.where(_same(before.x[:, i], after.x[:, i]), 0.0, beyond)
         beyond = np.nan_to_num(beyond, nan=0.0)
@@ -66,5 +70,6 @@ def outside(before: Rows | None, after: Rows, ranges: Mapping[str, tuple[float, 
             yield Outside(name, float(values[beyond.argmax()]), low, high)
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (one == other) | (np.isnan(one) & np.isnan(other))
+def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = (one == other) | (np.isnan(one) & np.isnan(other))
+    return found

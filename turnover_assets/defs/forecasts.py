@@ -258,7 +258,7 @@ def _published_model(
     try:
         files = registry.files(version)
     except TurnoverError as error:
-        context.log.warning("The snapshot is published without its model, so it answers no what-if: %s", error)
+        context.log.warning("The snapshot is published without its model, so what-if waits: %s", error)
         return None
     rows, series = read_rows(con, panel, "scoring"), con.execute(series_sql(panel)).df()
     return PublishedModel(files, golden_rows(panel, rows, series, con.execute(f"FROM {TABLE}").df()))

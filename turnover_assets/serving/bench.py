@@ -1,9 +1,9 @@
 """A bench for what-if questions: the tables of a snapshot, prepared once, for many questions side by side.
 
-What belongs here: loading what features are made of, and a catalog of its own for each question. What does not:
-questions and answers (core/what_if/).
+What belongs here: loading what features are made of, and a catalog of its own for each question. What does
+not: questions and answers (core/what_if/).
 
-It has a database of its own with one thread, so that a question never takes both processors from look-ups, and
+It has a database of its own with one thread, so that a question never takes all processors from look-ups, and
 the sums of levels are those of the pipeline to the last bit. Nothing is loaded before the first question.
 """
 
@@ -84,8 +84,8 @@ class Bench:
     def _load(self, con: duckdb.DuckDBPyConnection) -> None:
         panel = self.panel
         con.execute("CREATE SCHEMA cleaned")
-        for table in (panel.series, *panel.covariates):
-            self._copy(con, f"cleaned.{table.name}", table.name, f", {index_sql(panel, panel.time)} AS t")
+        for name in (panel.series.name, *(table.name for table in panel.covariates)):
+            self._copy(con, f"cleaned.{name}", name, f", {index_sql(panel, panel.time)} AS t")
         for table in panel.static:
             self._copy(con, f"cleaned.{table.name}", table.name)
         self._copy(con, ADJUSTMENTS, "adjustments")

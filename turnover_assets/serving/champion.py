@@ -1,18 +1,22 @@
 """The champion of a snapshot, verified before it is used; and the last good one, where that is refused.
 
-What belongs here: loading a published model, and which one is in use. What does not: questions that it is asked.
+What belongs here: loading a published model, and which one is in use. What does not: what it is asked.
 
-A model whose files are not those that were published, or whose forecasts of the golden rows differ, is refused.
-The snapshot is taken into use all the same: its forecasts were made and checked by the pipeline. Questions that
-need a model go on with the last good one, and are told so.
+A model whose files are not those that were published, or whose forecasts of the golden rows differ, is
+refused. The snapshot is taken into use all the same: its forecasts were made and checked by the pipeline.
+Questions that need a model go on with the last good one, and say so.
 """
 
+import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 import pyarrow.parquet as pq
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import forecast_table
@@ -20,9 +24,12 @@ from turnover_assets.core.golden import differences
 from turnover_assets.core.models import Rows
 from turnover_assets.errors import ModelRefusedError, TurnoverError
 from turnover_assets.panel import PanelSpec
+from turnover_assets.serving.bench import Bench
 from turnover_assets.storage.published_model import GOLDEN, verified_folder
 from turnover_assets.storage.registry import TrainedModel, misfits
 from turnover_assets.storage.snapshots import Snapshot
+
+log = logging.getLogger(__name__)
 
 UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OSError, TurnoverError)
 
@@ -95,35 +102,57 @@ def _golden(panel: PanelSpec, model: TrainedModel, golden: pd.DataFrame) -> list
 
 @dataclass(frozen=True)
 class InUse:
-    """Which model answers beside a snapshot.
+    """Which model answers beside a snapshot, and the tables that it is asked about.
 
     Attributes:
+        bench: The snapshot's tables.
         champion: The model; None where there is no good one yet.
         problem: Why it is not that of the snapshot; empty where it is.
     """
 
+    bench: Bench
     champion: Champion | None
     problem: str = ""
 
+    def close(self) -> None:
+        """Give the memory back."""
+        self.bench.close()
 
-class Champions:
-    """Which champion is in use, from one snapshot to the next.
+
+class Champions(Collector):
+    """Which champion is in use, from one snapshot to the next; tells metrics of it.
 
     Args:
         panel: The panel.
+
+    Attributes:
+        problem: Why the champion of the newest snapshot is not in use; empty where it is.
     """
 
     def __init__(self, panel: PanelSpec) -> None:
         self._panel = panel
         self._good: Champion | None = None
         self._lock = threading.Lock()
+        self.problem = ""
 
     def take(self, snapshot: Snapshot) -> InUse:
         """The model to use beside a snapshot: its own, or the last good one where that is refused."""
         with self._lock:
-            version = snapshot.facts.get("model", {}).get("version")
+            version, self.problem = snapshot.facts.get("model", {}).get("version"), ""
             try:
                 self._good = Champion.load(snapshot, self._panel)
             except ModelRefusedError as error:
-                return InUse(self._good, f"Model version {version} of {snapshot.name!r} is not used: {error}.")
-            return InUse(self._good)
+                instead = (
+                    f"version {self._good.version} answers instead" if self._good else "no model answers"
+                )
+                self.problem = f"Model version {version} is not used, {instead}: {error}."
+                log.error("The champion of the snapshot %s: %s", snapshot.name, self.problem)
+            return InUse(Bench(snapshot, self._panel), self._good, self.problem)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics."""
+        refused = "1 where the model of the snapshot that is served is not used."
+        yield GaugeMetricFamily("turnover_api_model_problem", refused, value=float(bool(self.problem)))
+        if self._good is not None:
+            text = "Version of the model that answers what-if questions."
+            yield GaugeMetricFamily("turnover_api_model_version", text, value=float(self._good.version))

@@ -73,6 +73,8 @@ def about(panel: PanelSpec) -> dict[str, Any]:
         "telemetry": {"tracing": False, "metrics": False},
         "openapi_tags": [
             {"name": "forecasts", "description": "What is published, and what it was made of."},
+            {"name": "what-if", "description": "Forecasts as they would be."},
+            {"name": "inference", "description": "For clients of MLflow and of the Open Inference Protocol."},
             {"name": "operation", "description": "For those who run the service."},
         ],
     }

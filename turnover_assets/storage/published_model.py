@@ -19,8 +19,9 @@ import pandas as pd
 
 from turnover_assets.errors import ModelRefusedError
 from turnover_assets.storage.durable import sync
-from turnover_assets.storage.registry import MODEL_FOLDER, ORIGIN_FOLDER
 
+MODEL_FOLDER = "model"  # in a run's artifacts as in a snapshot
+ORIGIN_FOLDER = "origin"  # in a model's folder
 GOLDEN = "golden.parquet"
 FileFacts = Mapping[str, Mapping[str, Any]]
 

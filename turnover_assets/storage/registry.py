@@ -30,6 +30,7 @@ from turnover_assets.storage.model_versions import (
     details_of,
     list_versions,
 )
+from turnover_assets.storage.published_model import MODEL_FOLDER, ORIGIN_FOLDER
 from turnover_assets.storage.run_files import RunFiles, artifacts_address
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from turnover_assets.storage.origin import Origin
 
 GATE = "gate"
-MODEL_FOLDER = "model"
-ORIGIN_FOLDER = "origin"
 CHECKS_FILE = "gate_checks.csv"
 LONGEST_TAG = 5000  # characters
 

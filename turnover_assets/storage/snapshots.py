@@ -36,7 +36,7 @@ from turnover_assets.storage.durable import (
     sync,
     writing_into,
 )
-from turnover_assets.storage.published_model import PublishedModel
+from turnover_assets.storage.published_model import MODEL_FOLDER, PublishedModel
 
 CURRENT = "CURRENT"
 FACTS = "snapshot.json"
@@ -90,6 +90,11 @@ class Snapshot:
                     "new one."
                 )
 
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every file of it but snapshot.json, by its path below the folder: `bytes` and `sha256`."""
+        return published_files(self.facts)
+
     def read(self, table: str) -> pd.DataFrame:
         """A published table, whole."""
         found: pd.DataFrame = pq.read_table(self.path(table)).to_pandas()
@@ -106,6 +111,13 @@ class Snapshot:
             with writer:
                 for batch in source.iter_batches():
                     writer.write_batch(batch)
+
+
+def published_files(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The files that snapshot.json names: tables and the model's; see Snapshot.files."""
+    tables = {f"{table}.parquet": noted for table, noted in facts["tables"].items()}
+    model = facts.get("model", {}).get("files", {})
+    return tables | {f"{MODEL_FOLDER}/{name}": noted for name, noted in model.items()}
 
 
 def current(published: Path) -> Snapshot:

@@ -1,12 +1,12 @@
 """Series that there are not yet, described by those that are like them.
 
-What belongs here: finding peers, and what a newcomer's history, attributes and plans are taken to be. What does
-not: forecasting (answer.py).
+What belongs here: finding peers, and what a newcomer's level, bounds and attributes are taken to be. What
+does not: putting it into the tables (settling.py), and forecasting (answer.py).
 
-The champion forecasts from history, and a newcomer has none. So it is given that of its peers: their added-up
-history over their added-up level, times the level that it is expected to have. The champion then forecasts it as
-if it had traded like them all along, with the attributes that it was described with. How widely its peers' levels
-lie apart goes into its bounds where no level was given.
+The champion forecasts from history, and a newcomer has none. So it is given that of its peers: their
+added-up history over their added-up level, times the level that it is expected to have. The champion then
+forecasts it as if it had traded like them all along, with the attributes that it was described with. How
+far its peers' levels lie apart goes into its bounds where no level was given.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +18,13 @@ import pandas as pd
 
 from turnover_assets.core.adjustments import FACTOR_IN_FORCE
 from turnover_assets.core.intervals import BOUNDS
-from turnover_assets.core.what_if.overlay import ASKED, Overlay
+from turnover_assets.core.what_if.overlay import Overlay
 from turnover_assets.core.what_if.question import Newcomer
 from turnover_assets.errors import QuestionError
 from turnover_assets.panel import Column, PanelSpec
 
-FEWEST_PEERS = 3  # an attribute that fewer share is not asked for
+FEWEST_PEERS = 3  # fewer do not tell how far levels lie apart; an attribute that fewer share is passed over
+MOST_MEMBERS = 10  # named in a message
 QUANTILES = {"lower_80": 0.1, "upper_80": 0.9, "lower_95": 0.025, "upper_95": 0.975}
 
 
@@ -50,9 +51,31 @@ class Placed:
     attributes: Mapping[str, Any]
 
     @property
+    def named(self) -> str:
+        """Its keys, for people."""
+        return ", ".join(f"{key} {value}" for key, value in self.keys.items())
+
+    @property
     def in_force(self) -> float:
         """Reported over adjusted values, as it is for its peers."""
         return float(self.peers[FACTOR_IN_FORCE].median())
+
+
+def peers_of(overlay: Overlay) -> pd.DataFrame:
+    """Series that may be peers: those published with half a season of reports, and a level above 0."""
+    panel, season = overlay.panel, overlay.panel.frequency.season
+    keys, value = ", ".join(panel.keys), f"{panel.target}_adjusted"
+    overlay.con.register("scales", overlay.in_force)
+    table = overlay.con.execute(
+        f"SELECT m.*, l.level, coalesce(f.{FACTOR_IN_FORCE}, 1.0) AS {FACTOR_IN_FORCE} FROM "
+        f"({overlay.members_sql()}) AS m JOIN (SELECT {keys}, avg({value}) AS level, count({value}) AS n "
+        f"FROM cleaned.{panel.series.name} WHERE t > $since AND t <= $last GROUP BY ALL) AS l "
+        f"USING ({keys}) LEFT JOIN scales AS f USING ({keys}) "
+        "WHERE l.n >= $fewest AND l.level > 0 ORDER BY ALL",
+        {"since": overlay.last - season, "last": overlay.last, "fewest": season // 2},
+    ).df()
+    overlay.con.unregister("scales")
+    return table
 
 
 def place(overlay: Overlay, newcomer: Newcomer, peers: pd.DataFrame, field: str) -> list[Placed]:
@@ -69,73 +92,25 @@ def place(overlay: Overlay, newcomer: Newcomer, peers: pd.DataFrame, field: str)
     """
     panel = overlay.panel
     _check_new(overlay, newcomer, field)
-    found, shared = _like(panel, newcomer, peers, field)
-    if newcomer.per:
-        found = found[found[newcomer.per] > 0]
-    if found.empty:
-        raise QuestionError(
-            field, "No series is like it, so there is nothing to forecast it by.", "Name peers in `like`."
-        )
+    found = _candidates(newcomer, peers, field)
     missing = [key for key in panel.keys if key not in newcomer.keys]
-    groups = [((), found)] if not missing else list(found.groupby(missing, sort=True))
-    size = float(newcomer.attributes[newcomer.per]) if newcomer.per and newcomer.per in newcomer.attributes else 1.0
-    middles = [float(_sizes(newcomer, own).median()) for _, own in groups]
-    placed = []
-    for (members, own), middle in zip(groups, middles, strict=True):
-        keys = {**newcomer.keys, **dict(zip(missing, members, strict=True))}
-        factor = float(own[FACTOR_IN_FORCE].median())
-        given = newcomer.level is not None
-        level = newcomer.level * middle / sum(middles) / factor if newcomer.level is not None else middle * size
-        spread = () if given else tuple(_sizes(newcomer, own) / middle)
-        placed.append(
-            Placed(
-                {key: _plain(keys[key]) for key in panel.keys},
-                own,
-                level,
-                spread,
-                shared,
-                _attributes(panel, newcomer, own, field),
-            )
-        )
-    return placed
-
-
-def peers_of(overlay: Overlay) -> pd.DataFrame:
-    """Series that may be peers: those published with half a season of reports, and a level above 0."""
-    panel, season = overlay.panel, overlay.panel.frequency.season
-    keys = ", ".join(panel.keys)
-    value = f"{panel.target}_adjusted"
-    overlay.con.register("scales", overlay.in_force)
-    table = overlay.con.execute(
-        f"SELECT m.*, l.level, coalesce(f.{FACTOR_IN_FORCE}, 1.0) AS {FACTOR_IN_FORCE} "
-        f"FROM ({overlay.members_sql()}) AS m JOIN (SELECT {keys}, avg({value}) AS level, count({value}) AS n "
-        f"FROM cleaned.{panel.series.name} WHERE t > $since AND t <= $last GROUP BY ALL) AS l USING ({keys}) "
-        f"LEFT JOIN scales AS f USING ({keys}) WHERE l.n >= $fewest AND l.level > 0 ORDER BY ALL",
-        {"since": overlay.last - season, "last": overlay.last, "fewest": season // 2},
-    ).df()
-    overlay.con.unregister("scales")
-    return table
-
-
-def settle_in(overlay: Overlay, placed: Sequence[Placed]) -> None:
-    """Add newcomers to the tables, as if they had been there all along, and ask for them."""
-    panel, con = overlay.panel, overlay.con
-    newcomers = pd.DataFrame([{"number": i, "new_level": p.level, **p.keys} for i, p in enumerate(placed)])
-    newcomers["factor"] = [p.in_force for p in placed]
-    renamed = {key: f"peer_{key}" for key in panel.keys}
-    peers = pd.concat(
-        [p.peers[[*panel.keys, "level"]].rename(columns=renamed).assign(number=i) for i, p in enumerate(placed)]
+    groups: list[tuple[Any, pd.DataFrame]] = (
+        list(found.groupby(missing, sort=True)) if missing else [((), found)]
     )
-    con.register("newcomers", newcomers)
-    con.register("newcomers_peers", peers)
-    _add_attributes(overlay, placed)
-    _add_plans(overlay)
-    _add_history(overlay)
-    con.execute(f"INSERT INTO {ASKED} SELECT {', '.join(panel.keys)} FROM newcomers")
-    con.unregister("newcomers")
-    con.unregister("newcomers_peers")
-    scale = newcomers[[*panel.keys, "factor"]].rename(columns={"factor": FACTOR_IN_FORCE})
-    overlay.in_force = pd.concat([overlay.in_force, scale], ignore_index=True)
+    nearest = [(members, *_nearest(panel, newcomer, own, missing)) for members, own in groups]
+    middles = [float(_sizes(newcomer, own).median()) for _, own, _ in nearest]
+    size = float(newcomer.attributes.get(newcomer.per) or 1.0) if newcomer.per else 1.0
+    placed = []
+    for (members, own, shared), middle in zip(nearest, middles, strict=True):
+        keys = {**newcomer.keys, **dict(zip(missing, members, strict=True))}
+        level, spread = middle * size, tuple(_sizes(newcomer, own) / middle)
+        if newcomer.level is not None:
+            factor = float(own[FACTOR_IN_FORCE].median())
+            level, spread = newcomer.level * middle / sum(middles) / factor, ()
+        known = _attributes(panel, newcomer, own, field)
+        named = {key: _plain(keys[key]) for key in panel.keys}
+        placed.append(Placed(named, own, level, spread, shared, known))
+    return placed
 
 
 def with_peers_bounds(
@@ -151,48 +126,17 @@ def with_peers_bounds(
         placed: The newcomers.
         published: Forecasts of all series.
     """
-    found = []
+    found, keys = [], list(panel.keys)
     for one in placed:
-        own = table[(table[list(panel.keys)] == pd.Series(dict(one.keys))).all(axis=1)].copy()
-        theirs = published.merge(one.peers[list(panel.keys)], on=list(panel.keys))
+        own = table[(table[keys] == pd.Series(dict(one.keys))).all(axis=1)].copy()
+        theirs = published.merge(one.peers[keys], on=keys)
         theirs = theirs[theirs["forecast"] > 0]
         widths = theirs[list(BOUNDS)].div(theirs["forecast"], axis=0).groupby(theirs["horizon"]).median()
         for bound in BOUNDS:
-            ratio = own["horizon"].map(widths[bound])
-            if one.spread:
-                ratio = ratio * np.quantile(one.spread, QUANTILES[bound])
-            own[bound] = (own["forecast"] * ratio).fillna(own[bound])
+            apart = float(np.quantile(one.spread, QUANTILES[bound])) if one.spread else 1.0
+            own[bound] = (own["forecast"] * own["horizon"].map(widths[bound])).fillna(own[bound]) * apart
         found.append(own)
     return pd.concat(found, ignore_index=True)
-
-
-def _like(
-    panel: PanelSpec, newcomer: Newcomer, peers: pd.DataFrame, field: str
-) -> tuple[pd.DataFrame, str]:
-    """The peers of a newcomer, and what they have in common, in words."""
-    found, shared = peers, []
-    for name, value in newcomer.like.items():
-        found = found[found[name] == value]
-        shared.append(f"{name} {value}")
-    if found.empty:
-        raise QuestionError(
-            f"{field}.like", f"No series forecast has {', '.join(shared)}.", "Name members that there are."
-        )
-    for key, value in newcomer.keys.items():
-        if key not in newcomer.like and (found[key] == value).any():
-            found = found[found[key] == value]
-            shared.append(f"{key} {value}")
-    for name, value in newcomer.attributes.items() if not newcomer.like else ():
-        same = found[found[name] == value]
-        if name in panel.level_names and same[list(panel.keys)].drop_duplicates().shape[0] >= FEWEST_PEERS:
-            found = same
-            shared.append(f"{name} {value}")
-    return found, ", ".join(shared) or "nothing but the panel"
-
-
-def _sizes(newcomer: Newcomer, peers: pd.DataFrame) -> pd.Series:
-    """The peers' levels, in proportion to what the newcomer's is taken in proportion to."""
-    return peers["level"] / peers[newcomer.per] if newcomer.per else peers["level"]
 
 
 def _check_new(overlay: Overlay, newcomer: Newcomer, field: str) -> None:
@@ -211,20 +155,64 @@ def _check_new(overlay: Overlay, newcomer: Newcomer, field: str) -> None:
         )
 
 
-def _attributes(
-    panel: PanelSpec, newcomer: Newcomer, peers: pd.DataFrame, field: str
-) -> dict[str, Any]:
+def _candidates(newcomer: Newcomer, peers: pd.DataFrame, field: str) -> pd.DataFrame:
+    """Who may be its peers, by what the question says."""
+    found = peers
+    for name, value in newcomer.like.items():
+        found = found[found[name] == value]
+    if found.empty:
+        raise QuestionError(
+            f"{field}.like",
+            "No series that is forecast, with half a year of reports, is like that.",
+            "Name keys and attributes that some series has.",
+        )
+    for key, value in newcomer.keys.items():
+        if key not in newcomer.like and (found[key] == value).any():
+            found = found[found[key] == value]
+    if newcomer.per:
+        found = found[found[newcomer.per] > 0]
+    if found.empty:
+        raise QuestionError(
+            f"{field}.per",
+            f"No series that is like it has a {newcomer.per} above 0.",
+            "Leave `per` out, or give the `level`.",
+        )
+    return found
+
+
+def _nearest(
+    panel: PanelSpec, newcomer: Newcomer, peers: pd.DataFrame, grouped: Sequence[str]
+) -> tuple[pd.DataFrame, str]:
+    """Those that share its attributes, where enough do; and what they have in common, in words."""
+    found = peers
+    shared = dict(newcomer.like)
+    shared |= {key: peers[key].iloc[0] for key in grouped}
+    shared |= {key: value for key, value in newcomer.keys.items() if (peers[key] == value).all()}
+    for name in panel.level_names if not newcomer.like else ():
+        same = found[found[name] == newcomer.attributes.get(name)]
+        if len(same) >= FEWEST_PEERS:
+            found, shared = same, {**shared, name: newcomer.attributes[name]}
+    return found, ", ".join(f"{name} {value}" for name, value in shared.items()) or "nothing but the panel"
+
+
+def _sizes(newcomer: Newcomer, peers: pd.DataFrame) -> pd.Series:
+    """The peers' levels, in proportion to what the newcomer's is taken in proportion to."""
+    return peers["level"] / peers[newcomer.per] if newcomer.per else peers["level"]
+
+
+def _attributes(panel: PanelSpec, newcomer: Newcomer, peers: pd.DataFrame, field: str) -> dict[str, Any]:
     """The attributes given, and of the others what all peers have."""
     found: dict[str, Any] = {}
     for column in _attribute_columns(panel):
         values = peers[column.name].dropna().unique()
-        same = len(values) == 1 and peers[column.name].notna().all()
+        same = len(values) == 1 and bool(peers[column.name].notna().all())
         found[column.name] = newcomer.attributes.get(column.name, _plain(values[0]) if same else None)
         if found[column.name] is None and column.name in panel.level_names and len(values):
+            members = ", ".join(str(_plain(value)) for value in sorted(values)[:MOST_MEMBERS])
             raise QuestionError(
                 f"{field}.attributes.{column.name}",
-                "It is not given, its peers differ in it, and forecasts are added up by it.",
-                f"Give it; peers have {', '.join(str(_plain(v)) for v in sorted(values)[:10])}.",
+                "It is not given, peers differ in it, and forecasts are added up by it.",
+                f"Give it; peers have {members}.",
             )
     return found
 
@@ -234,66 +222,7 @@ def _attribute_columns(panel: PanelSpec) -> Iterator[Column]:
         yield from table.columns
 
 
-def _add_attributes(overlay: Overlay, placed: Sequence[Placed]) -> None:
-    """Rows of attributes for members that have none."""
-    for table in overlay.panel.static:
-        names = [*table.keys, *(column.name for column in table.columns)]
-        values = [{**p.attributes, **p.keys} for p in placed]
-        rows = pd.DataFrame([[row[name] for name in names] for row in values], columns=names, dtype=object)
-        rows = rows.drop_duplicates(list(table.keys))
-        on = " AND ".join(f"a.{key} = r.{key}" for key in table.keys)
-        source = f"cleaned.{table.name}"
-        types = dict(overlay.con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {source})").fetchall())
-        listed = ", ".join(f"CAST({name} AS {types[name]}) AS {name}" for name in names)
-        overlay.con.register("described", rows.astype("string"))
-        overlay.put(
-            table.name,
-            f"SELECT {', '.join(names)} FROM {source} UNION ALL SELECT * FROM (SELECT {listed} FROM described) AS r "
-            f"WHERE NOT EXISTS (FROM {source} AS a WHERE {on})",
-        )
-        overlay.con.unregister("described")
-
-
-def _add_plans(overlay: Overlay) -> None:
-    """What is known ahead for members that nothing is known for: what is usual among their peers."""
-    for table in overlay.panel.covariates:
-        if not table.keys:
-            continue
-        names = [column.name for column in table.columns]
-        usual = ", ".join(
-            f"{'median' if column.type == 'number' else 'mode'}(v.{column.name}) AS {column.name}"
-            for column in table.columns
-        )
-        new = ", ".join(f"n.{key}" for key in table.keys)
-        peers = ", ".join(f"q.peer_{key}" for key in table.keys)
-        pairs = f"SELECT DISTINCT {new}, {peers} FROM newcomers AS n JOIN newcomers_peers AS q USING (number)"
-        on = " AND ".join(f"v.{key} = m.peer_{key}" for key in table.keys)
-        known = " AND ".join(f"a.{key} = m.{key}" for key in table.keys)
-        keys = ", ".join(f"m.{key}" for key in table.keys)
-        overlay.put(
-            table.name,
-            f"SELECT {', '.join((*table.keys, 't', *names))} FROM cleaned.{table.name} UNION ALL BY NAME "
-            f"SELECT {keys}, v.t, {usual} FROM ({pairs}) AS m JOIN cleaned.{table.name} AS v ON {on} "
-            f"WHERE v.t > {overlay.last} AND NOT EXISTS (FROM cleaned.{table.name} AS a WHERE {known}) "
-            "GROUP BY ALL",
-        )
-
-
-def _add_history(overlay: Overlay) -> None:
-    """The history of their peers, added up, at the level that they are expected to have."""
-    panel = overlay.panel
-    name, target = panel.series.name, panel.target
-    on = " AND ".join(f"q.peer_{key} = r.{key}" for key in panel.keys)
-    keys = ", ".join(f"n.{key}" for key in panel.keys)
-    overlay.put(
-        name,
-        f"SELECT * FROM cleaned.{name} UNION ALL BY NAME SELECT {keys}, h.{panel.time}, h.t, "
-        f"h.share * n.new_level * n.factor AS {target}, h.share * n.new_level AS {target}_adjusted "
-        f"FROM (SELECT q.number, r.{panel.time}, r.t, sum(r.{target}_adjusted) / sum(q.level) AS share "
-        f"FROM cleaned.{name} AS r JOIN newcomers_peers AS q ON {on} WHERE r.t <= {overlay.last} "
-        f"AND r.{target}_adjusted IS NOT NULL GROUP BY ALL) AS h JOIN newcomers AS n USING (number)",
-    )
-
-
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    """A value of a frame as Python's own; whole numbers that a missing one made fractions are whole again."""
+    found = value.item() if isinstance(value, np.generic) else value
+    return int(found) if isinstance(found, float) and found.is_integer() else found

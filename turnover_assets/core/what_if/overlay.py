@@ -4,9 +4,9 @@ What belongs here: changing tables inside a catalog of the question's own, and m
 What does not: what to change (question.py, newcomers.py).
 
 The SQL of relations and features names `cleaned.<table>` and its relations without a catalog. In an overlay
-these names lead to views of the published tables, until a change puts a table in place of one. So the features
-of a question are made by the text that makes all others, and a change of history also reaches the sums of the
-levels it belongs to.
+these names lead to views of the published tables, until a change puts a table in place of one. So the
+features of a question are made by the text that makes all others, and a change of history also reaches the
+sums of the levels that it belongs to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,9 +89,8 @@ class Overlay:
         )
         on = " AND ".join(f"o.{key} = r.{key}" for key in panel.keys)
         name = panel.series.name
-        self.put(
-            name, f"SELECT r.* REPLACE ({scaled}) FROM cleaned.{name} AS r LEFT JOIN {ASKED} AS o ON {on}", values
-        )
+        source = f"cleaned.{name} AS r LEFT JOIN {ASKED} AS o ON {on}"
+        self.put(name, f"SELECT r.* REPLACE ({scaled}) FROM {source}", values)
 
     def change(self, change: Known) -> None:
         """Give something known ahead another value, for the series asked for."""
@@ -106,8 +105,9 @@ class Overlay:
         order = [*table.keys, "t", *(column.name for column in table.columns)]
         self.put(
             table.name,
-            f"SELECT {', '.join(order)} FROM cleaned.{table.name} AS v WHERE NOT EXISTS (FROM ({hit}) AS h WHERE {on}) "
-            f"UNION ALL BY NAME SELECT h.*, $value AS {change.column}{others} FROM ({hit}) AS h "
+            f"SELECT {', '.join(order)} FROM cleaned.{table.name} AS v "
+            f"WHERE NOT EXISTS (FROM ({hit}) AS h WHERE {on}) UNION ALL BY NAME "
+            f"SELECT h.*, $value AS {change.column}{others} FROM ({hit}) AS h "
             f"LEFT JOIN cleaned.{table.name} AS v ON {on}",
             {"value": change.value},
         )

@@ -91,8 +91,8 @@ def read_question(panel: PanelSpec, last: int, asked: Mapping[str, Any]) -> Ques
     Args:
         panel: The panel.
         last: Index of the newest period known.
-        asked: `series`, `covariates`, `history`, `new`, `periods`, as docs/what-if.md describes them; each may
-            be missing or None.
+        asked: `series`, `covariates`, `history`, `new`, `periods`, as docs/what-if.md describes them; each
+            may be missing or None.
 
     Raises:
         QuestionError: It names something that there is not, or asks for nothing.
@@ -234,7 +234,5 @@ def typed(column: Column, value: Any, field: str) -> bool | int | float | str:
             "text": "a text",
             "flag": "true or false",
         }
-        raise QuestionError(
-            field, f"{value!r} is not {wanted[column.type]}.", f"Give {wanted[column.type]}."
-        )
-    return int(value) if column.type == "integer" else value  # type: ignore[no-any-return]
+        raise QuestionError(field, f"{value!r} is not {wanted[column.type]}.", f"Give {wanted[column.type]}.")
+    return int(value) if column.type == "integer" else value
