@@ -146,7 +146,7 @@ class Champions(Collector):
                     f"version {self._good.version} answers instead" if self._good else "no model answers"
                 )
                 self.problem = f"Model version {version} is not used, {instead}: {error}."
-                log.error("The champion of the snapshot %s: %s", snapshot.name, self.problem)
+                log.warning("The champion of the snapshot %s: %s", snapshot.name, self.problem)
             return InUse(Bench(snapshot, self._panel), self._good, self.problem)
 
     def collect(self) -> Iterator[Metric]:

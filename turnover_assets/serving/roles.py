@@ -8,7 +8,7 @@ In a test each series of a caller is always answered by the same role: a hash of
 series keys falls below the share or not. A series that the challenger has not forecast is the champion's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, ROLES
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.access import Caller
+from turnover_assets.serving.pages import Question
+from turnover_assets.serving.parameters import Given
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.view import View
 
@@ -24,6 +26,7 @@ ROLE_HEADER = "X-Turnover-Role"
 MIXED = "mixed"
 PARTS = 1_000_000  # that a share is counted in
 HISTORY = "forecast_history"
+Ask = Callable[[View, Given], Question]
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,7 @@ def answering(view: View, role: str | None, caller: Caller | None) -> Relation:
         theirs = role_table(view, CHALLENGER)
     except Problem:
         return mine
-    hit, values = challengers(view.panel, caller)
-    return Relation(
-        f"SELECT * FROM ({theirs.sql}) WHERE {hit} UNION ALL SELECT * FROM ({mine.sql}) AS m "
-        f"WHERE NOT {hit} OR NOT EXISTS (FROM ({theirs.sql}) AS o WHERE "
-        f"{' AND '.join(f'o.{key} = m.{key}' for key in view.panel.keys)})",
-        {**mine.values, **theirs.values, **values},
-    )
+    return _split(view.panel, caller, mine, theirs)
 
 
 def challengers(panel: PanelSpec, caller: Caller) -> tuple[str, dict[str, Any]]:
@@ -86,6 +83,35 @@ def challengers(panel: PanelSpec, caller: Caller) -> tuple[str, dict[str, Any]]:
     hashed = f"md5_number_lower(concat_ws('|', $ab_caller, {texts}))"
     below = round((caller.ab_share or 0.0) * PARTS)
     return f"({hashed} % {PARTS} < $ab_below)", {"ab_caller": caller.id, "ab_below": below}
+
+
+def test_of(caller: Caller | None, given: Given) -> str:
+    """What tells a caller's part in a test from that of others; empty where a request is in none."""
+    has_role = "own_role" in type(given).model_fields
+    if caller is None or not caller.ab_share or not has_role or given.value("role") or given.value("cutoff"):
+        return ""
+    return f".{caller.id}.{round(caller.ab_share * PARTS)}"
+
+
+def of_caller(ask: Ask, view: View, given: Given, caller: Caller | None) -> Question:
+    """The question for what a request says; in a test, of the challenger for some of the series."""
+    mine = ask(view, given)
+    if caller is None or not test_of(caller, given):
+        return mine
+    theirs = ask(view, given.model_copy(update={"own_role": CHALLENGER}))
+    found = _split(view.panel, caller, Relation(mine.sql, mine.values), Relation(theirs.sql, theirs.values))
+    return Question(found.sql, mine.order, found.values)
+
+
+def _split(panel: PanelSpec, caller: Caller, mine: Relation, theirs: Relation) -> Relation:
+    """The challenger's rows of its series, and the champion's of all others."""
+    hit, values = challengers(panel, caller)
+    same = " AND ".join(f"o.{key} = m.{key}" for key in panel.keys)
+    return Relation(
+        f"SELECT * FROM ({theirs.sql}) WHERE {hit} UNION ALL SELECT * FROM ({mine.sql}) AS m "
+        f"WHERE NOT {hit} OR NOT EXISTS (FROM ({theirs.sql}) AS o WHERE {same})",
+        {**mine.values, **theirs.values, **values},
+    )
 
 
 def said_role(roles: set[str]) -> str:

@@ -51,7 +51,7 @@ class PublishedModel:
         folder = snapshot / MODEL_FOLDER
         for source in sorted(self.files.rglob("*")):
             name = source.relative_to(self.files)
-            if source.is_file() and name.parts[0] != ORIGIN_FOLDER:
+            if source.is_file() and name.parts[0] not in (ORIGIN_FOLDER, GOLDEN):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 _copy(source, folder / name, before / MODEL_FOLDER / name if before else None)
         folder.mkdir(exist_ok=True)

@@ -109,9 +109,8 @@ def _unseen(panel: PanelSpec, found: Sequence[Outside]) -> Iterator[Remark]:
         unit = "" if one.feature.startswith(("known_", "attribute_")) else " (over the series' own scale)"
         text = f"{words[one.feature]} would be {one.value:g}; {seen}{unit}. Beyond that a model guesses."
         yield Remark("outside-training", one.feature.removeprefix("known_"), text)
-    if left := len(others) - MOST_FEATURES:
-        if left > 0:
-            yield Remark("outside-training", "", f"So would be {left} more of what the model goes by.")
+    if (left := len(others) - MOST_FEATURES) > 0:
+        yield Remark("outside-training", "", f"So would be {left} more of what the model goes by.")
 
 
 def about_newcomers(placed: Sequence[Placed]) -> Iterator[Remark]:
