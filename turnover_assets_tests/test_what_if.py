@@ -237,7 +237,7 @@ def test_a_value_that_training_has_not_seen_is_told_with_what_it_has(walmart: Pu
     assert [remark.about for remark in told] == ["temperature"]
     assert "would be 500; training has seen" in told[0].text
     low, high = ranges(walmart)["known_temperature"]
-    assert seen.min() <= low < high <= seen.max()
+    assert np.float32(seen.min()) <= low < high <= np.float32(seen.max())
     assert f"{low:g} to {high:g}" in told[0].text
 
 

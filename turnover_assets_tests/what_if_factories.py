@@ -27,6 +27,7 @@ from turnover_assets.storage import snapshots
 from turnover_assets.storage.published_model import PublishedModel
 from turnover_assets.storage.registry import TrainedModel
 from turnover_assets.storage.snapshots import Snapshot
+from turnover_assets_tests.api_factories import publish
 from turnover_assets_tests.factories import insert_frames
 
 Frames = Mapping[str, pd.DataFrame]
@@ -126,3 +127,29 @@ def trained(panel: PanelSpec, candidate: Candidate, rows: Rows) -> TrainedModel:
     table = pd.DataFrame([bounds], columns=list(intervals.BOUNDS), index=pd.Index([1], name="horizon"))
     versions = {"panel": panel.digest, "cutoff": "", "code_version": "0"}
     return TrainedModel(candidate, intervals.Intervals(table), tuple(feature_names(panel)), versions)
+
+
+def history_of(published: Published) -> pd.DataFrame:
+    """The history of forecasts of one cutoff: a challenger's, 10 % higher, and a baseline's without bounds.
+
+    The challenger has not forecast the last series.
+    """
+    own = published.forecasts.assign(role="champion")
+    keys = own[list(published.panel.keys)]
+    is_last = (keys == keys.iloc[-1]).all(axis=1)
+    figures = own[["forecast", *intervals.BOUNDS]]
+    higher = (figures * 1.1).to_dict("series")
+    theirs = own.assign(role="challenger", model_version=2, **higher)[~is_last]
+    naive = own.assign(role="baseline", model_version=0, **dict.fromkeys(intervals.BOUNDS, np.nan))
+    table = pd.concat([own, theirs, naive], ignore_index=True)
+    return table.assign(made_at=pd.Timestamp("2030-01-01", tz="UTC"))
+
+
+def serve_panel(home: Path, published: Published, version: int = 1) -> Snapshot:
+    """Publish the same, with a history of forecasts, in a home; the model and its forecasts are of a version."""
+    facts = {**published.snapshot.facts, "model": {**published.snapshot.facts["model"], "version": version}}
+    changed = {
+        "forecasts": published.forecasts.assign(model_version=version),
+        "forecast_history": history_of(published),
+    }
+    return publish(home / "published", Snapshot(published.snapshot.folder, facts), changed)

@@ -166,7 +166,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "dagster_run_id": context.run.run_id,
             }
             add_cutoffs(context.instance, con, panel)
-            model = _published_model(context, con, panel, registry.open())
+            model = published_model(context, con, panel, registry.open())
             snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts, model)
         removed = snapshots.prune(folder, settings.keep_snapshots)
         return dg.MaterializeResult(
@@ -244,13 +244,13 @@ def _model_facts(version: int, model: TrainedModel) -> pd.DataFrame:
     return pd.DataFrame([{**facts, **{name: model.backtest.get(name) for name in FIGURES}}])
 
 
-def _published_model(
+def published_model(
     context: dg.AssetExecutionContext,
     con: duckdb.DuckDBPyConnection,
     panel: PanelSpec,
     registry: ModelRegistry,
 ) -> PublishedModel | None:
-    """The files of the model that made the forecasts, with golden rows.
+    """The files of the model that made the forecasts, with golden rows; None where they are lost.
 
     A registry that has lost them holds up what-if questions, and nothing else.
     """
