@@ -147,7 +147,8 @@ def history_of(published: Published) -> pd.DataFrame:
 
 def serve_panel(home: Path, published: Published, version: int = 1) -> Snapshot:
     """Publish the same, with a history of forecasts, in a home; the model and its forecasts are of a version."""
-    facts = {**published.snapshot.facts, "model": {**published.snapshot.facts["model"], "version": version}}
+    model = {**published.snapshot.facts["model"], "version": version}
+    facts = {**published.snapshot.facts, "model": model}
     changed = {
         "forecasts": published.forecasts.assign(model_version=version),
         "forecast_history": history_of(published),
