@@ -155,7 +155,7 @@ def _is_current(settings: Settings, version: str) -> bool:
         facts.get("model", {}).get("version"),
     )
     ledger = ledger_version(settings.ledger_path)
-    champion = champion_of(settings.mlflow_path, settings.panel_spec.name)
+    champion = champion_of(settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database)
     return made_from == (version, __version__, settings.result_version, ledger, champion)
 
 
@@ -241,8 +241,7 @@ def _unusable(settings: Settings) -> str:
     """Why no champion can forecast; empty where one can."""
     from turnover_assets.storage.registry import ModelRegistry
 
-    panel = settings.panel_spec
-    return ModelRegistry(settings.mlflow_path, panel.name).why_unusable(panel)
+    return ModelRegistry.of(settings).why_unusable(settings.panel_spec)
 
 
 def _last_verdict(warehouse: Warehouse) -> Verdict:

@@ -29,6 +29,8 @@ CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^?#@]*[^?#@/]")  # no user, password or options: often secrets
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+MLFLOW_URI = "TURNOVER_MLFLOW_URI"
+POSTGRES = re.compile(r"(?:postgresql(?:\+psycopg2)?|postgres)://(?=.)")
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -74,6 +76,9 @@ class Settings(BaseSettings):
     dagster_config: Path | None = Field(
         None, description="Dagster's instance configuration; default the embedded one."
     )
+    mlflow_uri: SecretStr | None = Field(
+        None, description="Postgres database of MLflow's records; default a file in the home. A secret."
+    )
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
     )
@@ -116,6 +121,9 @@ class Settings(BaseSettings):
     retrain_drifted_share: float = Field(
         0.3, gt=0, le=1, description="Share of the features that may have drifted before retraining."
     )
+    retrain_bias: float = Field(
+        0.1, gt=0, description="Bias of published forecasts in total, either way, before retraining."
+    )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
     )
@@ -133,6 +141,11 @@ class Settings(BaseSettings):
         104, ge=1, description="Cutoffs whose forecasts of challenger and baseline are kept."
     )
     keep_reports: int = Field(60, ge=1, description="Pages of monitoring kept.")
+    workbook_level: str | None = Field(
+        None,
+        description="Level for whose members workbooks are made at each publishing, `total`, or `none`; "
+        "default the panel's last level.",
+    )
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
     )
@@ -265,6 +278,13 @@ class Settings(BaseSettings):
             raise ValueError(f"begins with none of {', '.join(POSTGRES_SCHEMES)}")
         return value
 
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _in_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not POSTGRES.match(value.get_secret_value()):
+            raise ValueError("is no address such as postgresql://user:password@host:5432/database")
+        return value
+
     @property
     def landing_path(self) -> Path:
         """The folder that is watched for landed files."""
@@ -302,8 +322,13 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_path(self) -> Path:
-        """Folder of MLflow's SQLite store and artifacts."""
+        """Folder of models' files, and of MLflow's SQLite store where no database is named."""
         return self.home.absolute() / "mlflow"
+
+    @property
+    def mlflow_database(self) -> str:
+        """Address of MLflow's database with password and driver; empty where SQLite in the home is used."""
+        return with_driver(self.mlflow_uri.get_secret_value() if self.mlflow_uri else "")
 
     @property
     def dagster_path(self) -> Path:
@@ -324,6 +349,16 @@ class Settings(BaseSettings):
     def monitoring_pages_path(self) -> Path:
         """Folder of the monitoring pages, one for each cutoff."""
         return self.home.absolute() / "reports" / "monitoring"
+
+    @property
+    def workbooks_path(self) -> Path:
+        """Folder of the workbooks, a folder for each snapshot."""
+        return self.home.absolute() / "reports" / "workbooks"
+
+    @property
+    def workbook_recipients_path(self) -> Path:
+        """The file of who gets which workbook by e-mail; it need not be there."""
+        return self.home.absolute() / "workbook_recipients.toml"
 
     @property
     def evidently_pages_path(self) -> Path:
@@ -400,6 +435,11 @@ class Settings(BaseSettings):
         for name, value in self.model_dump(exclude_none=True).items():
             values[f"{PREFIX}{name.upper()}"] = _for_child(value)
         return values
+
+
+def with_driver(address: str) -> str:
+    """An address of Postgres for SQLAlchemy 2.1, which would take psycopg 3 by itself; we have psycopg 2."""
+    return POSTGRES.sub("postgresql+psycopg2://", address, count=1)
 
 
 def usable_settings() -> tuple[Settings, str]:

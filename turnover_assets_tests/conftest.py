@@ -1,6 +1,7 @@
 """Fixtures that several test modules share: a clean environment, connections, homes, the real data."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def _sqlite_without_waiting() -> Iterator[None]:
     """
 
     def do_not_wait(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
     engines: dict[str, sa.Engine] = {}
     make = sqlite_event_log.create_engine

@@ -146,7 +146,7 @@ def history_of(published: Published) -> pd.DataFrame:
 
 
 def serve_panel(home: Path, published: Published, version: int = 1) -> Snapshot:
-    """Publish the same, with a history of forecasts, in a home; the model and its forecasts are of a version."""
+    """Publish the same in a home, with a history of forecasts, as if a version had made it."""
     model = {**published.snapshot.facts["model"], "version": version}
     facts = {**published.snapshot.facts, "model": model}
     changed = {

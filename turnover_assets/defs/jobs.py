@@ -45,7 +45,9 @@ def made_from(settings: Settings) -> dict[str, Any]:
         "ledger_version": ledger_version(settings.ledger_path),
         "settings_version": settings.result_version,
         "code_version": __version__,
-        "model_version": champion_of(settings.mlflow_path, settings.panel_spec.name),
+        "model_version": champion_of(
+            settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database
+        ),
     }
 
 

@@ -6,6 +6,7 @@ What belongs here: writing, checking and unpacking the archive. What does not: k
 An archive is a tar, compressed with Zstandard (.tar.zst) or gzip (.tar.gz). Its last member, backup.json,
 names every file with its size and SHA-256, so that an archive that was cut short or changed is told before
 anything of it is used. Databases are copied by SQLite itself, since a copy of the file could be torn.
+MLflow's records are in it as mlflow/mlflow.db, also where a home has them in Postgres.
 
 Invariants:
     - a backup appears under its name only once it is whole and on disk;
@@ -19,12 +20,12 @@ import os
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 from uuid import uuid4
@@ -41,6 +42,7 @@ from turnover_assets.storage.sqlite_files import reading
 
 FORMAT = 1
 MANIFEST = "backup.json"
+RECORDS = "mlflow/mlflow.db"
 ARTIFACTS = "mlflow/artifacts"  # in a home; wherever that was when MLflow noted an address
 CODECS = {".zst": "zstd", ".gz": "gzip"}
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
@@ -105,7 +107,13 @@ def codec_of(output: Path) -> str:
 
 
 def write_backup(
-    home: Path, panel: PanelSpec, output: Path, progress: Progress, *, with_warehouse: bool = True
+    home: Path,
+    panel: PanelSpec,
+    output: Path,
+    progress: Progress,
+    *,
+    with_warehouse: bool = True,
+    database: str = "",
 ) -> BackedUp:
     """Write a home into an archive; the caller keeps runs and the warehouse's writers away.
 
@@ -115,9 +123,10 @@ def write_backup(
         output: The archive; its name decides on the compression.
         progress: Told what begins.
         with_warehouse: Whether to take the warehouse too; `turnover rebuild` makes it again.
+        database: Address of the Postgres database that MLflow's records are in; empty where there is none.
 
     Raises:
-        TurnoverError: The archive cannot be written, or a file cannot be read; nothing is left of it.
+        TurnoverError: The archive cannot be written, or something cannot be read; nothing is left of it.
     """
     codec, output = codec_of(output), output.absolute()
     if output.resolve().is_relative_to(home.resolve()):
@@ -141,8 +150,9 @@ def write_backup(
             partial.touch(exist_ok=False)
             leaving.enter_context(shared(partial))
             with _compressed(partial, codec) as archive:
-                for path in _in_order(home, with_warehouse=with_warehouse, leaving=leaving):
-                    name = path.relative_to(home).as_posix()
+                taken = _in_order(home, with_warehouse=with_warehouse, leaving=leaving)
+                members = ((path.relative_to(home).as_posix(), path) for path in taken)
+                for name, path in _with_records(members, database) if database else members:
                     _tell(progress, name, noted)
                     damaged += _add_file(archive, path, name, noted)
                 _add(archive, MANIFEST, json.dumps({**about, "files": noted}, indent=1).encode())
@@ -195,6 +205,15 @@ def _in_order(home: Path, *, with_warehouse: bool, leaving: ExitStack) -> Iterat
             with suppress(OSError):
                 leaving.enter_context(shared(path))
     yield from sorted({*paths} - {*databases})
+
+
+def _with_records(members: Iterable[tuple[str, Path]], database: str) -> Iterator[tuple[str, Path]]:
+    """The same files with MLflow's records from Postgres before them, in place of a file that is not used."""
+    from turnover_assets.storage.model_copy import records_to_file
+
+    with TemporaryDirectory(prefix="turnover-backup-") as folder:
+        yield RECORDS, records_to_file(database, Path(folder))
+    yield from ((name, path) for name, path in members if name != RECORDS)
 
 
 def _walk(home: Path) -> Iterator[Path]:
@@ -369,11 +388,16 @@ def _unpack(archive: Path, folder: Path) -> tuple[dict[str, Any], dict[str, dict
 
 
 def _unpack_file(opened: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> dict[str, Any]:
-    """Write one file below a folder; anything else than a plain file inside it is refused."""
+    """Write one file below a folder; anything else than a plain file inside it is refused.
+
+    tarfile's own filters are not asked: Python's first releases of 3.11, which Debian 12 has, are without.
+    """
     if not member.isreg():
         raise tarfile.TarError(f"{member.name} is no plain file")
-    mode, member = (member.mode or 0o600) & 0o755, tarfile.data_filter(member, str(folder))
-    content, target, digest = opened.extractfile(member), folder / member.name, sha256()
+    if (path := PurePosixPath(member.name)).is_absolute() or ".." in path.parts:
+        raise tarfile.TarError(f"{member.name} is outside of the home")
+    mode = (member.mode or 0o600) & 0o755
+    content, target, digest = opened.extractfile(member), folder / path, sha256()
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as stream:
         while content and (chunk := content.read(CHUNK_BYTES)):
@@ -406,7 +430,7 @@ def move_records(folder: Path, home: Path) -> None:
         folder: The unpacked home that has MLflow's store.
         home: Where it will be.
     """
-    store = folder / "mlflow" / "mlflow.db"
+    store = folder / RECORDS
     if not store.is_file():
         return
     place = (home / ARTIFACTS).as_uri()

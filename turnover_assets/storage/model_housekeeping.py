@@ -10,7 +10,7 @@ marked run, which the next housekeeping finds, as it does those that a person de
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -45,15 +45,17 @@ class ModelStore:
     Attributes:
         folder: MLflow's folder: mlflow.db and artifacts/.
         name: Name of the panel.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
     """
 
     folder: Path
     name: str
+    database: str = field(default="", repr=False)
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client."""
-        return _mlflow.connect(self.folder, must_exist=True)
+        return _mlflow.connect(self.folder, self.database, must_exist=True)
 
     def sweep_versions(self, published: Collection[int], policy: Policy, *, remove: bool) -> Sweep:
         """Delete the model versions that nothing needs.
@@ -165,7 +167,7 @@ class ModelStore:
 
 
 def sweep_models(
-    folder: Path, name: str, published: Iterable[int], policy: Policy, now: datetime, *, remove: bool
+    store: ModelStore, published: Iterable[int], policy: Policy, now: datetime, *, remove: bool
 ) -> list[Sweep]:
     """Everything that housekeeping does in MLflow's store; nothing where there is none.
 
@@ -173,9 +175,8 @@ def sweep_models(
         TurnoverError: The log of champions cannot be read, so that nothing can be said of versions.
         OSError: Files cannot be removed.
     """
-    if not (folder / "mlflow.db").is_file():
+    if not store.database and not (store.folder / "mlflow.db").is_file():
         return []
-    store = ModelStore(folder, name)
     try:
         versions = store.sweep_versions(set(published), policy, remove=remove)
     except TurnoverError as error:

@@ -1,4 +1,4 @@
-"""The model registry: MLflow through its own client, on a local SQLite store.
+"""The model registry: MLflow through its own client, on the store of a data home.
 
 What belongs here: model versions and their files, and what is kept of decisions on them. What does not:
 fitting and choosing models; moving aliases (champions.py), facts on all versions (model_versions.py), where
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from turnover_assets.core.gate import Decision
     from turnover_assets.core.intervals import Intervals
     from turnover_assets.core.models import Candidate
+    from turnover_assets.settings import Settings
     from turnover_assets.storage.origin import Origin
 
 GATE = "gate"
@@ -128,15 +129,24 @@ class ModelRegistry:
         folder: MLflow's folder: mlflow.db and artifacts/.
         name: Name of the experiment and of the registered model.
         artifacts_url: Object store of the files of new models; None for the folder.
+        database: Address of the Postgres database in place of mlflow.db, a secret; empty where there is none.
     """
 
     folder: Path
     name: str
     artifacts_url: str | None = None
+    database: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """The registry of a data home's panel."""
+        return cls(
+            settings.mlflow_path, settings.panel_spec.name, settings.artifacts_url, settings.mlflow_database
+        )
 
     def register(self, model: TrainedModel, record: TrainingRecord) -> int:
         """Log a model as a run, register it as a new version, and return the version's number."""
-        client = _mlflow.connect(self.folder)
+        client = _mlflow.connect(self.folder, self.database)
         experiment = _mlflow.experiment_id(
             client, self.name, artifacts_address(self.folder, self.artifacts_url)
         )
@@ -296,7 +306,7 @@ class ModelRegistry:
 
     def why_unusable(self, panel: PanelSpec) -> str:
         """Why no champion can forecast the panel with this release; empty where one can."""
-        version = champion_of(self.folder, self.name)
+        version = champion_of(self.folder, self.name, self.database)
         return self.why_unfit(version, panel) if version else "There is no champion yet."
 
     def why_unfit(self, version: int, panel: PanelSpec) -> str:
@@ -342,7 +352,7 @@ class ModelRegistry:
             ) from error
 
     def _client(self) -> "MlflowClient":
-        return _mlflow.connect(self.folder, must_exist=True)
+        return _mlflow.connect(self.folder, self.database, must_exist=True)
 
     def _champions(self) -> Champions:
         return Champions(self._client(), self.name)

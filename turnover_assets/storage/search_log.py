@@ -78,7 +78,12 @@ class SearchLog:
 
 @contextmanager
 def search_log(
-    folder: Path, panel: str, name: str, tags: Mapping[str, str], artifacts_url: str | None = None
+    folder: Path,
+    panel: str,
+    name: str,
+    tags: Mapping[str, str],
+    artifacts_url: str | None = None,
+    database: str = "",
 ) -> Iterator[SearchLog]:
     """The log of a search; its run is marked as failed where the search ends by an error.
 
@@ -88,8 +93,9 @@ def search_log(
         name: Name of the run.
         tags: Tags of the run.
         artifacts_url: Object store of its files; None for the folder.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
     """
-    client = _mlflow.connect(folder)
+    client = _mlflow.connect(folder, database)
     artifacts = artifacts_address(folder, artifacts_url)
     experiment = _mlflow.experiment_id(client, experiment_name(panel), artifacts, with_model=False)
     run = client.create_run(experiment, tags=dict(tags), run_name=name)
