@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -113,7 +114,7 @@ def test_more_of_a_share_never_takes_a_series_from_the_challenger(view: View) ->
     ]
 
     assert theirs[0] == set()
-    assert all(less <= more for less, more in zip(theirs, theirs[1:], strict=False))
+    assert all(less <= more for less, more in pairwise(theirs))
     whole = roles_by_series(rows_of(view, None, caller(1.0)))
     assert list(whole.values()).count("champion") == 1  # the series that the challenger has not forecast
 

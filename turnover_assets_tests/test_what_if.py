@@ -436,6 +436,7 @@ def test_what_cannot_be_asked_is_refused_by_its_field(
 
 def test_too_many_series_are_refused(weeks: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MOST_SERIES", 2)
+    monkeypatch.setattr(answers, "MOST_NEW", 2)
 
     with pytest.raises(QuestionError, match="more than 2"):
         ask(weeks, series=series_of(weeks))

@@ -35,7 +35,7 @@ from turnover_assets.core.what_if.settling import settle_in
 from turnover_assets.errors import QuestionError
 from turnover_assets.panel import PanelSpec
 
-MOST_SERIES = 500
+MOST_SERIES, MOST_NEW = 500, 100
 SAME = 1e-6  # relative difference to what was published, within which it is that
 FIGURES = ("forecast", *BOUNDS)
 BASELINE = ("baseline", *(f"baseline_{bound}" for bound in BOUNDS))
@@ -135,8 +135,8 @@ def _place(overlay: Overlay, question: Question) -> list[Placed]:
     ]
     if len({tuple(one.keys.values()) for one in placed}) < len(placed):
         raise QuestionError("new", "A series is described more than once.", "Describe each once.")
-    if len(placed) > MOST_SERIES:
-        detail = f"It makes {len(placed)} series, more than {MOST_SERIES}."
+    if len(placed) > MOST_NEW:
+        detail = f"It makes {len(placed)} series, more than {MOST_NEW}."
         raise QuestionError("new", detail, "Name more of the keys, or ask in several questions.")
     settle_in(overlay, placed)
     return placed

@@ -6,15 +6,17 @@ does not: putting it into the tables (settling.py), and forecasting (answer.py).
 The champion forecasts from history, and a newcomer has none. So it is given that of its peers: their
 added-up history over their added-up level, times the level that it is expected to have. The champion then
 forecasts it as if it had traded like them all along, with the attributes that it was described with. How
-far its peers' levels lie apart goes into its bounds where no level was given.
+far its peers lie apart goes into its bounds.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from turnover_assets.core.adjustments import FACTOR_IN_FORCE
 from turnover_assets.core.intervals import BOUNDS
@@ -25,7 +27,6 @@ from turnover_assets.panel import Column, PanelSpec
 
 FEWEST_PEERS = 3  # fewer do not tell how far levels lie apart; an attribute that fewer share is passed over
 MOST_MEMBERS = 10  # named in a message
-QUANTILES = {"lower_80": 0.1, "upper_80": 0.9, "lower_95": 0.025, "upper_95": 0.975}
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Placed:
         peers: A row for each peer: keys, `level` (mean of a period over the newest season, adjusted),
             `factor_in_force`, and attributes.
         level: The level it is expected to have, in the scale of adjusted values.
-        spread: Level of each peer over the middle one, for what the level is taken in proportion to; empty
-            where the level was given.
+        spread: Level of each peer over the middle one, in that proportion; empty where the level was given.
         shares: What its peers have in common, in words.
         attributes: Its attributes; None where not known.
     """
@@ -116,9 +116,12 @@ def place(overlay: Overlay, newcomer: Newcomer, peers: pd.DataFrame, field: str)
 def with_peers_bounds(
     panel: PanelSpec, table: pd.DataFrame, placed: Sequence[Placed], published: pd.DataFrame
 ) -> pd.DataFrame:
-    """Forecasts of newcomers with bounds as wide as their peers' are, and wider where their level is a guess.
+    """Forecasts of newcomers with bounds that allow for what a newcomer adds to the errors of its peers.
 
-    Added-up history is smoother than that of any one series, so that the champion would be too sure.
+    The champion alone would be too sure, since added-up history is smoother than that of any one series. So
+    bounds are as far from the forecast as those of peers are, and further by how far the peers' forecasts lie
+    apart; both as shares of their levels, and as independent of each other. Where the level was not given,
+    they are moved apart by how far the peers' levels lie apart, too.
 
     Args:
         panel: The panel.
@@ -127,16 +130,35 @@ def with_peers_bounds(
         published: Forecasts of all series.
     """
     found, keys = [], list(panel.keys)
+    lowest = 0.0 if panel.series.target.nonnegative else -np.inf
     for one in placed:
         own = table[(table[keys] == pd.Series(dict(one.keys))).all(axis=1)].copy()
-        theirs = published.merge(one.peers[keys], on=keys)
-        theirs = theirs[theirs["forecast"] > 0]
-        widths = theirs[list(BOUNDS)].div(theirs["forecast"], axis=0).groupby(theirs["horizon"]).median()
+        theirs = published.merge(one.peers[[*keys, "level", FACTOR_IN_FORCE]], on=keys)
+        level = theirs["level"] * theirs[FACTOR_IN_FORCE]
+        shares = theirs[["forecast", *BOUNDS]].div(level, axis=0)
+        apart = shares["forecast"].groupby(theirs["horizon"]).apply(_deviation)
+        usual = shares.groupby(theirs["horizon"]).median()
+        of_level = _deviation(pd.Series(one.spread, dtype=float).map(math.log)) if one.spread else 0.0
         for bound in BOUNDS:
-            apart = float(np.quantile(one.spread, QUANTILES[bound])) if one.spread else 1.0
-            own[bound] = (own["forecast"] * own["horizon"].map(widths[bound])).fillna(own[bound]) * apart
+            side, student = (-1 if bound.startswith("lower") else 1), _student(bound, len(one.peers))
+            reach = ((usual[bound] - usual["forecast"]) ** 2 + (apart * student) ** 2) ** 0.5
+            near = own["forecast"] + side * own["horizon"].map(reach) * one.level * one.in_force
+            outwards = np.where(near >= 0, side, -side)
+            own[bound] = np.maximum(near * np.exp(outwards * student * of_level), lowest)
         found.append(own)
     return pd.concat(found, ignore_index=True)
+
+
+def _deviation(values: pd.Series) -> float:
+    """Standard deviation of what one more would be; 0 where too few tell."""
+    if len(values) < FEWEST_PEERS:
+        return 0.0
+    return float(values.std(ddof=1) * np.sqrt(1 + 1 / len(values)))
+
+
+def _student(bound: str, count: int) -> float:
+    """Student's quantile of a bound, for a deviation that so many tell."""
+    return float(stats.t.ppf(0.5 + int(bound[-2:]) / 200, max(count - 1, 1)))
 
 
 def _check_new(overlay: Overlay, newcomer: Newcomer, field: str) -> None:

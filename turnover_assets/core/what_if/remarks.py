@@ -117,26 +117,20 @@ def about_newcomers(placed: Sequence[Placed]) -> Iterator[Remark]:
     """What newcomers were taken to be."""
     for one in placed:
         count = f"its {len(one.peers)} peers" if len(one.peers) > 1 else "its only peer"
-        text = f"Forecast as if it had traded like {count} (in common: {one.shares}) all along"
-        yield Remark("new-series", one.named, f"{text}; what an opening does to sales is not in it.")
+        text = (
+            f"Forecast as if it had traded like {count} (in common: {one.shares}) all along; what an opening "
+            "does to sales is not in it."
+        )
+        if len(one.peers) < FEWEST_PEERS:
+            text += " So few do not tell how far a series strays from its peers: the bounds are too narrow."
+        yield Remark("new-series", one.named, text)
         if one.spread:
-            yield Remark("level-guessed", one.named, _guess(one))
+            low, high = min(one.spread), max(one.spread)
+            text = f"No level was given, so the middle one of its peers' was taken; theirs are {low:.2g} to "
+            yield Remark("level-guessed", one.named, f"{text}{high:.2g} times it.")
         if unknown := [name for name, value in one.attributes.items() if value is None]:
             text = f"Not given, so not known to the model: {', '.join(unknown)}."
             yield Remark("attribute-unknown", one.named, text)
-
-
-def _guess(one: Placed) -> str:
-    if len(one.peers) < FEWEST_PEERS:
-        return (
-            "No level was given, so that of so few peers was taken. How far it may lie from that they do not "
-            "tell, so the bounds are too narrow."
-        )
-    low, high = min(one.spread), max(one.spread)
-    return (
-        "No level was given, so the middle one of its peers was taken; theirs lie from "
-        f"{low:.2g} to {high:.2g} times it, and so do the bounds."
-    )
 
 
 def said(panel: PanelSpec, question: Question, placed: Sequence[Placed]) -> Iterator[str]:
