@@ -183,7 +183,7 @@ def test_questions_leave_nothing_behind(weeks: Published) -> None:
     assert sum(name.startswith("question_") for (name,) in catalogs) == 1
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     factor=st.floats(0.1, 5.0),
     periods=st.integers(1, 200),

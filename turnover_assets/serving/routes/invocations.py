@@ -26,6 +26,7 @@ from turnover_assets.serving.parameters import EXAMPLES
 from turnover_assets.serving.predictions import HORIZON, Inputs, input_columns, predictions
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.roles import ROLE_HEADER, Role, said_role
+from turnover_assets.serving.routes.health import Health
 from turnover_assets.serving.rows import (
     column,
     dated,
@@ -48,11 +49,11 @@ def build(panel: PanelSpec) -> APIRouter:
     router = APIRouter(tags=["inference"])
     answered = _answer_model(panel)
 
-    @router.get("/ping", summary="Whether MLflow's clients may ask", responses=documented(503))
+    @router.get("/ping", summary="Whether MLflow's clients may ask", response_model=Health)
     async def ping(request: Request, _caller: Annotated[Caller, Depends(require("read"))]) -> Response:
-        """An empty answer, as of MLflow's scoring server."""
+        """Whether forecasts are served."""
         with request.app.state.follower.use():
-            return Response("\n", media_type="application/json")
+            return JSONResponse({"status": "ok"})
 
     async def invocations(request: Request, caller: Annotated[Caller, Depends(require("read"))]) -> Response:
         body = await request.body()
