@@ -169,10 +169,6 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
-    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
-    dashboard_port: int = Field(
-        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
-    )
     snapshot_poll_seconds: float = Field(
         2.0, gt=0, description="Seconds between two looks of servers at what is published."
     )
@@ -268,6 +264,15 @@ class Settings(BaseSettings):
         if value and not ADDRESS.fullmatch(value):
             raise ValueError(
                 "is no address such as s3://bucket/folder, without user, password and options in it"
+            )
+        return value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _in_a_store(cls, value: str | None) -> str | None:
+        if value and value.startswith(("file:", "local:")):
+            raise ValueError(
+                "is a folder of this machine; models' files are in the home unless a store has them"
             )
         return value
 

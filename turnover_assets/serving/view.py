@@ -92,10 +92,9 @@ class View:
     def keep(self, *tables: str) -> None:
         """Hold tables in memory rather than reading their files for each question."""
         for name in filter(self.has, tables):
-            self._con.execute(f'CREATE TEMP TABLE kept AS SELECT * FROM "{name}"')
+            self._con.execute(f'CREATE TABLE "kept {name}" AS SELECT * FROM "{name}"')
             self._con.execute(f'DROP VIEW "{name}"')
-            self._con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM kept')
-            self._con.execute("DROP TABLE kept")
+            self._con.execute(f'ALTER TABLE "kept {name}" RENAME TO "{name}"')
 
     def records(self, sql: str, values: Values = ()) -> Records:
         """The rows of a query, each by the names of its columns; values that are no number are None."""
