@@ -213,6 +213,8 @@ def test_a_question_that_takes_too_long_is_given_up(
 
     monkeypatch.setattr(what_if, "answer", endless)
     with client_of(home.model_copy(update={"what_if_seconds": 0.3})) as client:
+        with client.app.state.follower.use() as served:  # type: ignore[attr-defined]
+            served.champion.bench.prepare()
         answer = client.post("/v1/what-if", json={"series": [ONE]})
         assert ended.wait(DEADLINE)
         monkeypatch.setattr(what_if, "answer", real)

@@ -180,7 +180,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "code_version": __version__,
                 "data_version": str(facts["data_version"]),
                 "as_of_run": common.latest_run(context.instance, common.AS_OF),
-                "bytes": sum(table["bytes"] for table in snapshot.facts["tables"].values()),
+                "bytes": sum(noted["bytes"] for noted in snapshot.files.values()),
                 "model_version": int(facts["model"]["version"]),
                 "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
                 "removed_snapshots": removed,

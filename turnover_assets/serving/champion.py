@@ -22,7 +22,7 @@ from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.golden import differences
 from turnover_assets.core.models import Rows
-from turnover_assets.errors import ModelRefusedError, TurnoverError
+from turnover_assets.errors import ModelRefusedError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.bench import Bench
 from turnover_assets.storage.published_model import GOLDEN, verified_folder
@@ -30,8 +30,6 @@ from turnover_assets.storage.registry import TrainedModel, misfits
 from turnover_assets.storage.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
-
-UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OSError, TurnoverError)
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,9 @@ class Champion:
             golden = pq.read_table(folder / GOLDEN).to_pandas()
             wrong = list(misfits(model, panel)) or _order(model, panel)
             wrong = wrong or _golden(panel, model, golden)
-        except UNREADABLE as error:
-            raise ModelRefusedError(f"its files cannot be read by this release ({error})") from error
+        except Exception as error:  # each library has its own for files that are not its own
+            told = f"{type(error).__name__}: {error}"
+            raise ModelRefusedError(f"its files cannot be read by this release ({told})") from error
         if wrong:
             raise ModelRefusedError("; ".join(wrong))
         return cls(int(snapshot.facts["model"]["version"]), model, panel, snapshot.name)
