@@ -35,7 +35,7 @@ METRICS = "/metrics"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 EXPOSED = (
     *("X-Request-ID", "X-Turnover-Snapshot", "X-Turnover-Cutoff", "X-Turnover-Model-Version"),
-    *("X-Turnover-Data-Version", "ETag", "Link"),
+    *("X-Turnover-Data-Version", "X-Turnover-Role", "ETag", "Link"),
     *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"),
 )
 
