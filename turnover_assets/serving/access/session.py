@@ -47,6 +47,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from turnover_assets.serving.access.peers import Headers, is_https
+from turnover_assets.serving.audit import note
 from turnover_assets.serving.problems import Problem
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def login(request: Request, key: str, next_page: str = "/") -> Response:
     """
     access: Access = request.app.state.access
     headers = headers_of(request)
+    note(request, keep_body=False)
     check_same_site(headers)
     kept = access.sign_in(key.strip(), request.scope, headers)
     response = RedirectResponse(_inner(next_page), 303)
