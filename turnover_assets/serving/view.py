@@ -97,6 +97,11 @@ class View:
             self._con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM kept')
             self._con.execute("DROP TABLE kept")
 
+    def derive(self, name: str, sql: str, values: Values = ()) -> None:
+        """Hold the rows of a query as a table of its own, which later questions can name."""
+        bound = dict(values) if isinstance(values, Mapping) else list(values)
+        self._con.execute(f'CREATE TABLE "{name}" AS {sql}', bound)
+
     def records(self, sql: str, values: Values = ()) -> Records:
         """The rows of a query, each by the names of its columns; values that are no number are None."""
         table = self.arrow(sql, values)
