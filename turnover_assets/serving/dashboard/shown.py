@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.explanation_words import YEAR_AGO
@@ -29,6 +29,9 @@ from turnover_assets.serving.dashboard.members import column_types, member_addre
 from turnover_assets.serving.view import View
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from turnover_assets.serving.dashboard.lists import Row
 
 THREADS = 2
 SPARK_PERIODS = {"week": 52, "day": 56}  # of history in a sparkline
@@ -133,6 +136,13 @@ class Shown:
     def total(self) -> Member:
         """The sum of all series."""
         return next(iter(self.members[TOTAL].values()))
+
+    @cached_property
+    def series_rows(self) -> "list[Row]":
+        """All series as rows of a list, largest first."""
+        from turnover_assets.serving.dashboard.lists import series_rows
+
+        return series_rows(self)
 
     def member(self, level: str, name: str) -> Member | None:
         """A member; None where there is none that is forecast."""
