@@ -15,7 +15,7 @@ LIVE, BACKTEST, UNKNOWN = "live", "backtest", "unknown"
 GOOD, LOOK, PLAIN = "good", "look", "plain"
 WORSE_THAN_PROMISED = 1.25  # live over promised, both against last year
 SMALL_BIAS = 0.03
-COVERAGE_APART = 0.07
+COVERAGE_APART = 0.05
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def backtest_accuracy(shown: Shown, level: str) -> dict[str, Accuracy]:
         "AND n.basis = b.basis AND n.scope = b.scope AND n.member IS NOT DISTINCT FROM b.member "
         "AND n.cutoff IS NULL WHERE b.model = $model AND b.basis = 'series' AND b.scope = $level "
         "AND b.cutoff IS NULL",
-        {"naive": SEASONAL_NAIVE, "model": shown.facts["model"]["candidate"], "level": level},
+        {"naive": SEASONAL_NAIVE, "model": shown.judged_as, "level": level},
     )
     return {
         row["member"] or "": Accuracy(

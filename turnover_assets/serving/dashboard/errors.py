@@ -42,7 +42,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NoSnapshotError, _no_snapshot)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(_request: Request, error: Exception) -> Response:
@@ -81,45 +80,59 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return Problem(422, f"Something is missing or wrong: {wrong}.", "Go back, and try again.").response()
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected(path: str, error: Exception) -> Problem:
     number = uuid4().hex[:8]
-    log.error("Error %s at %s", number, request.url.path, exc_info=error)
+    log.error("Error %s at %s", number, path, exc_info=error)
     return Problem(
         500,
         "The page could not be made. Nothing of yours is lost.",
         f"Try again. If it stays so, tell whoever runs the forecasts: error {number}.",
-    ).response()
+    )
 
 
 class Friendly:
-    """Middleware that gives browsers a page in place of a problem document."""
+    """Middleware that answers what nobody expected, and gives browsers a page in place of a problem document."""
 
     def __init__(self, app: ASGIApp, owner: FastAPI) -> None:
         self._app, self._owner = app, owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the app does, problems aside."""
-        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", "text/html"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began: Message | None = None
-        body = bytearray()
+        scope.setdefault("app", self._owner)
+        answering = _Answering(scope, receive, send)
+        try:
+            await self._app(scope, receive, answering)
+        except Exception as error:  # noqa: BLE001 - the last one who can answer
+            if answering.has_begun:
+                raise
+            await _unexpected(scope["path"], error).response()(scope, receive, answering)
 
-        async def sender(message: Message) -> None:
-            nonlocal began
-            if message["type"] == "http.response.start" and _is_problem(message):
-                began = message
-            elif began is None:
-                await send(message)
-            else:
-                body.extend(message.get("body", b""))
-                if not message.get("more_body"):
-                    scope.setdefault("app", self._owner)
-                    page = _page(Request(scope), began, json.loads(bytes(body)))
-                    began = None
-                    await page(scope, receive, send)
 
-        await self._app(scope, receive, sender)
+class _Answering:
+    """Sends on what the app sends, and a page in place of a problem document."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._wants_page = "text/html" in Headers(scope=scope).get("accept", "text/html")
+        self._problem: Message | None = None
+        self._body = bytearray()
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._wants_page and _is_problem(message):
+            self._problem = message
+        elif self._problem is None:
+            self.has_begun = True
+            await self._send(message)
+        else:
+            self._body.extend(message.get("body", b""))
+            if not message.get("more_body"):
+                page = _page(Request(self._scope), self._problem, json.loads(bytes(self._body)))
+                self._problem, self.has_begun = None, True
+                await page(self._scope, self._receive, self._send)
 
 
 def _is_problem(message: Message) -> bool:

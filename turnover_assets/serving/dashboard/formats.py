@@ -6,7 +6,7 @@ are English.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
@@ -25,7 +25,7 @@ OFFERED = (
 )
 NONE = "–"
 COMPACT_FROM = 10_000
-FEW = 20.0  # amounts that are usually smaller are written with decimals
+SIZES = (100.0, 10.0)  # amounts that are usually smaller are written with one decimal more
 LONGEST = 500  # characters of the header that are looked at
 # A number as explanations and findings write it, in English: with groups, or with decimals.
 ENGLISH = re.compile(r"(?<![\w.,-])(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+)(?![\w-]|[.,]\d)")
@@ -66,9 +66,9 @@ def locale_choices() -> tuple[tuple[str, str], ...]:
     day, found = date(2030, 12, 31), list[tuple[str, str]]()
     for name in OFFERED:
         locale = Locale.parse(name)
-        called = (locale.get_display_name() or name).capitalize()
+        called = locale.get_display_name() or name
         found.append(
-            (name, f"{called}: {format_decimal(1234.5, locale=locale)}, {format_date(day, 'short', locale)}")
+            (name, f"{called[:1].upper()}{called[1:]}: {format_decimal(1234.5, locale=locale)}, {format_date(day, 'short', locale)}")
         )
     return tuple(found)
 
@@ -96,8 +96,11 @@ class Formats:
             parsed = Locale.parse(locale)
         except (ValueError, UnknownLocaleError):
             parsed = Locale.parse(DEFAULT)
-        decimals = 0 if usual >= FEW else 2
-        return cls(parsed, panel.series.target.unit, panel.frequency.every, decimals)
+        return cls(parsed, panel.series.target.unit, panel.frequency.every, _decimals(usual))
+
+    def sized(self, usual: float) -> "Formats":
+        """The same for amounts that are usually of another size."""
+        return replace(self, decimals=_decimals(usual))
 
     @property
     def tag(self) -> str:
@@ -196,6 +199,11 @@ class Formats:
             return self.date(date(int(found[1]), int(found[2]), int(found[3])))
         except ValueError:
             return found[0]
+
+
+def _decimals(usual: float) -> int:
+    """Decimals of amounts that are usually of a size; none where the size is not known."""
+    return sum(0 < usual < size for size in SIZES)
 
 
 def _is_zero(value: float, decimals: int) -> bool:

@@ -135,7 +135,7 @@ def _backtest(shown: Shown, table: str, of: Mapping[str, Any]) -> Records:
         f"SELECT {time} AS period, max(cutoff) AS cutoff, max_by(forecast, cutoff) AS forecast, "
         f"max_by(lower_80, cutoff) AS lower_80, max_by(upper_80, cutoff) AS upper_80 FROM {table} "
         f"WHERE {_is(of)} AND model = $model GROUP BY {time}",
-        {**of, "model": shown.facts["model"]["candidate"]},
+        {**of, "model": shown.judged_as},
     )
 
 

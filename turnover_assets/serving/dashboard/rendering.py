@@ -158,21 +158,22 @@ class Reader:
         """Whether the reader has a scope."""
         return scope in self.caller.scopes
 
-    def page(self, template: str, title: str, place: str, status: int = 200, **content: Any) -> Response:
+    def page(self, template: str, title: str, place: str, code: int = 200, **content: Any) -> Response:
         """A page.
 
         Args:
             template: Name of its template before `.html.jinja`.
             title: What it is called.
             place: The entry of the navigation that it belongs to.
-            status: HTTP status.
+            code: HTTP status.
             content: What the template shows.
         """
         following = self.request.app.state.follower.following
+        formats = content.pop("formats", self.formats)
         html = render(
             self.request,
             template,
-            self.formats,
+            formats,
             title=title,
             place=place,
             shown=self.shown,
@@ -182,7 +183,7 @@ class Reader:
             can_sign_out=session.can_sign_out(self.request),
             **content,
         )
-        return html_answer(self.request, html, status)
+        return html_answer(self.request, html, code)
 
 
 def render(request: Request, template: str, formats: Formats, **content: Any) -> str:

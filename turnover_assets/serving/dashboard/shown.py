@@ -133,6 +133,15 @@ class Shown:
         return datetime.fromisoformat(self.facts["created_at"])
 
     @cached_property
+    def judged_as(self) -> str:
+        """What the champion is called in the backtest: by its part, or else by its candidate."""
+        if self.view.has("backtest_accuracy"):
+            found = self.view.records("SELECT DISTINCT model FROM backtest_accuracy WHERE model = $1", [CHAMPION])
+            if found:
+                return CHAMPION
+        return str(self.facts["model"]["candidate"])
+
+    @cached_property
     def total(self) -> Member:
         """The sum of all series."""
         return next(iter(self.members[TOTAL].values()))

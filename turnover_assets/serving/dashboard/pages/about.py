@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from turnover_assets import __version__
-from turnover_assets.serving.dashboard.rendering import Reading
+from turnover_assets.serving.dashboard.rendering import Reader, Reading
 
 router = APIRouter()
 
@@ -26,12 +25,11 @@ def about(reader: Reading) -> Response:
         facts=reader.shown.facts,
         age=now - reader.shown.published_at,
         following=following,
-        release=__version__,
         retraining=_retraining(reader),
     )
 
 
-def _retraining(reader: Reading) -> str:
+def _retraining(reader: Reader) -> str:
     """Whether a new model is due, and why or why not."""
     if not reader.shown.view.has("retraining"):
         return ""

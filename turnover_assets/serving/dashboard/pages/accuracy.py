@@ -79,7 +79,7 @@ def _by_horizon(shown: Shown) -> Records:
             "max(wape) FILTER (model = $naive) AS naive, max(coverage_80) FILTER (model = $model) AS coverage "
             "FROM backtest_accuracy WHERE scope = 'horizon' AND basis = 'series' AND cutoff IS NULL "
             "GROUP BY member",
-            {"model": shown.facts["model"]["candidate"], "naive": SEASONAL_NAIVE},
+            {"model": shown.judged_as, "naive": SEASONAL_NAIVE},
         )
     return _side_by_side(live, promised)
 

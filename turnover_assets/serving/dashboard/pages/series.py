@@ -15,6 +15,7 @@ from turnover_assets.core.explanation_words import YEAR_AGO
 from turnover_assets.core.explanations import effect_columns
 from turnover_assets.core.templating import Records
 from turnover_assets.serving.dashboard import history
+from turnover_assets.serving.dashboard.formats import usual_size
 from turnover_assets.serving.dashboard.members import (
     keys_of,
     member_address,
@@ -70,13 +71,15 @@ def series_page(request: Request, reader: Reading) -> Response:
     row = _row(reader, keys)
     past = history.series_history(reader.shown, keys)
     title = series_title(reader.panel, row)
+    formats = reader.formats.sized(usual_size([each["forecast"] for each in past.ahead]))
     return reader.page(
         "series",
         title,
         "/all",
+        formats=formats,
         row=row,
         change=relative(row["forecast"], row["last_year"]),
-        chart=history.chart(reader.panel, past, reader.formats, f"{reader.panel.target}, {title}"),
+        chart=history.chart(reader.panel, past, formats, f"{reader.panel.target}, {title}"),
         history=past,
         error=history.error_of(past.past),
         reasons=_reasons(reader, keys),
