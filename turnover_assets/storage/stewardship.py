@@ -1,7 +1,7 @@
 """A steward's word on what detectors found: accepting it, or saying that they are mistaken.
 
-What belongs here: what is published and how it will stand after the next run, and entering a decision into the
-ledger. What does not: what follows from an entry (core/adjustments.py), and writing the file (ledger.py).
+What belongs here: what is published and how it will stand after the next run, and entering a decision into
+the ledger. What does not: what follows from an entry (core/adjustments.py), and writing the file (ledger.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ class DecidedMeanwhileError(TurnoverError):
         self.now = now
         by = f" by {now.who}" if now.who else ""
         super().__init__(
-            f"This adjustment is {now.status} now{by}: it was decided on since you looked. Nothing was written; "
-            "look at it again."
+            f"This adjustment is {now.status} now{by}: it was decided on since you looked. Nothing was "
+            "written; look at it again."
         )
 
 

@@ -43,7 +43,7 @@ READ = (overview, lists, member, series, accuracy, quality, adjustments, what_if
 def create_app(settings: Settings, what_if: WhatIf | None = None) -> FastAPI:
     """The web page of a data home.
 
-    Its state has `settings`, `panel`, `static`, `what_if`, and `follower`, which starts and ends with the app.
+    Its state has `settings`, `panel`, `static`, `what_if`, and `follower`, which starts and ends with it.
 
     Args:
         settings: The settings.

@@ -1,6 +1,7 @@
 """Charts over time: their geometry as SVG, and the same values for the script that makes them interactive.
 
-What belongs here: scales, ticks, paths. What does not: markup (templates/charts.html.jinja), colours (style.css).
+What belongs here: scales, ticks, paths. What does not: markup (templates/macros.html.jinja), and colours
+(static/style.css).
 
 A chart is drawn into a square of SIZE by SIZE units that the page stretches to any width, so that lines fit a
 phone as well as a desk while texts keep their size; positions of texts are therefore shares of the whole.
@@ -221,9 +222,8 @@ def _tick_text(value: float, ticks: Sequence[float], formats: Formats) -> str:
     if largest >= 10_000:
         return formats.short(value)
     step = ticks[1] - ticks[0]
-    return formats.number(
-        value, max(0, -math.floor(math.log10(step)) + (step * 10 % 1 > 0)) if step < 1 else 0
-    )
+    decimals = next((k for k in range(9) if abs(round(step, k) - step) < 1e-9 * step), 9)
+    return formats.number(value, decimals)
 
 
 def _period_ticks(periods: Sequence[date], x: Sequence[float], formats: Formats) -> list[Tick]:

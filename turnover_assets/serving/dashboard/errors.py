@@ -91,7 +91,7 @@ def _unexpected(path: str, error: Exception) -> Problem:
 
 
 class Friendly:
-    """Middleware that answers what nobody expected, and gives browsers a page in place of a problem document."""
+    """Middleware that answers what nobody expected, and gives browsers pages for problem documents."""
 
     def __init__(self, app: ASGIApp, owner: FastAPI) -> None:
         self._app, self._owner = app, owner
@@ -105,7 +105,7 @@ class Friendly:
         answering = _Answering(scope, receive, send)
         try:
             await self._app(scope, receive, answering)
-        except Exception as error:  # noqa: BLE001 - the last one who can answer
+        except Exception as error:
             if answering.has_begun:
                 raise
             await _unexpected(scope["path"], error).response()(scope, receive, answering)

@@ -23,8 +23,9 @@ OFFERED = (
     *("hu", "it", "it_CH", "ja", "ko", "lt", "lv", "nb", "nl", "pl", "pt", "pt_BR", "ro", "sk", "sl", "sv"),
     *("tr", "uk", "zh"),
 )
-NONE = "–"
-COMPACT_FROM = 10_000
+NONE = "\N{EN DASH}"
+LARGE = 100_000  # amounts from which on they are written short
+MANYFOLD = 9.995  # a change beyond which only that it is so large is of interest
 SIZES = (100.0, 10.0)  # amounts that are usually smaller are written with one decimal more
 LONGEST = 500  # characters of the header that are looked at
 # A number as explanations and findings write it, in English: with groups, or with decimals.
@@ -67,9 +68,8 @@ def locale_choices() -> tuple[tuple[str, str], ...]:
     for name in OFFERED:
         locale = Locale.parse(name)
         called = locale.get_display_name() or name
-        found.append(
-            (name, f"{called[:1].upper()}{called[1:]}: {format_decimal(1234.5, locale=locale)}, {format_date(day, 'short', locale)}")
-        )
+        number, shown_day = format_decimal(1234.5, locale=locale), format_date(day, "short", locale)
+        found.append((name, f"{called[:1].upper()}{called[1:]}: {number}, {shown_day}"))
     return tuple(found)
 
 
@@ -127,15 +127,18 @@ class Formats:
         """An amount with its unit, short where it is long."""
         if value is None:
             return NONE
-        if abs(value) < COMPACT_FROM:
-            text = self.amount(value)
-        else:
-            text = _minus(format_compact_decimal(value, locale=self.locale, fraction_digits=2), False)
+        text = self.amount(value) if abs(value) < LARGE else self._compact(value, 2)
         return f"{text} {self._symbol()}".strip()
 
     def short(self, value: float) -> str:
         """An amount in a few letters, for scales."""
-        return _minus(format_compact_decimal(value, locale=self.locale, fraction_digits=1), is_zero=False)
+        return self._compact(value, 1)
+
+    def _compact(self, value: float, decimals: int) -> str:
+        """A number with the locale's word for thousands or millions, where it has one."""
+        whole = self.number(value)
+        found = format_compact_decimal(value, locale=self.locale, fraction_digits=decimals)
+        return whole if len(found) > len(whole) else _minus(found, is_zero=False)
 
     def _symbol(self) -> str:
         if not self.is_currency:
@@ -155,6 +158,8 @@ class Formats:
         """A relative change, with its sign."""
         if value is None:
             return NONE
+        if value > MANYFOLD:
+            return f"> +{self.share(9.99, 0)}"
         text = self.share(value, decimals)
         return f"+{text}" if value > 0 and not _is_zero(value * 100, decimals) else text
 

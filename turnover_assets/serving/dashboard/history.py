@@ -1,7 +1,7 @@
 """History and forecasts of a series or a member: the rows behind charts, tables and downloads.
 
-What belongs here: putting together what was reported, last year, what was forecast before and what is forecast
-now. What does not: figures over the horizon (shown.py).
+What belongs here: putting together what was reported, last year, what was forecast before and what is
+forecast now. What does not: figures over the horizon (shown.py).
 """
 
 import csv
@@ -94,7 +94,13 @@ def member_history(shown: Shown, level: str, name: str) -> History:
     )
     if past:
         return _together(shown, rows, ahead, past, LIVE)
-    return _together(shown, rows, ahead, _backtest(shown, "backtest_aggregates", {"level": level, "member": name}), BACKTEST)
+    return _together(
+        shown,
+        rows,
+        ahead,
+        _backtest(shown, "backtest_aggregates", {"level": level, "member": name}),
+        BACKTEST,
+    )
 
 
 def series_history(shown: Shown, keys: Mapping[str, Any]) -> History:
@@ -103,7 +109,9 @@ def series_history(shown: Shown, keys: Mapping[str, Any]) -> History:
     ahead = shown.view.records(
         f"SELECT *, {panel.time} AS period FROM forecasts WHERE {same} ORDER BY horizon", keys
     )
-    rows = shown.view.records(_SERIES.format(panel=panel, same=same, season=SEASON_DAYS), {**keys, "cutoff": shown.cutoff})
+    rows = shown.view.records(
+        _SERIES.format(panel=panel, same=same, season=SEASON_DAYS), {**keys, "cutoff": shown.cutoff}
+    )
     past = shown.view.records(f"SELECT * FROM past WHERE {same}", keys)
     if past:
         return _together(shown, rows, ahead, past, LIVE)
@@ -162,7 +170,10 @@ def chart(panel: PanelSpec, history: History, formats: Formats, title: str, name
     def column(of: str) -> list[float | None]:
         return by_period(rows, periods, of)
 
-    lines = [Line("last-year", "Last year", column("last_year")), Line("reported", "Reported", column("reported"))]
+    lines = [
+        Line("last-year", "Last year", column("last_year")),
+        Line("reported", "Reported", column("reported")),
+    ]
     if history.is_adjusted:
         lines.insert(1, Line("adjusted", "Adjusted", column("adjusted")))
     if history.source:

@@ -110,7 +110,9 @@ def natural(text: str) -> tuple[tuple[int, Any], ...]:
         >>> sorted(["store 10", "store 9"], key=natural)
         ['store 9', 'store 10']
     """
-    return tuple((0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", text) if part)
+    return tuple(
+        (0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", text) if part
+    )
 
 
 def member_row(member: Member, *, with_spark: bool = True) -> Row:
@@ -194,7 +196,9 @@ def found_in(shown: Shown, search: str) -> tuple[list[Row], int]:
     wanted = set(_wanted(search[:LONGEST_SEARCH]))
     if not wanted:
         return [], 0
-    every = [member_row(m) for level in shown.members if level != TOTAL for m in shown.members[level].values()]
+    every = [
+        member_row(m) for level in shown.members if level != TOTAL for m in shown.members[level].values()
+    ]
     every += shown.series_rows
     hits = [row for row in every if matches(row.title, search[:LONGEST_SEARCH])]
     hits.sort(key=lambda row: (not wanted <= set(WORD.findall(row.title.lower())), len(row.title)))

@@ -105,7 +105,9 @@ def _drawn(level: str, members: list[Member], near: dict[str, tuple[float, float
     height = max(LEAST_HEIGHT, (north - south) * scale + 2 * MARGIN)
     left = (WIDTH - (east - west) * narrow * scale) / 2
     top = (height - (north - south) * scale) / 2
-    largest = max((max(member.forecast, 0.0) for member in members if member.name in near), default=0.0) or 1.0
+    largest = (
+        max((max(member.forecast, 0.0) for member in members if member.name in near), default=0.0) or 1.0
+    )
     places = [
         Place(
             member,

@@ -4,8 +4,8 @@ What belongs here: the tables that pages share, made once when a snapshot is tak
 what one page alone asks (pages/).
 
 Beside the published tables there are then, all in memory (names with a space, since no published one has it):
-    - "all series": the keys and attributes of each series, `known` (whether all attributes are published), and
-      over the horizon `forecast`, `last_year`, and `next` (the next period's);
+    - "all series": the keys and attributes of each series, and over the horizon `forecast`, `last_year`, and
+      `next` (the next period's);
     - "its members": keys of each series with `level` and `member`, the total among the levels;
     - "year ago": keys, `period` to forecast, `value` a year before, adjusted, in the scale reported now;
     - "sums": `level`, `member`, `period`, `reported`, `adjusted`, `last_year` (adjusted, a year before);
@@ -136,7 +136,9 @@ class Shown:
     def judged_as(self) -> str:
         """What the champion is called in the backtest: by its part, or else by its candidate."""
         if self.view.has("backtest_accuracy"):
-            found = self.view.records("SELECT DISTINCT model FROM backtest_accuracy WHERE model = $1", [CHAMPION])
+            found = self.view.records(
+                "SELECT DISTINCT model FROM backtest_accuracy WHERE model = $1", [CHAMPION]
+            )
             if found:
                 return CHAMPION
         return str(self.facts["model"]["candidate"])
@@ -242,10 +244,11 @@ def _sums(panel: PanelSpec) -> str:
         "GROUP BY ALL), "
         "ahead AS (SELECT level, member, period, sum(value) AS last_year "
         f'FROM "year ago" JOIN "its members" USING ({keys}) GROUP BY ALL) '
-        "SELECT level, member, period, h.reported, h.adjusted, coalesce(a.last_year, b.adjusted) AS last_year "
+        "SELECT level, member, period, h.reported, h.adjusted, "
+        "coalesce(a.last_year, b.adjusted) AS last_year "
         "FROM history AS h FULL JOIN ahead AS a USING (level, member, period) "
-        "LEFT JOIN (SELECT level, member, CAST(period + CAST($season AS INTEGER) AS DATE) AS period, adjusted "
-        "FROM history) AS b USING (level, member, period) ORDER BY level, member, period"
+        "LEFT JOIN (SELECT level, member, CAST(period + CAST($season AS INTEGER) AS DATE) AS period, "
+        "adjusted FROM history) AS b USING (level, member, period) ORDER BY level, member, period"
     )
 
 
@@ -276,7 +279,8 @@ newest AS (
     AND period IN (SELECT DISTINCT period FROM sums WHERE level = 'total'
       AND period <= (SELECT max(cutoff) FROM forecasts) ORDER BY period DESC LIMIT {spark}))
   GROUP BY ALL)
-SELECT f.level, f.member AS name, f.parts, f.forecast, f.next, f.lower, f.upper, b.last_year, n.history, f.ahead
+SELECT f.level, f.member AS name, f.parts, f.forecast, f.next, f.lower, f.upper, b.last_year, n.history,
+  f.ahead
 FROM forecast AS f LEFT JOIN before AS b USING (level, member) LEFT JOIN newest AS n USING (level, member)
 ORDER BY f.forecast DESC, f.level, f.member
 """

@@ -2,8 +2,8 @@
 
 What belongs here: serving the files of static/. What does not: pages.
 
-A page names a file with the fingerprint of its content, so that browsers keep it for ever and have the new one
-after an upgrade at once.
+A page names a file with the fingerprint of its content, so that browsers keep it for ever and have the new
+one after an upgrade at once.
 """
 
 import gzip

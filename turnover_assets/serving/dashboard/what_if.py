@@ -1,7 +1,7 @@
 """What would be: what the form asks, and who answers.
 
-What belongs here: the interface between the page and what answers from the champion. What does not: the answer
-itself (serving/champion.py).
+What belongs here: the interface between the page and what answers from the champion. What does not: the
+answer itself (serving/champion.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """About: which forecasts these are, and how old.
 
-What belongs here: what tells one set of forecasts from another. What does not: how good they are (accuracy.py).
+What belongs here: what tells one set of forecasts from another. What does not: how good they are
+(accuracy.py).
 """
 
 from datetime import UTC, datetime

@@ -65,8 +65,9 @@ def _by_horizon(shown: Shown) -> Records:
     live: Records = []
     if shown.view.has("monitored_accuracy"):
         live = shown.view.records(
-            "SELECT horizon, sum(wape * rows) / sum(rows) AS live, sum(wape_seasonal_naive * rows) / sum(rows) "
-            "AS naive, sum(coverage_80 * rows) / sum(rows) AS coverage_80 FROM ("
+            "SELECT horizon, sum(wape * rows) / sum(rows) AS live, "
+            "sum(wape_seasonal_naive * rows) / sum(rows) AS naive, "
+            "sum(coverage_80 * rows) / sum(rows) AS coverage_80 FROM ("
             "SELECT *, dense_rank() OVER (PARTITION BY horizon ORDER BY cutoff DESC) AS place "
             "FROM monitored_accuracy WHERE level = $total AND horizon IS NOT NULL AND basis = 'series' "
             "AND wape IS NOT NULL) WHERE place <= $horizon GROUP BY horizon",
@@ -76,7 +77,8 @@ def _by_horizon(shown: Shown) -> Records:
     if shown.view.has("backtest_accuracy"):
         promised = shown.view.records(
             "SELECT CAST(member AS INTEGER) AS horizon, max(wape) FILTER (model = $model) AS promised, "
-            "max(wape) FILTER (model = $naive) AS naive, max(coverage_80) FILTER (model = $model) AS coverage "
+            "max(wape) FILTER (model = $naive) AS naive, "
+            "max(coverage_80) FILTER (model = $model) AS coverage "
             "FROM backtest_accuracy WHERE scope = 'horizon' AND basis = 'series' AND cutoff IS NULL "
             "GROUP BY member",
             {"model": shown.judged_as, "naive": SEASONAL_NAIVE},

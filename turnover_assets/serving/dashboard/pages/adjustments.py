@@ -56,7 +56,8 @@ class Entry:
         self.since = label_of(reader.panel, adjustment.since)
         self.until = None if adjustment.until is None else label_of(reader.panel, adjustment.until)
         where = [f"{name.replace('_', ' ')} {value}" for name, value in adjustment.where.items()]
-        self.selector = ", ".join(where) or "all series"
+        selector = ", ".join(where) or "all series"
+        self.selector = selector[:1].upper() + selector[1:]
 
 
 @router.get("/adjustments")
@@ -156,7 +157,7 @@ def _adjustment_page(
     rows = _before_and_after(reader, entry)
     return reader.page(
         "adjustment",
-        f"Adjustment of {entry.selector}",
+        f"Adjustment: {entry.selector}",
         "/adjustments",
         status,
         entry=entry,
@@ -214,7 +215,7 @@ def _chart(reader: Reader, entry: Entry, rows: Records) -> Chart:
     until = reader.formats.date(entry.until) if entry.until else "now"
     return Chart(
         "adjustment",
-        f"{reader.panel.target} of {entry.selector}, before and after",
+        f"{reader.panel.target} before and after: {entry.selector}",
         f"What is concerned lies between {reader.formats.date(entry.since)} and {until}. The table below has "
         f"both amounts for every {reader.panel.frequency.every} of it.",
         periods,

@@ -96,9 +96,7 @@ def workbooks(home: Path) -> list[Path]:
 
 def csv_answer(name: str, text: str) -> Response:
     """A csv file; with a mark that makes spreadsheets read it as UTF-8."""
-    return Response(
-        ("\ufeff" + text).encode(), headers=_as_file(f"{name}.csv"), media_type=TYPES["csv"]
-    )
+    return Response(("\ufeff" + text).encode(), headers=_as_file(f"{name}.csv"), media_type=TYPES["csv"])
 
 
 def _file_answer(stream: IO[bytes], name: str, kind: str) -> Response:

@@ -1,6 +1,7 @@
 """Lists: the members of a level, all series, and what a search finds.
 
-What belongs here: what is listed, and in what order. What does not: sorting and searching (dashboard/lists.py).
+What belongs here: what is listed, and in what order. What does not: sorting and searching
+(dashboard/lists.py).
 """
 
 from fastapi import APIRouter

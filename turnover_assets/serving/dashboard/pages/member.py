@@ -72,7 +72,8 @@ def _nested(reader: Reader, member: Member) -> list[tuple[str, list[lists.Row]]]
     keys = ", ".join(reader.panel.keys)
     found = reader.shown.view.records(
         f'WITH own AS (SELECT {keys} FROM "its members" WHERE level = $level AND member = $member) '
-        f'SELECT level, member, bool_and(({keys}) IN (SELECT ({keys}) FROM own)) AS within FROM "its members" '
+        f"SELECT level, member, bool_and(({keys}) IN (SELECT ({keys}) FROM own)) AS within "
+        'FROM "its members" '
         f"WHERE level <> $level AND level <> '{TOTAL}' AND (level, member) IN (SELECT (level, member) "
         f'FROM "its members" WHERE ({keys}) IN (SELECT ({keys}) FROM own)) GROUP BY level, member',
         {"level": member.level, "member": member.name},

@@ -1,6 +1,7 @@
 """Data quality: what came in, what is missing, what was wrong with it, and what changed afterwards.
 
-What belongs here: what a manager can do something about. What does not: what is done about it (adjustments.py).
+What belongs here: what a manager can do something about. What does not: what is done about it
+(adjustments.py).
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ def quality(reader: Reading) -> Response:
         rejected=_table(shown, "rejected", "ORDER BY file, line, rule"),
         rules=_rules(shown),
         missing=_with_series(reader, _missing(shown)),
-        restated=_with_series(reader, _table(shown, "restatements", f"ORDER BY landed_at DESC, {panel.time}")),
+        restated=_with_series(
+            reader, _table(shown, "restatements", f"ORDER BY landed_at DESC, {panel.time}")
+        ),
         refused=_refused(shown),
         checks=_checks(shown),
         counts=_counts(shown),
@@ -60,7 +63,10 @@ def _newest(shown: Shown, name: str, by: str) -> Mapping[str, Any] | None:
 
 def _counts(shown: Shown) -> dict[str, int]:
     tables = shown.facts["tables"]
-    found = {name: tables[name]["rows"] if name in tables else 0 for name in ("findings", "rejected", "restatements")}
+    found = {
+        name: tables[name]["rows"] if name in tables else 0
+        for name in ("findings", "rejected", "restatements")
+    }
     return found | {"missing": _missing_count(shown)}
 
 
@@ -68,7 +74,9 @@ def _missing_count(shown: Shown) -> int:
     if not shown.view.has("missing_series"):
         return 0
     return int(
-        shown.view.records("SELECT count(*) AS n FROM missing_series WHERE cutoff = $c", {"c": shown.cutoff})[0]["n"]
+        shown.view.records("SELECT count(*) AS n FROM missing_series WHERE cutoff = $c", {"c": shown.cutoff})[
+            0
+        ]["n"]
     )
 
 
@@ -96,8 +104,8 @@ def _rules(shown: Shown) -> Records:
     if not shown.view.has("rejected"):
         return []
     return shown.view.records(
-        "SELECT rule, action, file, count(*) AS rows FROM rejected GROUP BY ALL ORDER BY rows DESC, file, rule "
-        f"LIMIT {LISTED}"
+        "SELECT rule, action, file, count(*) AS rows FROM rejected GROUP BY ALL "
+        f"ORDER BY rows DESC, file, rule LIMIT {LISTED}"
     )
 
 

@@ -118,7 +118,9 @@ def _memberships(reader: Reader, row: Mapping[str, Any]) -> list[tuple[str, str]
 
 def _reasons(reader: Reader, keys: Mapping[str, Any]) -> list[Why]:
     same = " AND ".join(f"{key} = ${key}" for key in keys)
-    rows: Records = reader.shown.view.records(f"SELECT * FROM explanations WHERE {same} ORDER BY horizon", keys)
+    rows: Records = reader.shown.view.records(
+        f"SELECT * FROM explanations WHERE {same} ORDER BY horizon", keys
+    )
     groups = effect_columns(reader.panel)
     return [_why(reader, row, groups) for row in rows]
 
@@ -133,9 +135,7 @@ def _why(reader: Reader, row: Mapping[str, Any], groups: Mapping[str, str]) -> W
     effects.sort(key=lambda reason: -abs(reason.effect))
     with_year = row["compared_with"] == YEAR_AGO
     compared = f"the same {every} last year" if with_year else f"an average {every} of the last 12 months"
-    return Why(
-        row[reader.panel.time], row["sentence"], row["reference"], compared, effects, row["forecast"]
-    )
+    return Why(row[reader.panel.time], row["sentence"], row["reference"], compared, effects, row["forecast"])
 
 
 def _group_title(reader: Reader, group: str) -> str:
@@ -155,5 +155,3 @@ def _adjusted(reader: Reader, keys: Mapping[str, Any]) -> Records:
         "AND adjustment_id IS NOT NULL) ORDER BY since",
         keys,
     )
-
-

@@ -17,7 +17,7 @@ LONGEST = 500
 
 
 @router.get("/login")
-def sign_in_page(request: Request, wanted: str = "/") -> Response:
+def sign_in_page(request: Request) -> Response:
     """The form; whoever needs none is led on."""
     if request.state.caller is not None:
         return RedirectResponse("/", 303)

@@ -105,7 +105,10 @@ def _question(reader: Reader, given: Mapping[str, str]) -> Question:
     attributes = [column for table in panel.static for column in table.columns]
     ahead = [column for table in panel.covariates for column in table.columns]
     return Question(
-        keys, _values(given, "of_", attributes), _values(given, "ahead_", ahead), _level(given.get("level", ""))
+        keys,
+        _values(given, "of_", attributes),
+        _values(given, "ahead_", ahead),
+        _level(given.get("level", "")),
     )
 
 

@@ -87,6 +87,8 @@
     });
   };
 
+  const current = document.querySelector(".top nav [aria-current]"), bar = document.querySelector(".top nav ul");
+  if (current) bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
   document.querySelectorAll("table[data-sortable]").forEach(sortable);
   document.querySelectorAll("input[data-filter]").forEach(filtering);
   document.querySelectorAll("svg[data-map]").forEach(walkable);
