@@ -15,7 +15,7 @@ FROM ${PYTHON_IMAGE} AS base
 # only other place that a container with a read-only root can write to.
 RUN groupadd --gid 10001 turnover \
  && useradd --uid 10001 --gid turnover --no-create-home --home-dir /tmp --shell /usr/sbin/nologin turnover \
- && install --directory --owner=turnover --group=turnover /data /landing /config /metrics
+ && install --directory --owner=turnover --group=turnover /data /landing /config /metrics /audit
 ENV HOME=/tmp \
     TMPDIR=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
@@ -44,9 +44,10 @@ RUN sh /build/install-locked.sh /opt/venv /build/dagster.lock
 FROM ${PYTHON_IMAGE} AS package
 COPY deploy/locks/build.lock deploy/image/install-locked.sh /build/
 RUN sh /build/install-locked.sh /build/venv /build/build.lock
-COPY pyproject.toml README.md LICENSE dagster.yaml workspace.yaml /build/source/
-COPY turnover_assets /build/source/turnover_assets
-RUN cd /build/source && /build/venv/bin/python -m hatchling build --target wheel --directory /build/dist
+WORKDIR /build/source
+COPY pyproject.toml README.md LICENSE dagster.yaml workspace.yaml ./
+COPY turnover_assets ./turnover_assets
+RUN /build/venv/bin/python -m hatchling build --target wheel --directory /build/dist
 # Compiled for the interpreter of the virtual environment beside it, which comes with the other layer.
 RUN python3 -m venv --without-pip /opt/venv \
  && python3 -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir --no-deps --no-index \

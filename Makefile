@@ -40,7 +40,7 @@ duckdb2: $(READY)  ## DuckDB 2 in place of the locked one, to test with it too; 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r deploy/locks/duckdb2.lock
 
-linters: $(LINTERS)/.ready  ## what tests of workflows and manifests use where it is there (optional)
+linters: $(LINTERS)/.ready  ## what tests of workflows, manifests, images and scripts use where it is there (optional)
 
 audit: $(LINTERS)/.ready  ## known vulnerabilities in what is locked
 	for lock in requirements*.lock deploy/locks/*.lock; do \

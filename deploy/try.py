@@ -4,7 +4,8 @@
 Builds the images, starts a stack of its own beside any other (own name, volumes, folders, port), drops files
 of a synthetic retailer into its landing folder, and looks whether what docs/deployment.md promises is so:
 forecasts and a model with nobody pressing a button, killed runs and a restarted database that leave no
-trace, pages that are closed without a password, and nothing that listens beyond loopback. It prints each
+trace, pages that are closed without a password, an API that is closed without a key, and nothing that listens
+beyond loopback. It prints each
 figure, removes what it made, and ends with 1 if anything was not as it should be.
 
 The base images are those of the Dockerfiles and the compose file, or STACK_PYTHON_IMAGE, STACK_DEBIAN_IMAGE,
@@ -17,6 +18,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -28,6 +31,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +48,7 @@ PARTS = {
     "mlflow",
     "metrics",
     "prometheus",
+    "api",
 }
 # A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
 QUICK = {
@@ -54,13 +59,25 @@ QUICK = {
     "STACK_KEEP_CONTAINERS_SECONDS": "20",
     "STACK_RUN_MEMORY": "3g",
 }
-PAGES = ("/", "/dagster/", "/dagster/graphql", "/view/", "/mlflow/", "/prometheus/", "/grafana/", "/nowhere")
+PAGES = (
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/dagster/",
+    "/dagster/graphql",
+    "/view/",
+    "/mlflow/",
+    "/prometheus/",
+    "/grafana/",
+    "/nowhere",
+)
 UNENDED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
   runId status jobName creationTime startTime endTime tags { key value } } } } }"""
 LAUNCH = """mutation { launchRun(executionParams: {selector: {
   repositoryLocationName: "turnover_assets", repositoryName: "__repository__", jobName: "housekeep"} }) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+MODELS = "/mlflow/ajax-api/2.0/mlflow/model-versions/search"
 STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
 PATIENCE = argparse.Namespace(factor=1.0)  # how much longer than usual to wait, on a slow or busy machine
@@ -127,15 +144,30 @@ class Stack:
         told = call(str(TOP / "deploy" / "init"), "--folder", str(folder), "--env-file", str(self.env_file))
         self.passwords = dict(line.split() for line in told.splitlines())
         self.tls = ssl.create_default_context(cafile=folder / "secrets" / "tls_certificate")
-        self.images: dict[str, str] = {}
+        self.key = ""  # of the API, once it is made
+
+    @cached_property
+    def composer(self) -> list[str]:
+        """How Compose is called for this stack: version 2 where it is there."""
+        asked = ["docker", "compose", "version"]
+        has_plugin = subprocess.run(asked, capture_output=True, check=False).returncode == 0
+        program = ["docker", "compose"] if has_plugin else ["docker-compose"]
+        return [*program, "--env-file", str(self.env_file)]
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        """Run Compose, version 2 where it is there."""
-        has_plugin = (
-            subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-        )
-        program = ["docker", "compose"] if has_plugin else ["docker-compose"]
-        return call(*program, "--env-file", str(self.env_file), *arguments, check=check, cwd=TOP)
+        """Run Compose."""
+        return call(*self.composer, *arguments, check=check, cwd=TOP)
+
+    def carry_out(self, script: str) -> None:
+        """Do what a block of docs/deployment.md says, in a folder that has `stack/` as a checkout does."""
+        beside = self.folder / "checkout"
+        beside.mkdir(exist_ok=True)
+        if not (beside / "stack").exists():
+            (beside / "stack").symlink_to(self.folder)
+        here = ["--file", str(TOP / "docker-compose.yaml"), "--project-directory", str(TOP)]
+        compose = shlex.join([*self.composer, *here])
+        docker = f'docker() {{ test "$1" = compose || exit 9; shift; command {compose} "$@"; }}'
+        call("bash", "-euo", "pipefail", "-c", f"{docker}\n{script}", cwd=beside)
 
     def containers(self) -> list[dict[str, Any]]:
         """What the engine tells of the stack's own containers that run."""
@@ -182,17 +214,25 @@ class Stack:
         found = self.graphql(RUNS)["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
 
-    def export(self, name: str) -> list[dict[str, str]]:
-        """A published table."""
-        return list(csv.DictReader(io.StringIO(self.turnover("export", name))))
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """What the API gives of a published table, all of it."""
+        status, content = self.ask(f"/v1/{name}?format=csv", who=None, **{"X-API-Key": self.key})
+        if status != 200:
+            raise OSError(f"the API answers {status}: {content[:200]!r}")
+        return list(csv.DictReader(io.StringIO(content.decode())))
 
     def turnover(self, *arguments: str) -> str:
         """The `turnover` command inside the code location."""
         return self.compose("exec", "-T", "code", "turnover", *arguments)
 
     def cutoff(self) -> str:
-        """The newest period that published forecasts know; raises where there are none yet."""
-        return max(row["cutoff"] for row in self.export("forecasts"))
+        """The newest period that published forecasts know; raises where there are none yet.
+
+        The pointer to what is published begins with it. To read that takes no time from the runs, which
+        starting a `turnover export` each time would.
+        """
+        named = call("docker", "exec", self.part("code")["Id"], "cat", "/data/home/published/CURRENT")
+        return named.partition("_")[0]
 
     def drop(self, *files: Path) -> None:
         """Put files into the landing folder, as someone who copies them there."""
@@ -408,6 +448,34 @@ def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
     )
 
 
+def api_answers_keys(stack: Stack) -> None:
+    """The API is closed without a key, gives what was published with one, and can write its audit alone."""
+    paths = ("/v1/forecasts", "/api/v1/forecasts", "/v1/history", "/v1/models")
+    without = {path: stack.ask(path, who=None)[0] for path in paths}
+    claimed = stack.ask(paths[0], who=None, **{"X-Forwarded-User": "operator"})[0]
+    wrong = stack.ask(paths[0], who=None, **{"X-API-Key": "wrong"})[0]
+    password = stack.ask(paths[0], "operator")[0]
+    require(
+        {*without.values(), claimed, wrong, password} == {401},
+        "the API answers 401 without a key, with a wrong one, to a made-up user and to a page's password",
+    )
+    stack.key = stack.turnover("keys", "create", "--name", "try").strip().splitlines()[-1]
+    given = wait_for("the API knows the new key", lambda: stack.rows("forecasts"), 30)
+    exported = list(csv.DictReader(io.StringIO(stack.turnover("export", "forecasts"))))
+
+    def told(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+        return sorted((r["store"], r["department"], r["week"], f"{float(r['forecast']):.6g}") for r in rows)
+
+    require(told(given) == told(exported), f"with a key it gives all {len(given)} published forecasts")
+    look = "for x in home home/published; do ! touch /data/$x/x 2>/dev/null; done && ls /data/home/audit"
+    days = wait_for(
+        "the audit is on disk",
+        lambda: stack.compose("exec", "-T", "api", "sh", "-c", look).split() or None,
+        30,
+    )
+    require(len(days) in (1, 2), f"it can write nothing but its audit ({', '.join(days)})")
+
+
 def quiet(stack: Stack) -> None:
     """Wait until no run is under way, for two looks of the sensors."""
 
@@ -483,12 +551,12 @@ def slots_are_free(stack: Stack) -> None:
 
 def nothing_lost_or_doubled(stack: Stack, week: Path) -> None:
     """Each file landed once; the cleaned rows are those of the files, each once; so are the forecasts."""
-    rows = Counter((row["store"], row["department"], row["week"]) for row in stack.export("turnover"))
+    rows = Counter((row["store"], row["department"], row["week"]) for row in stack.rows("history"))
     require(rows and max(rows.values()) == 1, f"{len(rows)} cleaned rows, each series and week once")
     sent = csv.DictReader(week.read_text().splitlines())
     keys = {(row["but_num_business_unit"], row["dpt_num_department"], row["day_id"]) for row in sent}
     require(keys <= rows.keys(), f"all {len(keys)} rows of {week.name} are among them")
-    forecasts = Counter((row["store"], row["department"], row["week"]) for row in stack.export("forecasts"))
+    forecasts = Counter((row["store"], row["department"], row["week"]) for row in stack.rows("forecasts"))
     require(max(forecasts.values()) == 1, f"{len(forecasts)} forecasts, each series and week once")
     landed = len(list(stack.landing.iterdir()))
     files = list(csv.DictReader(io.StringIO(stack.turnover("files", "--format", "csv"))))
@@ -532,8 +600,8 @@ def down_and_up(stack: Stack) -> None:
 
     def history() -> tuple[Any, ...]:
         runs = sorted((run["runId"], run["status"]) for run in stack.runs())
-        models = json.loads(stack.ask("/mlflow/ajax-api/2.0/mlflow/model-versions/search")[1])
-        return runs, models, stack.export("forecasts")
+        models = json.loads(stack.ask(MODELS)[1])
+        return runs, models, wait_for("the API serves", lambda: stack.rows("forecasts"), 60)
 
     before = history()
     stack.compose("down")
@@ -554,12 +622,50 @@ def watched(stack: Stack) -> None:
         return float(len(found)) or None
 
     wait_for("Prometheus has the metrics", look, 90)
+    up = "/prometheus/api/v1/query?query=up%3D%3D1"
+
+    def scraped() -> bool | None:
+        found = json.loads(stack.ask(up)[1])["data"]["result"]
+        return True if {one["metric"]["job"] for one in found} == {"turnover", "turnover-api"} else None
+
+    wait_for("Prometheus reads the platform's metrics and the API's", scraped, 60)
     query = "/prometheus/api/v1/query?query=turnover_scrape_errors_total%3E0"
     unread = [part["metric"]["part"] for part in json.loads(stack.ask(query)[1])["data"]["result"]]
     require(not unread, f"every part of the metrics can be read {unread or ''}".rstrip())
     rules = json.loads(stack.ask("/prometheus/api/v1/rules?type=alert")[1])["data"]["groups"]
     count = sum(len(group["rules"]) for group in rules)
     require(count > 10, f"Prometheus reads the metrics and judges {count} alert rules")
+
+
+def documented(heading: str) -> list[str]:
+    """The blocks of commands under a heading of docs/deployment.md."""
+    text = (TOP / "docs" / "deployment.md").read_text("utf-8")
+    part = text.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+    return re.findall(r"^```sh\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
+
+
+def put_back(stack: Stack) -> None:
+    """What docs/deployment.md says on backups, word by word: saved, changed, and put back as it was."""
+    save, restore = documented("Backup")
+    runs = sorted(run["runId"] for run in stack.runs())
+    models = stack.ask(MODELS)[1]
+    began = time.monotonic()
+    stack.carry_out(save)
+    tell(f"saved while everything runs, in {time.monotonic() - began:.0f} s")
+    again = stack.graphql(LAUNCH)["launchRun"]["run"]["runId"]  # which the saved records do not know
+    ended = wait_for(
+        "it ends", lambda: None if status(stack, again) in UNENDED else status(stack, again), 150
+    )
+    require(ended == "SUCCESS", "one more run, which what was saved does not know")
+    began = time.monotonic()
+    stack.carry_out(restore)
+    start(stack, "healthy with what was saved")
+    tell(f"put back in {time.monotonic() - began:.0f} s")
+    quiet(stack)
+    require(sorted(run["runId"] for run in stack.runs()) == runs, "the runs are those that were saved")
+    require(stack.ask(MODELS)[1] == models, "so are the models")
+    wait_for("forecasts are served", lambda: stack.rows("forecasts"), 60)
+    tell("ok: the API serves what was put back, to the key that was put back")
 
 
 @contextmanager
@@ -606,12 +712,14 @@ def show(port: int, *, fresh: bool, keep: bool) -> None:
         the_gate_holds(stack)
         history, weeks = sample(stack)
         first_forecast(stack, history)
+        api_answers_keys(stack)
         watched(stack)
         killed_run(stack, weeks[0])
         database_restarted(stack, weeks[1])
         house_is_kept(stack)
         swept(stack)
         down_and_up(stack)
+        put_back(stack)
     tell("everything is as it should be")
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # OpenMP's threads spin while they wait for each other. On a machine that has other work too, training
 # then takes ten times as long; asked to sleep instead, they lose nothing. Read once, when OpenMP loads.

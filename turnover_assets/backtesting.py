@@ -114,8 +114,8 @@ def hold_backtest(
 def _champions_candidate(settings: Settings) -> str:
     """Name of the champion's candidate; a blend where there is no champion."""
     name = settings.panel_spec.name
-    version = champion_of(settings.mlflow_path, name)
-    return ModelRegistry(settings.mlflow_path, name).candidate_of(version) if version else Blend.name
+    version = champion_of(settings.mlflow_path, name, settings.mlflow_database)
+    return ModelRegistry.of(settings).candidate_of(version) if version else Blend.name
 
 
 def _cutoffs(

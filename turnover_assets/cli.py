@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from turnover_assets import __version__
-from turnover_assets.commands import adjustments, alerts, models
+from turnover_assets.commands import adjustments, alerts, keys, models
+from turnover_assets.commands.audit import audit
 from turnover_assets.commands.backfill import backfill
 from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(adjustments.app, name="adjustments")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 
 
@@ -150,6 +152,7 @@ def ui(
         raise typer.Exit(serve(settings, port))
 
 
+app.command()(audit)
 app.command()(backfill)
 app.command()(backtest)
 app.command()(backup)
@@ -218,7 +221,7 @@ def _run(settings: "Settings", folder: Path, *, retrain: bool = False) -> None:
         with LiveProgress(err) as progress:
             outcome = bring_up_to_date(settings, folder, progress, retrain=retrain)
         print_outcome(err, settings, outcome)
-    if _nothing_could_be_done(outcome):
+    if outcome.undelivered or _nothing_could_be_done(outcome):
         raise typer.Exit(1)
 
 

@@ -107,6 +107,31 @@ def run_job(
         raise TurnoverError(_failure(result.all_events, run_id))
 
 
+def deliver_published(settings: Settings, progress: Progress) -> tuple[tuple[str, ...], str]:
+    """Bring what is published to the places that the settings name, where it is not yet.
+
+    Returns:
+        The places that it was brought to, and why it could not be brought to all; a failed delivery undoes
+        nothing, so it raises nothing either.
+    """
+    if not (settings.publish_url or settings.postgres_url):
+        return (), ""
+    from turnover_assets.defs.deliveries import undelivered
+    from turnover_assets.defs.jobs import ATTEMPT_TAG, DELIVER
+
+    with open_instance(settings) as instance:
+        todo = undelivered(instance, settings)
+        if todo is None:
+            return (), ""
+        try:
+            run_job(settings, instance, DELIVER, {**todo.tags, ATTEMPT_TAG: "1"}, {}, progress)
+        except TurnoverError as error:
+            left = undelivered(instance, settings)
+            missing = left.places if left else ()
+            return tuple(place for place in todo.places if place not in missing), str(error)
+        return todo.places, ""
+
+
 def _tell(entry: "dg.EventLogEntry", progress: Progress) -> None:
     """Turn an event of the run into a line of progress."""
     event = entry.dagster_event

@@ -179,3 +179,37 @@ class UnknownNameError(TurnoverError):
     def __init__(self, what: str, name: str, available: Sequence[str]) -> None:
         self.name, self.available = name, tuple(available)
         super().__init__(f"There is no {what} named {name!r}. Available: {', '.join(sorted(available))}.")
+
+
+class ObjectStoreError(TurnoverError):
+    """An object store cannot be used, or what it holds is not what it should be.
+
+    Args:
+        url: The address that was used.
+        what: What could not be done with it: `listed`, `read`, `written`.
+        problem: Why.
+    """
+
+    def __init__(self, url: str, what: str, problem: str) -> None:
+        self.url = url
+        super().__init__(
+            f"The object store {url} cannot be {what}: {problem.rstrip('.')}. Nothing in the home was lost. "
+            "Check the address, the network, the credentials (AWS_ACCESS_KEY_ID, a profile or a role), and "
+            "AWS_ENDPOINT_URL_S3 where the store is not AWS's own; `turnover doctor` looks again."
+        )
+
+
+class PostgresCopyError(TurnoverError):
+    """The copy in Postgres cannot be brought up to date; what was there before stays.
+
+    Args:
+        place: Which database, without password.
+        problem: Why.
+        remedy: What to do.
+    """
+
+    def __init__(self, place: str, problem: str, remedy: str) -> None:
+        super().__init__(
+            f"The tables in {place} cannot be brought up to date: {problem.rstrip('.')}. What was there "
+            f"before stays, and so does what was published. {remedy}"
+        )

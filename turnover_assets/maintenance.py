@@ -10,12 +10,19 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover_assets.embedded import Progress, open_instance, run_job, wait_for_others
+from turnover_assets.embedded import (
+    Progress,
+    deliver_published,
+    open_instance,
+    run_job,
+    wait_for_others,
+)
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_layout import Layout, check_layout
 from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.models_database import check_reachable
 from turnover_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -156,24 +163,45 @@ def back_up(
                 output,
                 lambda part: progress("note", f"saving {part}"),
                 with_warehouse=with_warehouse,
+                database=settings.mlflow_database,
             )
 
 
 def restore(settings: Settings, archive: Path, progress: Progress, *, replace: bool = False) -> "Restored":
     """Put the home back from an archive; see storage.backup.
 
+    Where the settings name a database for MLflow's records, those of the archive take the place of its own.
+
     Raises:
-        TurnoverError: Something the user can mend; what was there is as before.
+        TurnoverError: Something the user can mend; what was there is as before, or moved aside where only
+            MLflow's database could not be written.
     """
     from turnover_assets.storage.backup import restore_backup
 
+    if settings.mlflow_database:
+        check_reachable(settings.mlflow_database)
+
     def work() -> "Restored":
-        return restore_backup(archive, settings.home, lambda text: progress("note", text), replace=replace)
+        done = restore_backup(archive, settings.home, lambda text: progress("note", text), replace=replace)
+        _hand_over_records(settings, progress)
+        return done
 
     if not (settings.home / "run.lock").is_file():
         return work()
     with run_lock(settings, lambda: progress("wait", "a run is under way; waiting for it to end")):
         return work()
+
+
+def _hand_over_records(settings: Settings, progress: Progress) -> None:
+    """Put MLflow's records of a restored home into its database, if it has one, and remove their file."""
+    file = settings.mlflow_path / "mlflow.db"
+    if not settings.mlflow_database or not file.is_file():
+        return
+    from turnover_assets.storage.model_copy import records_to_database
+
+    progress("note", "filling MLflow's database")
+    records_to_database(settings.mlflow_path, settings.mlflow_database)
+    file.unlink()
 
 
 def look_for_alerts(settings: Settings) -> "Report":
@@ -239,6 +267,9 @@ def backfill(settings: Settings, cutoffs: Cutoffs, progress: Progress) -> list[s
         order = instance.get_dynamic_partitions(str(CUTOFFS.name))
         for first, last in ranges(chosen, order):
             run_job(settings, instance, jobs.BACKFILL, range_tags(first, last), {}, progress)
+        _, undelivered = deliver_published(settings, progress)
+        if undelivered:
+            progress("wait", undelivered)
     return chosen
 
 

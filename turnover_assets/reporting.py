@@ -61,6 +61,8 @@ def print_outcome(console: Console, settings: Settings, outcome: Outcome) -> Non
     for record in outcome.refused_before:
         shown = f"{escape(record.name)}: {escape(record.reason or '')}"
         console.print(f"[yellow]refused earlier[/] {shown}", soft_wrap=True)
+    if outcome.undelivered:
+        console.print(f"[red]not delivered[/] {escape(outcome.undelivered)}", soft_wrap=True)
     for name, value in _lines(settings, outcome):
         console.print(f"{name:<11}{escape(value)}", soft_wrap=True)  # a folded path cannot be copied
     _print_rejected(console, outcome)
@@ -70,6 +72,8 @@ def outcome_facts(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]
     """The same account for programs: level, message and facts of each line."""
     for record in (*outcome.refused, *outcome.refused_before):
         yield "WARNING", f"refused {record.name}: {record.reason}", {"file": record.name}
+    if outcome.undelivered:
+        yield "WARNING", f"not delivered: {outcome.undelivered}", {}
     facts: dict[str, Any] = {
         "files_landed": len(outcome.accepted),
         "files_refused": len(outcome.refused),
@@ -77,6 +81,7 @@ def outcome_facts(outcome: Outcome) -> Iterator[tuple[str, str, dict[str, Any]]]
         "rows_landed": sum(record.rows for record in outcome.accepted),
         "published": outcome.refreshed,
         "training": outcome.training or None,
+        "delivered": ", ".join(outcome.delivered) or None,
     }
     if outcome.snapshot is not None:
         told = outcome.snapshot.facts
@@ -96,6 +101,7 @@ def _lines(settings: Settings, outcome: Outcome) -> list[tuple[str, str]]:
             lines.append(("Training", outcome.training))
         lines += _repairs(outcome)
         lines.append(("Published", str(outcome.snapshot.folder)))
+        lines += [("Delivered", place) for place in outcome.delivered]
         lines.append(("Read it", "turnover export forecasts --output forecasts.csv"))
     return lines
 

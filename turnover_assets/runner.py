@@ -11,13 +11,20 @@ from pathlib import Path
 
 from turnover_assets import __version__
 from turnover_assets.core.retraining import Verdict, last_verdict
-from turnover_assets.embedded import Progress, open_instance, run_job, wait_for_others
+from turnover_assets.embedded import (
+    Progress,
+    deliver_published,
+    open_instance,
+    run_job,
+    wait_for_others,
+)
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.landed_objects import fetch_objects
 from turnover_assets.storage.landing import mend_kept, unseen
 from turnover_assets.storage.landing_folder import LandedFile, scan
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
@@ -37,6 +44,8 @@ class Outcome:
         refreshed: Whether new forecasts were published.
         snapshot: The current snapshot, None where nothing has ever been published.
         training: Why a model was trained in this run, or why not; empty where that was not asked.
+        delivered: Places that what is published was brought to; see defs.deliveries.
+        undelivered: Why it could not be brought to some; empty where nothing is amiss.
         unfed: Tables of the panel of which no file has landed.
     """
 
@@ -46,6 +55,8 @@ class Outcome:
     refreshed: bool
     snapshot: Snapshot | None
     training: str = ""
+    delivered: tuple[str, ...] = ()
+    undelivered: str = ""
     unfed: tuple[str, ...] = ()
 
     @property
@@ -61,7 +72,7 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """Whether the run did anything at all."""
-        return bool(self.landed) or self.refreshed
+        return bool(self.landed or self.refreshed or self.delivered or self.undelivered)
 
 
 def bring_up_to_date(
@@ -82,6 +93,7 @@ def bring_up_to_date(
     panel, folder = settings.panel_spec, folder.absolute()
     warehouse = Warehouse.of(settings)
     with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
+        _fetch(settings, folder, progress)
         found = scan(folder, settings.fingerprints_path)
         check_panel(settings, lambda: found)
         before = _manifest(settings, warehouse)
@@ -96,6 +108,7 @@ def bring_up_to_date(
             refreshed, training = _refresh(settings, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
+        delivered, undelivered = deliver_published(settings, progress)
         digests, here = {file.digest for file in new}, {file.digest for file in found}
         return Outcome(
             landed=tuple(record for record in records if record.digest in digests),
@@ -104,8 +117,18 @@ def bring_up_to_date(
             refreshed=refreshed,
             snapshot=find_current(settings.published_path),
             training=training,
+            delivered=delivered,
+            undelivered=undelivered,
             unfed=tuple(name for name in panel.tables if name not in {record.table for record in records}),
         )
+
+
+def _fetch(settings: Settings, folder: Path, progress: Progress) -> None:
+    """Copy new objects of the store into the watched folder, if that is the one to look into."""
+    if settings.landing_url and folder == settings.landing_path:
+        fetched = fetch_objects(settings)
+        if count := len(fetched.names):
+            progress("note", f"copied {count} object{'s' if count > 1 else ''} from {settings.landing_url}")
 
 
 def _manifest(settings: Settings, warehouse: Warehouse) -> list[FileRecord]:
@@ -132,7 +155,7 @@ def _is_current(settings: Settings, version: str) -> bool:
         facts.get("model", {}).get("version"),
     )
     ledger = ledger_version(settings.ledger_path)
-    champion = champion_of(settings.mlflow_path, settings.panel_spec.name)
+    champion = champion_of(settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database)
     return made_from == (version, __version__, settings.result_version, ledger, champion)
 
 
@@ -218,8 +241,7 @@ def _unusable(settings: Settings) -> str:
     """Why no champion can forecast; empty where one can."""
     from turnover_assets.storage.registry import ModelRegistry
 
-    panel = settings.panel_spec
-    return ModelRegistry(settings.mlflow_path, panel.name).why_unusable(panel)
+    return ModelRegistry.of(settings).why_unusable(settings.panel_spec)
 
 
 def _last_verdict(warehouse: Warehouse) -> Verdict:

@@ -5,12 +5,13 @@ data home. What does not: what describes a retailer's data (panel.py).
 """
 
 import os
+import re
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -19,10 +20,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec, load_panel
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 SPARE_DAYS = 2  # beyond a period, for a weekend or a slow feed
 LogFormat = Literal["text", "json"]
 CRON = r"^\S+( \S+){4}$"
 PREFIX = "TURNOVER_"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^?#@]*[^?#@/]")  # no user, password or options: often secrets
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+MLFLOW_URI = "TURNOVER_MLFLOW_URI"
+POSTGRES = re.compile(r"(?:postgresql(?:\+psycopg2)?|postgres)://(?=.)")
 OTHERS_USE = frozenset({"TURNOVER_TEST_DATA"})  # read by the tests
 RESULT_SETTINGS = (
     "training_share",
@@ -49,8 +57,27 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="Folder that holds everything the platform writes.")
     panel: Path | None = Field(None, description="Panel file (TOML); without it the default panel.")
     landing: Path | None = Field(None, description="Folder watched for files; default <home>/landing.")
+    landing_url: str | None = Field(
+        None, description="Object store from which new objects are copied into that folder."
+    )
+    publish_url: str | None = Field(None, description="Object store that published snapshots are copied to.")
+    snapshots_url: str | None = Field(
+        None, description="Object store that serving follows in place of the home's snapshots."
+    )
+    artifacts_url: str | None = Field(
+        None, description="Object store of the files of new models; default <home>/mlflow."
+    )
+    postgres_url: SecretStr | None = Field(
+        None, description="Database that published tables are copied to; a secret."
+    )
+    postgres_schema: str = Field(
+        "turnover", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Its schema, which is this home's alone."
+    )
     dagster_config: Path | None = Field(
         None, description="Dagster's instance configuration; default the embedded one."
+    )
+    mlflow_uri: SecretStr | None = Field(
+        None, description="Postgres database of MLflow's records; default a file in the home. A secret."
     )
     training_share: float = Field(
         0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
@@ -93,6 +120,9 @@ class Settings(BaseSettings):
     )
     retrain_drifted_share: float = Field(
         0.3, gt=0, le=1, description="Share of the features that may have drifted before retraining."
+    )
+    retrain_bias: float = Field(
+        0.1, gt=0, description="Bias of published forecasts in total, either way, before retraining."
     )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="Least relative improvement of WAPE for a challenger to be promoted."
@@ -221,6 +251,30 @@ class Settings(BaseSettings):
             raise ValueError("is no time zone of the IANA database, such as Europe/Paris")
         return value
 
+    @field_validator("landing_url", "publish_url", "snapshots_url", "artifacts_url")
+    @classmethod
+    def _of_object_store(cls, value: str | None) -> str | None:
+        value = value.rstrip("/") if value else value
+        if value and not ADDRESS.fullmatch(value):
+            raise ValueError(
+                "is no address such as s3://bucket/folder, without user, password and options in it"
+            )
+        return value
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _of_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(POSTGRES_SCHEMES):
+            raise ValueError(f"begins with none of {', '.join(POSTGRES_SCHEMES)}")
+        return value
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _in_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not POSTGRES.match(value.get_secret_value()):
+            raise ValueError("is no address such as postgresql://user:password@host:5432/database")
+        return value
+
     @property
     def landing_path(self) -> Path:
         """The folder that is watched for landed files."""
@@ -242,9 +296,29 @@ class Settings(BaseSettings):
         return self.home.absolute() / "published"
 
     @property
+    def landed_objects_path(self) -> Path:
+        """What is remembered of objects that were copied into the landing folder."""
+        return self.home.absolute() / "landed_objects.json"
+
+    @property
+    def followed_path(self) -> Path:
+        """Folder of snapshots that were fetched from an object store, laid out as the published ones."""
+        return self.home.absolute() / "followed"
+
+    @property
+    def served_path(self) -> Path:
+        """Folder of the snapshots that are served: the published ones, or those that are followed."""
+        return self.followed_path if self.snapshots_url else self.published_path
+
+    @property
     def mlflow_path(self) -> Path:
-        """Folder of MLflow's SQLite store and artifacts."""
+        """Folder of models' files, and of MLflow's SQLite store where no database is named."""
         return self.home.absolute() / "mlflow"
+
+    @property
+    def mlflow_database(self) -> str:
+        """Address of MLflow's database with password and driver; empty where SQLite in the home is used."""
+        return with_driver(self.mlflow_uri.get_secret_value() if self.mlflow_uri else "")
 
     @property
     def dagster_path(self) -> Path:
@@ -343,6 +417,11 @@ class Settings(BaseSettings):
         return values
 
 
+def with_driver(address: str) -> str:
+    """An address of Postgres for SQLAlchemy 2.1, which would take psycopg 3 by itself; we have psycopg 2."""
+    return POSTGRES.sub("postgresql+psycopg2://", address, count=1)
+
+
 def usable_settings() -> tuple[Settings, str]:
     """The settings of the environment, with the default in place of each that cannot be used; and why not."""
     try:
@@ -389,13 +468,23 @@ def _for_child(value: Any) -> str:
     return str(value.absolute() if isinstance(value, Path) else value)
 
 
+def _given(issue: "ErrorDetails") -> str:
+    """What was given for a setting, unless there may be a secret in it."""
+    name = str(issue["loc"][0])
+    field = Settings.model_fields.get(name)
+    is_secret = field is not None and SecretStr in get_args(field.annotation)
+    if is_secret or name.endswith("_url"):
+        return "what was given may hold a secret and is not shown"
+    return f"got {issue['input']!r}"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment, with overrides; a wrong value gives one readable error."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
         problems = "\n".join(
-            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} (got {issue['input']!r})"
+            f"  - {PREFIX}{str(issue['loc'][0]).upper()}: {issue['msg']} ({_given(issue)})"
             for issue in error.errors()
         )
         raise TurnoverError(

@@ -1,14 +1,19 @@
 """Homes for tests of the API: snapshots with several cutoffs and roles, made from a published one."""
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import uvicorn
 from fastapi.testclient import TestClient
 
 from turnover_assets.serving.app import create_app
+from turnover_assets.serving.server import address_of, listening_socket, server_config
 from turnover_assets.settings import Settings
 from turnover_assets.storage import snapshots
 from turnover_assets.storage.snapshots import Snapshot
@@ -97,3 +102,22 @@ def client_of(settings: Settings, **options: Any) -> TestClient:
     """A client on this machine; use it as a context, so that the app follows what is published."""
     app = create_app(settings, access_log=False)
     return TestClient(app, "http://localhost", client=("127.0.0.1", 50000), **options)
+
+
+@contextmanager
+def live_server(settings: Settings) -> Iterator[str]:
+    """The API on a free port of loopback, served as `turnover serve` does, from a thread; its address."""
+    with listening_socket("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(server_config(create_app(settings, access_log=False), settings))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            until = time.monotonic() + 30
+            while not server.started:
+                assert thread.is_alive()
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            yield address_of(listening)
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)

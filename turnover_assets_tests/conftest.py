@@ -1,6 +1,7 @@
 """Fixtures that several test modules share: a clean environment, connections, homes, the real data."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from s3fs import S3FileSystem
 
 from turnover_assets.core import training
 from turnover_assets.settings import Settings
+from turnover_assets.storage import object_store
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests import api_factories
 from turnover_assets_tests.factories import (
@@ -27,6 +30,14 @@ from turnover_assets_tests.factories import (
     land_retailer,
     made_once,
     memory_warehouse,
+)
+from turnover_assets_tests.servers import (
+    KEYS,
+    Bucket,
+    PostgresServer,
+    make_bucket,
+    postgres_server,
+    s3_server,
 )
 
 REAL_DATA = "TURNOVER_TEST_DATA"
@@ -53,7 +64,8 @@ def _sqlite_without_waiting() -> Iterator[None]:
     """
 
     def do_not_wait(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
     engines: dict[str, sa.Engine] = {}
     make = sqlite_event_log.create_engine
@@ -110,6 +122,39 @@ def shared_con() -> Iterator[duckdb.DuckDBPyConnection]:
     """A warehouse in memory for tests of many examples; each empties it first (factories.empty_raw)."""
     with memory_warehouse() as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an object store listens."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, with credentials and endpoint where AWS's own tools look for them.
+
+    Connections are reused within a test, which saves most of its time; see new_connections.
+    """
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL_S3": s3_endpoint}.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    monkeypatch.setitem(object_store.OPENING, "skip_instance_cache", False)
+    return make_bucket(s3_endpoint)
+
+
+@pytest.fixture
+def new_connections(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that change the credentials or the endpoint."""
+    monkeypatch.setitem(object_store.OPENING, "skip_instance_cache", True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Form, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.testclient import TestClient
 
-from turnover_assets.serving import access
+from turnover_assets.serving import access, audit
 from turnover_assets.serving.access import Caller, require, session
 from turnover_assets.serving.problems import Problem
 from turnover_assets.settings import Settings, load_settings
@@ -45,6 +45,10 @@ def _api() -> APIRouter:
     @router.get("/v1/who")
     async def who(caller: Annotated[Caller, Depends(require("read"))]) -> dict[str, Any]:
         return {"id": caller.id, "name": caller.name, "scopes": sorted(caller.scopes), "ab": caller.ab_share}
+
+    @router.get("/v1/forecasts", dependencies=[Depends(require("read"))])
+    async def forecasts() -> list[int]:
+        return [1, 2, 3]
 
     @router.post("/v1/what-if")
     async def what_if(_: Annotated[Caller, Depends(require("what-if"))], body: Any = Body()) -> Response:  # noqa: B008
@@ -89,6 +93,14 @@ def _pages() -> APIRouter:
         return session.logout(request, "/login")
 
     return router
+
+
+def audited_app() -> FastAPI:
+    """The small server of the home that the environment names, with its audit."""
+    settings = load_settings()
+    app = small_app(settings)
+    audit.install(app, settings)
+    return app
 
 
 def client_of(app: FastAPI, address: str = HERE, host: str = "localhost", scheme: str = "http") -> TestClient:

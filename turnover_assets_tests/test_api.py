@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from turnover_assets.core import metrics
 from turnover_assets.core.forecast_history import ROLES
@@ -414,6 +415,43 @@ def test_look_ups_answer_byte_for_byte_as_the_ordinary_way_does(
         }
 
 
+def test_requests_are_counted_and_timed_by_route_whichever_way_they_take(
+    client: TestClient, snapshot: Snapshot
+) -> None:
+    def counted() -> dict[str, float]:
+        samples = text_string_to_metric_families(client.get("/metrics").text)
+        return {
+            f"{each.name} {each.labels.get('route')} {each.labels.get('status', '')}": each.value
+            for family in samples
+            for each in family.samples
+            if each.labels.get("le", "+Inf") == "+Inf"
+        }
+
+    series, before = one_series(snapshot), counted()
+    for address in (
+        f"/v1/forecasts?{query(**series)}",
+        "/v1/forecasts?limit=1",
+        "/nowhere/12",
+        "/nowhere/13",
+    ):
+        client.get(address)
+    after = counted()
+
+    grown = {name for name, value in after.items() if value == before.get(name, 0) + 2}
+    assert "turnover_api_requests_total /v1/forecasts 200" in grown
+    assert "turnover_api_requests_total other 404" in grown
+    assert "turnover_api_request_seconds_count /v1/forecasts " in grown
+    assert not any("nowhere" in name for name in after)
+
+
+def test_the_documentation_is_a_page(client: TestClient) -> None:
+    page = client.get("/docs")
+
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/openapi.json" in page.text
+
+
 # Problems ------------------------------------------------------------------------------------------------
 
 
@@ -430,10 +468,11 @@ def test_look_ups_answer_byte_for_byte_as_the_ordinary_way_does(
         ("/v1/forecasts?cutoff=1999-01-01", 404, "cutoff", "no forecasts of the cutoff 1999-01-01"),
         ("/v1/forecasts?store=999999&department=1", 404, "store", "store 999999, department 1"),
         ("/v1/history?store=999999&department=1", 404, "store", "store 999999, department 1"),
-        ("/v1/forecasts?page=nonsense", 422, "page", "cannot be read"),
+        ("/v1/forecasts?page=nonsense", 404, "page", "no page of this token"),
         ("/v1/aggregates?level=regio", 422, "level", "'department', 'store', 'region' or 'total'"),
-        ("/v1/aggregates?level=region&member=99", 404, "member", "no such member"),
-        ("/v1/aggregates?member=99", 422, "level", "not of which level"),
+        ("/v1/aggregates?level=region&member=99", 404, "member", "level region is without"),
+        ("/v1/aggregates?member=x", 404, "member", "Every level is without"),
+        ("/v1/forecasts?to=0", 422, "to", "written like 2017-06-10"),
         ("/v1/accuracy?store=1&level=region", 422, "level", "asks for sums"),
         ("/v1/snapshot?x=1", 422, "x", "There is no parameter x"),
         ("/healthz?x=1", 422, "x", "There is no parameter x"),
@@ -523,7 +562,7 @@ def test_the_token_of_another_question_is_refused(client: TestClient) -> None:
 
     answer = client.get(f"/v1/aggregates?level=store&page={token}")
 
-    assert answer.status_code == 422
+    assert answer.status_code == 404
     assert "another question" in answer.json()["detail"]
 
 
@@ -538,8 +577,8 @@ def test_a_forged_place_is_refused(client: TestClient, after: list[Any]) -> None
 
     answer = client.get(f"/v1/aggregates?page={forged}")
 
-    assert answer.status_code in (200, 422)
-    if answer.status_code == 422:
+    assert answer.status_code in (200, 404)
+    if answer.status_code == 404:
         assert answer.json()["problems"][0]["field"] == "page"
 
 

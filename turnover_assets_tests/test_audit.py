@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from turnover_assets.serving import audit
-from turnover_assets.serving.audit import BLANK, Recorder, blanked
+from turnover_assets.serving.blanking import BLANK, blanked
+from turnover_assets.serving.recorder import Recorder
 from turnover_assets.settings import Settings
 from turnover_assets.storage import audit as files
 from turnover_assets.storage.audit import (
@@ -160,7 +161,8 @@ def test_the_route_is_recorded_as_it_is_written_and_what_it_notes(app: FastAPI, 
     [
         ("4bf92f3577b34da6a3ce929d0e0e4736", True),
         ("order-2026.11", True),
-        ("short", False),
+        ("7", True),
+        ("", False),
         ("x" * 200, False),
         ("with space and more", False),
         ("ta_AAAAAAAA_bbbbbbbbbbbbbbbbbbbb", False),
@@ -170,7 +172,22 @@ def test_a_sane_request_id_is_taken_over(app: FastAPI, given: str, taken: bool) 
     answer = client_of(app).get("/v1/who", headers={"X-Request-ID": given})
 
     assert (answer.headers["x-request-id"] == given) == taken
-    assert len(answer.headers["x-request-id"]) >= 8
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("known", ["outer-1", "ta_AAAAAAAA_bbbbbbbbbbbbbbbbbbbb"])
+def test_a_middleware_further_out_gives_the_id_unless_it_is_a_key(
+    app: FastAPI, settings: Settings, known: str
+) -> None:
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        scope.setdefault("state", {})["request_id"] = known
+        await app(scope, receive, send)
+
+    answer = client_of(outer).get("/v1/who")  # type: ignore[arg-type]
+
+    (found,) = recorded(app, settings)
+    assert found["request_id"] == answer.headers["x-request-id"]
+    assert (found["request_id"] == known) == (known == "outer-1")
 
 
 def test_of_a_long_body_the_beginning_is_kept_and_of_a_binary_one_the_size(

@@ -7,6 +7,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.maintenance import back_up, restore
 from turnover_assets.panel import default_panel
 from turnover_assets.runner import bring_up_to_date
+from turnover_assets.serving.access.session import Sessions
 from turnover_assets.storage import _mlflow, backup
+from turnover_assets.storage.api_keys import KeyStore
+from turnover_assets.storage.audit import AuditFilter, dropped_row, opened_audit, write_rows
 from turnover_assets.storage.backup import restore_backup, write_backup
 from turnover_assets.storage.durable import PARTIAL
 from turnover_assets.storage.home import run_lock
@@ -85,6 +89,26 @@ def test_what_comes_back_is_what_was_saved(home: Path, tmp_path: Path, ending: s
     assert (tmp_path / "back" / "raw/3f/3fa9").stat().st_mode & 0o777 == 0o444
     assert (done.files, back.files, back.set_aside) == (6, 6, None)
     assert done.left_out == ("warehouse.before-20300101.duckdb, which rebuild put aside",)
+
+
+def test_keys_and_audit_come_back_for_their_owner_only_and_the_secret_of_sessions_does_not(
+    home: Path, tmp_path: Path
+) -> None:
+    keys = KeyStore(home / "keys.sqlite")
+    made = keys.create("analyst", ["read"], datetime.now(UTC))
+    Sessions(home / "session.secret", 60)
+    list(write_rows(home / "audit", [dropped_row(0, 3)]))
+    done = write_backup(home, PANEL, tmp_path / "b.tar.zst", silent)
+
+    restore_backup(done.path, tmp_path / "back", silent)
+
+    back = tmp_path / "back"
+    assert KeyStore(back / "keys.sqlite").read() == [made.kept]
+    assert not (back / "session.secret").exists()
+    with opened_audit(back / "audit", AuditFilter()) as con:
+        assert con.execute("SELECT sum(dropped) FROM audit").fetchall() == [(3,)]
+    for path in (back / "keys.sqlite", *(back / "audit").rglob("*.parquet")):
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_warehouse_can_be_left_out(home: Path, tmp_path: Path) -> None:

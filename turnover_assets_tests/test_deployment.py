@@ -26,10 +26,19 @@ COMPOSE_TEXT = (TOP / "docker-compose.yaml").read_text("utf-8")
 DOCKERFILES = [TOP / "Dockerfile", DEPLOY / "nginx" / "Dockerfile"]
 LOCKS = [TOP / "deploy" / "locks" / f"{name}.lock" for name in ("build", "dagster", "platform")]
 HOME_DECIDES = {"home", "landing", "dagster_config"}  # fixed in the image and the compose file
+# What only servers of forecasts read; they in turn read little else.
+SERVED = re.compile(
+    r"(api|dashboard|oidc|proxy_user|session|audit)_.+|allowed_hosts|trusted_proxies|metrics_networks|"
+    "snapshot_poll_seconds"
+)
+ALSO_SERVED = {"home", "panel", "threads", "memory_limit", "log_format"}
 SENT_BY_SENSORS = {"alert_webhook_url", "alert_smtp_password"}  # which run in the code location alone
+SERVERS = ("api",)  # of forecasts
+ENDS = {"home", "databases"}  # once they have made what the others need
 GIVEN = {
     "COMPOSE_PROJECT_NAME": "turnover",
     "DAGSTER_POSTGRES_PASSWORD": "a-password",
+    "MLFLOW_POSTGRES_PASSWORD": "another-password",
     "STACK_VERSION": "abc",
     "STACK_SECRETS": "/stack/secrets",
     "STACK_LANDING": "/stack/landing",
@@ -95,7 +104,8 @@ def test_what_must_be_set_has_no_default_and_says_what_to_do(missing: str) -> No
 
 
 def test_no_password_stands_in_the_compose_file() -> None:
-    secret = re.compile(r"^\s+\w*(PASSWORD|SECRET|TOKEN|KEY)\w*: (?!\$\{\w+:[?]|\$\{TURNOVER_ALERT_\w+:-\})")
+    empty = r"\$\{(TURNOVER_ALERT|AWS)_\w+:-\}"
+    secret = re.compile(rf"^\s+\w*(PASSWORD|SECRET|TOKEN|KEY)\w*: (?!\$\{{\w+:[?]|{empty})")
 
     assert not [line for line in COMPOSE_TEXT.splitlines() if secret.search(line)]
 
@@ -107,7 +117,7 @@ def test_every_part_is_hardened_limited_and_watched(stack: dict[str, Any]) -> No
         assert part["security_opt"] == ["no-new-privileges:true"], name
         assert not part.get("privileged"), name
         assert {"mem_limit", "cpus", "pids_limit", "logging", "networks"} <= part.keys(), name
-        assert part["healthcheck"].get("test") or name == "home", name
+        assert part["healthcheck"].get("test") or name in ENDS, name
     assert {name for name, part in stack["services"].items() if "cap_add" in part} == {"postgres"}
     assert stack["services"]["postgres"]["init"] is False  # it could not pass on the signal to stop
 
@@ -145,12 +155,38 @@ def test_the_engines_socket_is_reached_through_the_gate_alone(stack: dict[str, A
 
 
 def test_every_setting_reaches_the_parts_and_the_runs(stack: dict[str, Any], context: dict[str, Any]) -> None:
-    wanted = {f"TURNOVER_{name.upper()}" for name in set(Settings.model_fields) - {"dagster_config"}}
+    others = {name for name in Settings.model_fields if not SERVED.fullmatch(name)}
+    wanted = {f"TURNOVER_{name.upper()}" for name in others - {"dagster_config"}}
     private = {f"TURNOVER_{name.upper()}" for name in SENT_BY_SENSORS}
 
     assert wanted <= stack["services"]["code"]["environment"].keys()
     assert {name.partition("=")[0] for name in context["env_vars"]} >= wanted - private
     assert not {name.partition("=")[0] for name in context["env_vars"]} & private
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_have_their_settings_and_none_that_they_do_not_read(stack: dict[str, Any], name: str) -> None:
+    found = {key for key in stack["services"][name]["environment"] if key.startswith("TURNOVER_")}
+    wanted = {key for key in Settings.model_fields if SERVED.fullmatch(key)} | ALSO_SERVED
+
+    assert found == {f"TURNOVER_{key.upper()}" for key in wanted}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_of_forecasts_read_the_home_write_the_audit_and_reach_nothing_else(
+    stack: dict[str, Any], name: str
+) -> None:
+    part, services = stack["services"][name], stack["services"]
+
+    assert part["volumes"] == ["home:/data:ro", "audit:/data/home/audit", "/stack/config:/config:ro"]
+    assert part["networks"] == ["serving"]
+    assert stack["networks"]["serving"]["internal"] is True
+    on_it = {other for other, found in services.items() if "serving" in found["networks"]}
+    assert on_it == {"proxy", "prometheus", *SERVERS}  # who is trusted to name a user there
+    assert part["environment"]["TURNOVER_TRUSTED_PROXIES"] == "0.0.0.0/0"
+    given = json.dumps(part["environment"])
+    assert "PASSWORD" not in given
+    assert "password" not in given
 
 
 def test_names_without_a_value_that_runs_get_are_set_in_the_daemon(
@@ -159,12 +195,26 @@ def test_names_without_a_value_that_runs_get_are_set_in_the_daemon(
     bare = {name for name in context["env_vars"] if "=" not in name}
 
     assert bare <= stack["services"]["daemon"]["environment"].keys()
-    assert "DAGSTER_POSTGRES_PASSWORD" in bare  # a value would stand in the records of every run
+    secret = {"DAGSTER_POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY"}
+    secret |= {"TURNOVER_POSTGRES_URL", "TURNOVER_MLFLOW_URI"}
+    assert secret <= bare  # a value would stand in the records of every run
+    assert "password" not in json.dumps(context)
+
+
+def test_mlflow_s_page_and_the_runs_have_the_same_database_of_their_own(stack: dict[str, Any]) -> None:
+    settings = load_settings(mlflow_uri=stack["services"]["code"]["environment"]["TURNOVER_MLFLOW_URI"])
+    mlflow, script = stack["services"]["mlflow"], (DEPLOY / "postgres" / "databases.sh").read_text("utf-8")
+
+    assert mlflow["environment"]["MLFLOW_BACKEND_STORE_URI"] == settings.mlflow_database
+    assert "--backend-store-uri" not in mlflow["command"]  # where everyone on the machine could read it
+    assert settings.mlflow_database.endswith("//mlflow:another-password@postgres:5432/mlflow")
+    assert "CREATE DATABASE mlflow OWNER mlflow" in script
+    assert stack["services"]["mlflow"]["depends_on"]["databases"]["condition"].endswith("successfully")
 
 
 def test_runs_have_the_volumes_of_the_code_location(stack: dict[str, Any], context: dict[str, Any]) -> None:
     code = [
-        volume.replace("home:/data", "turnover-home:/data:rw")
+        f"turnover-{volume}:rw" if volume.startswith(("home:", "audit:")) else volume
         for volume in stack["services"]["code"]["volumes"]
     ]
 
@@ -408,6 +458,8 @@ def test_the_stacks_prometheus_differs_from_the_other_in_where_the_metrics_are()
         yaml.safe_load((DEPLOY / "prometheus" / f"{n}.yml").read_text()) for n in ("prometheus", "stack")
     )
 
+    api = stacked["scrape_configs"].pop()
+    assert api == {"job_name": "turnover-api", "static_configs": [{"targets": ["api:8000"]}]}
     assert stacked["scrape_configs"][0].pop("static_configs") == [{"targets": ["metrics:9464"]}]
     alone["scrape_configs"][0].pop("static_configs")
     assert stacked == alone

@@ -82,6 +82,10 @@ def test_a_pointer_to_what_is_not_there_is_told_and_the_old_one_goes_on(
 
     assert following.snapshot == snapshot
     assert "2031-01-01_gone" in following.problem
+    assert following.problem_since == following.checked_at
+    assert follower.refresh().problem_since == following.problem_since
+    (tmp_path / CURRENT).write_text(f"{snapshot.name}\n")
+    assert follower.refresh().problem_since is None
     with follower.use() as view:
         assert count(view) == 3
 

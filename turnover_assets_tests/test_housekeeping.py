@@ -270,11 +270,13 @@ def models_of(tmp_path: Path) -> tuple[ModelRegistry, Mapping[int, str]]:
 def sweep_models(
     registry: ModelRegistry, published: Sequence[int] = (), *, remove: bool = True, **policy: int
 ):
+    from turnover_assets.storage.model_housekeeping import ModelStore
     from turnover_assets.storage.model_housekeeping import sweep_models as work
 
     chosen = Policy(**{**POLICY.__dict__, "models": 1, **policy})
     at = datetime.now(UTC) + A_YEAR
-    return {s.part: s for s in work(registry.folder, registry.name, published, chosen, at, remove=remove)}
+    store = ModelStore(registry.folder, registry.name, registry.database)
+    return {s.part: s for s in work(store, published, chosen, at, remove=remove)}
 
 
 def test_versions_that_nothing_needs_go_with_run_and_files(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def test_a_pod_says_what_it_needs_and_may_take_and_writes_to_volumes_of_its_own(
 
     assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
     assert "memory" in container["resources"]["limits"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    whole = [mount for mount in container["volumeMounts"] if "subPath" not in mount]
+    mounts = {mount["name"]: mount["mountPath"] for mount in whole}
     assert mounts.keys() == {volume["name"] for volume in one_pod["spec"]["volumes"]}
     assert mounts["tmp"] == "/tmp"
     assert not any("hostPath" in volume for volume in one_pod["spec"]["volumes"])
@@ -214,6 +215,7 @@ def test_nothing_is_open_that_no_policy_opens() -> None:
         "home": set(),
         "mlflow": {8080, 5000},
         "metrics": {9464},
+        "api": {8000},
     }.items(),
 )
 def test_a_part_is_reached_at_its_ports_alone(part: str, ports: set[int]) -> None:
@@ -238,15 +240,39 @@ def test_policies_are_for_parts_that_there_are() -> None:
     assert labels - named == {"home"}
 
 
-def test_only_the_page_is_had_several_times_and_the_autoscaler_means_it() -> None:
-    by_kind = {one["kind"]: one for one in manifests()}
-    told = values()["dagsterWebserver"]
+def test_only_what_has_no_state_is_had_several_times_and_the_autoscalers_mean_it() -> None:
+    told, found = values()["dagsterWebserver"], list(manifests())
+    scaled = {
+        one["spec"]["scaleTargetRef"]["name"]: one["spec"]["minReplicas"]
+        for one in found
+        if one["kind"] == "HorizontalPodAutoscaler"
+    }
+    budgets = [
+        one["spec"]["selector"]["matchLabels"] for one in found if one["kind"] == "PodDisruptionBudget"
+    ]
+    replicas = {
+        one["metadata"]["name"]: one["spec"].get("replicas", "as the autoscaler says")
+        for one in found
+        if one["kind"] == "Deployment"
+    }
 
-    target = by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"]
-    assert target == f"turnover-{told['nameOverride']}"
-    assert by_kind["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == told["replicaCount"]
-    assert by_kind["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == told["labels"]
-    assert [one["spec"]["replicas"] for one in manifests() if one["kind"] == "Deployment"] == [1, 1]
+    assert scaled == {f"turnover-{told['nameOverride']}": told["replicaCount"], "turnover-api": 2}
+    assert all(labels in budgets for labels in (told["labels"], {"turnover-assets/part": "api"}))
+    assert len(budgets) == len(scaled)
+    others = {name: count for name, count in replicas.items() if name not in scaled}
+    assert set(others.values()) == {1}
+    assert replicas["turnover-api"] == "as the autoscaler says"
+
+
+def test_what_serves_forecasts_writes_nothing_but_the_audit() -> None:
+    (container,) = pods()["Deployment turnover-api"]["spec"]["containers"]
+    home = [mount for mount in container["volumeMounts"] if mount["name"] == "home"]
+
+    assert home == [
+        {"name": "home", "mountPath": "/data", "readOnly": True},
+        {"name": "home", "mountPath": "/data/audit", "subPath": "audit"},
+    ]
+    assert not [one for one in container["env"] if "PASSWORD" in one["name"] or "SECRET" in one["name"]]
 
 
 # Commands and settings ---------------------------------------------------------------------------
@@ -256,7 +282,7 @@ def test_every_turnover_command_is_there_with_its_options() -> None:
     found = [one["spec"]["containers"][0].get("command", []) for one in pods().values()]
     ours = [command for command in found if command[:1] == ["turnover"]]
 
-    assert len(ours) == 2
+    assert len(ours) == 3
     for _, name, *arguments in ours:
         shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
         assert shown.exit_code == 0, name
@@ -278,6 +304,16 @@ def test_the_database_is_the_same_wherever_it_is_named() -> None:
         env = {one["name"]: one for one in pods()[name]["spec"]["containers"][0]["env"]}
         assert {key: env[key]["value"] for key in named} == named
         assert env["DAGSTER_POSTGRES_PASSWORD"]["valueFrom"] == {"secretKeyRef": secret}
+
+
+def test_mlflow_s_page_reads_the_records_that_code_location_and_runs_write() -> None:
+    env = {one["name"]: one for one in pods()["Deployment turnover-mlflow"]["spec"]["containers"][0]["env"]}
+    secret = env["MLFLOW_BACKEND_STORE_URI"]["valueFrom"]["secretKeyRef"]
+
+    assert secret == {"name": "turnover-mlflow", "key": "TURNOVER_MLFLOW_URI"}
+    for name in ("turnover-assets", "run"):
+        given = pods()[name]["spec"]["containers"][0]["envFrom"]
+        assert "turnover-mlflow" in [one["secretRef"]["name"] for one in given], name
 
 
 def test_runs_have_the_code_location_s_settings_and_secrets() -> None:

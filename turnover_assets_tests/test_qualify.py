@@ -260,6 +260,6 @@ def test_the_repository_s_own_version_and_changelog_can_be_read(tmp_path: Path) 
     source = (REPOSITORY / "turnover_assets" / "__init__.py").read_text("utf-8")
 
     assert release_notes.version_of_package(source) == __version__
-    assert release_notes.section((REPOSITORY / "CHANGELOG.md").read_text("utf-8"), "Unreleased")
+    assert release_notes.section((REPOSITORY / "CHANGELOG.md").read_text("utf-8"), __version__)
     assert release_notes.main(["v99.0.0", "--output", str(tmp_path / "notes.md")]) == 1
     assert not (tmp_path / "notes.md").exists()

@@ -23,10 +23,11 @@ from turnover_assets.core.retraining import (
 from turnover_assets.core.trained_history import TRAINED, changed_since_training, keep_trained_history
 from turnover_assets_tests.factories import make_panel
 
-POLICY = Policy(every=8, changed_share=0.02, accuracy_ratio=1.2, cooldown=4, evidence=4, drifted_share=0.3)
+POLICY = Policy(
+    every=8, changed_share=0.02, accuracy_ratio=1.2, cooldown=4, evidence=4, drifted_share=0.3, bias=0.1
+)
 CALM = Facts(periods_since_training=4, changed_share=0.0, live_ratio=0.5, promised_ratio=0.5, live_periods=4)
-UNKNOWN = pytest.approx(nan, nan_ok=True)
-CAUSES = ("champion", "settings", "history", "age", "accuracy", "drift")
+CAUSES = ("champion", "settings", "history", "age", "accuracy", "bias", "drift")
 
 # The policy
 
@@ -49,6 +50,16 @@ CAUSES = ("champion", "settings", "history", "age", "accuracy", "drift")
         pytest.param(replace(CALM, live_ratio=nan), "", id="accuracy not known"),
         pytest.param(replace(CALM, live_ratio=0.9, promised_ratio=nan), "", id="promise not known"),
         pytest.param(replace(CALM, live_ratio=0.9, promised_ratio=0.0), "", id="promise of nothing"),
+        pytest.param(replace(CALM, live_bias=-0.1, tracking_signal=-8), "", id="bias at the limit"),
+        pytest.param(replace(CALM, live_bias=-0.101, tracking_signal=-4), "bias", id="too low"),
+        pytest.param(replace(CALM, live_bias=0.101, tracking_signal=4), "bias", id="too high"),
+        pytest.param(replace(CALM, live_bias=0.5, tracking_signal=3.9), "", id="bias of single periods"),
+        pytest.param(replace(CALM, live_bias=0.5, tracking_signal=nan), "", id="sides not known"),
+        pytest.param(
+            replace(CALM, live_bias=0.5, tracking_signal=8, periods_since_training=3),
+            "",
+            id="bias that lasts",
+        ),
         pytest.param(replace(CALM, drifted_share=0.3), "", id="drift at the limit"),
         pytest.param(replace(CALM, drifted_share=0.31), "drift", id="drift above the limit"),
         pytest.param(replace(CALM, drifted_share=0.9, periods_since_training=3), "", id="drift that lasts"),
@@ -70,10 +81,11 @@ def test_the_first_cause_that_holds_is_named(worst: int) -> None:
         "changed_share": 0.5,
         "periods_since_training": 8,
         "live_ratio": 0.9,
+        "live_bias": 0.9,
         "drifted_share": 0.9,
     }
 
-    facts = replace(CALM, **dict(list(everything.items())[worst:]))
+    facts = replace(CALM, tracking_signal=8, **dict(list(everything.items())[worst:]))
 
     assert decide(facts, POLICY).cause == CAUSES[worst]
 
@@ -88,6 +100,10 @@ def test_the_first_cause_that_holds_is_named(worst: int) -> None:
         (CALM, ["Not due", "4 of 8 periods old", "0.0% of its history changed", "0.50 of seasonal"]),
         (replace(CALM, live_periods=1), ["Not due", "too few outcomes"]),
         (replace(CALM, live_ratio=0.9, periods_since_training=1), ["Not due", "training 1 periods ago"]),
+        (
+            replace(CALM, live_bias=-0.56, tracking_signal=-8),
+            ["Published forecasts were 56.0% too low in total (limit 10% either way)."],
+        ),
         (replace(CALM, drifted_share=0.42), ["42% of the features", "than a year ago (limit 30%)."]),
         (replace(CALM, drifted_share=0.12), ["Not due", "0.50 of seasonal", "12% of the features"]),
         (
@@ -97,7 +113,7 @@ def test_the_first_cause_that_holds_is_named(worst: int) -> None:
     ],
     ids=[
         *("champion", "history", "age", "accuracy", "calm", "few", "cooldown"),
-        *("drift", "some drift", "lasting drift"),
+        *("bias", "drift", "some drift", "lasting drift"),
     ],
 )
 def test_the_sentence_gives_the_figures(facts: Facts, said: list[str]) -> None:
@@ -119,6 +135,8 @@ facts_of_any_kind = st.builds(
     promised_ratio=ratios,
     live_periods=st.integers(0, 10),
     drifted_share=ratios,
+    live_bias=st.one_of(ratios, st.floats(-1.0, 0.0)),
+    tracking_signal=st.one_of(st.just(nan), st.floats(-8.0, 8.0)),
 )
 
 
@@ -132,6 +150,9 @@ def causes_by_table(facts: Facts, policy: Policy) -> list[str]:
         "history": not isnan(facts.changed_share) and facts.changed_share > policy.changed_share,
         "age": facts.periods_since_training >= policy.every,
         "accuracy": lost,
+        "bias": abs(facts.live_bias) > 0.1
+        and abs(facts.tracking_signal) >= 4
+        and facts.periods_since_training >= policy.cooldown,
         "drift": facts.drifted_share > 0.3 and facts.periods_since_training >= policy.cooldown,
     }
     return [cause for cause in CAUSES if holds[cause]]
@@ -164,13 +185,19 @@ def test_the_verdict_kept_last_is_read_and_all_stay(con: duckdb.DuckDBPyConnecti
 
     keep_verdict(con, due, replace(CALM, periods_since_training=9), date(2030, 6, 1), "run 1")
     first = last_verdict(con)
-    keep_verdict(con, calm, replace(CALM, drifted_share=0.1), date(2030, 6, 8), "run 2")
+    keep_verdict(
+        con,
+        calm,
+        replace(CALM, drifted_share=0.1, live_bias=-0.02, tracking_signal=3.0),
+        date(2030, 6, 8),
+        "run 2",
+    )
 
     assert (first, last_verdict(con)) == (due, calm)
     kept = con.execute(f"SELECT * EXCLUDE decided_at FROM {RETRAINING} ORDER BY decided_at").fetchall()
     assert kept == [
-        (date(2030, 6, 1), "run 1", True, "age", due.sentence, 9, 0.0, 0.5, 0.5, 4, UNKNOWN),
-        (date(2030, 6, 8), "run 2", False, "", calm.sentence, 4, 0.0, 0.5, 0.5, 4, 0.1),
+        (date(2030, 6, 1), "run 1", True, "age", due.sentence, 9, 0.0, 0.5, 0.5, 4, None, None, None),
+        (date(2030, 6, 8), "run 2", False, "", calm.sentence, 4, 0.0, 0.5, 0.5, 4, 0.1, -0.02, 3.0),
     ]
 
 

@@ -106,7 +106,11 @@ def test_the_environment_for_a_child_gives_the_same_settings_elsewhere(
     assert child.model_dump() == absolute.model_dump()
 
 
-SECRETS = {"alert_webhook_url": "https://hooks.example.com/verysecret", "alert_smtp_password": "verysecret"}
+SECRETS = {
+    "alert_webhook_url": "https://hooks.example.com/verysecret",
+    "alert_smtp_password": "verysecret",
+    "postgres_url": "postgresql://me:verysecret@db/shop",
+}
 
 
 def test_secrets_are_shown_nowhere_but_reach_child_processes() -> None:
@@ -126,3 +130,26 @@ def test_a_wrong_setting_beside_secrets_does_not_show_them(monkeypatch: pytest.M
         load_settings()
 
     assert "verysecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("postgres_url", "mysql://me:verysecret@db/shop"),
+        ("publish_url", "s3://key:verysecret@bucket/folder"),
+        ("landing_url", "s3://bucket/folder?secret=verysecret"),
+        ("artifacts_url", "verysecret"),
+        ("snapshots_url", "s3://"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_and_not_shown(name: str, value: str) -> None:
+    with pytest.raises(
+        TurnoverError, match=f"TURNOVER_{name.upper()}: Value error, .* is not shown"
+    ) as caught:
+        load_settings(**{name: value})
+
+    assert "verysecret" not in str(caught.value)
+
+
+def test_addresses_of_stores_end_without_a_slash() -> None:
+    assert load_settings(publish_url="s3://bucket/folder/").publish_url == "s3://bucket/folder"

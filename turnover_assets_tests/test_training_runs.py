@@ -281,7 +281,7 @@ COLUMNS = {
     "accuracy": "model wape bias windows training_rows scored_rows fit_seconds chosen",
     "gate_checks": "check challenger champion limit passed finding",
     "retraining": "decided_at cutoff run_id due cause sentence periods_since_training changed_share "
-    "live_ratio promised_ratio live_periods drifted_share",
+    "live_ratio promised_ratio live_periods drifted_share live_bias tracking_signal",
     "forecast_history": "store department cutoff week horizon forecast lower_80 upper_80 lower_95 upper_95 "
     "model_version role made_at",
 }

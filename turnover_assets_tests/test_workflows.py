@@ -14,7 +14,7 @@ from turnover_assets_tests.linters import REPOSITORY, passes, tool
 
 FOLDER = REPOSITORY / ".github" / "workflows"
 WORKFLOWS = {path.name: path for path in sorted(FOLDER.iterdir())}
-# The tag of each commit, looked up in public workflows that name both.
+# The tag of each commit, looked up in public workflows that name both: each in several, of different owners.
 PINS = {
     "actions/checkout": ("de0fac2e4500dabe0009e67214ff5f5447ce83dd", "v6.0.2"),
     "actions/setup-python": ("a309ff8b426b58ec0e2a45f0f869d46889d02405", "v6.2.0"),
@@ -115,6 +115,20 @@ def test_nothing_gets_a_name_before_it_was_tested_qualified_and_scanned() -> Non
     assert {"qualify", "scan", "build"} <= set(needs["publish"])
     assert {"ci", "notes"} <= set(needs["build"])
     assert needs["release"] == "publish"
+
+
+def test_a_release_builds_scans_and_names_every_image_that_the_stack_builds() -> None:
+    services = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text("utf-8"))["services"].values()
+    built = {(one["build"]["context"], one["build"].get("target", "")) for one in services if "build" in one}
+    found = {job: content.get("strategy", {}).get("matrix", {}) for _, job, content in jobs()}
+
+    images = {row["target"]: row for row in found["build"]["include"] if "target" in row}
+    assert {(row["context"], row["stage"]) for row in images.values()} == built
+    for job in ("build", "scan"):
+        assert found[job]["target"] == list(images), job
+    for job in ("scan", "publish"):
+        suffixes = {row["target"]: row["suffix"] for row in found[job]["include"] if "target" in row}
+        assert suffixes == {name: row["suffix"] for name, row in images.items()}, job
 
 
 # Commands ----------------------------------------------------------------------------------------

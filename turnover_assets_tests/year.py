@@ -384,7 +384,7 @@ def _restatement(year: Year, _: datetime, snapshot: Snapshot) -> tuple[str, str]
 
 def _drift(_: Year, since: datetime, snapshot: Snapshot) -> tuple[str, str] | None:
     verdicts = snapshot.read("retraining")
-    due = verdicts[verdicts["cause"].isin(["accuracy", "drift"]) & (verdicts["decided_at"] >= since)]
+    due = verdicts[verdicts["cause"].isin(["accuracy", "bias", "drift"]) & (verdicts["decided_at"] >= since)]
     return (f"policy: {due['sentence'].iloc[0]}", "trained again") if len(due) else None
 
 

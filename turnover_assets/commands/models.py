@@ -110,7 +110,7 @@ def _registry() -> "tuple[Settings, ModelRegistry]":
     from turnover_assets.storage.registry import ModelRegistry
 
     settings = load_settings()
-    return settings, ModelRegistry(settings.mlflow_path, settings.panel_spec.name)
+    return settings, ModelRegistry.of(settings)
 
 
 def _given(reason: str) -> str:

@@ -30,7 +30,7 @@ def reproduce(
 
     with plain_errors():
         settings = load_settings()
-        registry = ModelRegistry(settings.mlflow_path, settings.panel_spec.name)
+        registry = ModelRegistry.of(settings)
         done = work.reproduce(
             registry,
             version or registry.champion_version(),

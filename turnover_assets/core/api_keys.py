@@ -87,6 +87,12 @@ def key_id_of(text: str) -> str | None:
     return found[1]
 
 
+def named_id(text: str) -> str:
+    """The id that a text of the form of a key names, whatever its checksum; empty where it names none."""
+    found = WHOLE.fullmatch(text)
+    return found[1] if found else ""
+
+
 def key_digest(key: str) -> bytes:
     """What is kept of a key."""
     return sha256(key.encode()).digest()

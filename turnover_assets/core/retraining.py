@@ -26,8 +26,9 @@ class Policy:
         changed_share: Share of the history trained on that may differ from it today.
         accuracy_ratio: `live_ratio` over `promised_ratio` from which accuracy counts as lost.
         drifted_share: Share of the features that may have drifted.
-        cooldown: Periods for which lost accuracy or drift alone does not ask again; training may not have
-            helped.
+        bias: Bias of published forecasts in total, either way, from which they count as off to one side.
+        cooldown: Periods for which lost accuracy, bias or drift alone does not ask again; training may not
+            have helped.
         evidence: Periods with outcomes that are needed to judge published forecasts.
     """
 
@@ -37,6 +38,7 @@ class Policy:
     cooldown: int
     evidence: int = 4
     drifted_share: float = 0.3
+    bias: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Facts:
         live_periods: Target periods behind `live_ratio`.
         drifted_share: Share of the features that are distributed otherwise than a year ago; NaN where not
             known.
+        live_bias: Sum of the errors of published forecasts over the sum of outcomes, of the newest periods as
+            many as are forecast; NaN where not known. A shift of everything moves it where the ratios above
+            stay, since seasonal naive does not see the shift either.
+        tracking_signal: Sum of those periods' errors over their mean absolute error: as many as there are
+            periods where all are on one side; NaN where not known.
     """
 
     unusable: str = ""
@@ -65,6 +72,8 @@ class Facts:
     promised_ratio: float = float("nan")
     live_periods: int = 0
     drifted_share: float = float("nan")
+    live_bias: float = float("nan")
+    tracking_signal: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ class Verdict:
 
     Attributes:
         due: Whether to.
-        cause: `champion`, `settings`, `age`, `history`, `accuracy`, `drift`, or empty where it is not due.
+        cause: `champion`, `settings`, `age`, `history`, `accuracy`, `bias`, `drift`, or empty where it
+            is not due.
         sentence: Why, or why not, with the figures.
     """
 
@@ -115,6 +125,7 @@ def _by_what_was_seen(facts: Facts, policy: Policy) -> Verdict:
     told = []
     for cause, (holds, finding, limit) in (
         ("accuracy", _accuracy(facts, policy)),
+        ("bias", _bias(facts, policy)),
         ("drift", _drift(facts, policy)),
     ):
         if holds and age >= policy.cooldown:
@@ -140,6 +151,16 @@ def _accuracy(facts: Facts, policy: Policy) -> tuple[bool, str, str]:
     return lost > policy.accuracy_ratio, judged, f"limit {policy.accuracy_ratio:g} times as much"
 
 
+def _bias(facts: Facts, policy: Policy) -> tuple[bool, str, str]:
+    """Whether published forecasts are off to one side, in words, and the limit; no words where not known."""
+    if np.isnan(facts.live_bias) or np.isnan(facts.tracking_signal):
+        return False, "", ""
+    one_sided = abs(facts.tracking_signal) >= policy.evidence
+    side = "high" if facts.live_bias > 0 else "low"
+    found = f"published forecasts were {abs(facts.live_bias):.1%} too {side} in total"
+    return one_sided and abs(facts.live_bias) > policy.bias, found, f"limit {policy.bias:.0%} either way"
+
+
 def _drift(facts: Facts, policy: Policy) -> tuple[bool, str, str]:
     """Whether too many features have drifted, in words, and the limit; no words where that is not known."""
     if np.isnan(facts.drifted_share):
@@ -155,11 +176,16 @@ def keep_verdict(
     con.execute(
         f"CREATE TABLE IF NOT EXISTS {RETRAINING} (decided_at TIMESTAMPTZ, cutoff DATE, run_id VARCHAR, "
         "due BOOLEAN, cause VARCHAR, sentence VARCHAR, periods_since_training INTEGER, changed_share DOUBLE, "
-        "live_ratio DOUBLE, promised_ratio DOUBLE, live_periods INTEGER, drifted_share DOUBLE)"
+        "live_ratio DOUBLE, promised_ratio DOUBLE, live_periods INTEGER, drifted_share DOUBLE, "
+        "live_bias DOUBLE, tracking_signal DOUBLE)"
     )
-    con.execute(f"ALTER TABLE {RETRAINING} ADD COLUMN IF NOT EXISTS drifted_share DOUBLE")  # of older homes
+    for name in ("drifted_share", "live_bias", "tracking_signal"):  # of older homes
+        con.execute(f"ALTER TABLE {RETRAINING} ADD COLUMN IF NOT EXISTS {name} DOUBLE")
     con.execute(
-        f"INSERT INTO {RETRAINING} VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {RETRAINING} (decided_at, cutoff, run_id, due, cause, sentence, "
+        "periods_since_training, changed_share, live_ratio, promised_ratio, live_periods, drifted_share, "
+        "live_bias, tracking_signal) "
+        "VALUES (now(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             cutoff,
             run_id,
@@ -167,14 +193,15 @@ def keep_verdict(
             verdict.cause,
             verdict.sentence,
             facts.periods_since_training,
-            *(
-                None if np.isnan(x) else x
-                for x in (facts.changed_share, facts.live_ratio, facts.promised_ratio)
-            ),
+            *(_known(x) for x in (facts.changed_share, facts.live_ratio, facts.promised_ratio)),
             facts.live_periods,
-            facts.drifted_share,
+            *(_known(x) for x in (facts.drifted_share, facts.live_bias, facts.tracking_signal)),
         ],
     )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def last_verdict(con: duckdb.DuckDBPyConnection) -> Verdict:

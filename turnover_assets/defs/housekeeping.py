@@ -20,11 +20,11 @@ from turnover_assets.defs.run_housekeeping import sweep_runs
 from turnover_assets.defs.runs import close_orphaned_runs, unfinished_runs
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.settings import Settings
-from turnover_assets.storage import housekeeping
+from turnover_assets.storage import audit, housekeeping
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.comparison import snapshot_names
 from turnover_assets.storage.home import run_lock
-from turnover_assets.storage.model_housekeeping import sweep_models
+from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
 from turnover_assets.storage.snapshots import read_snapshot
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -113,20 +113,23 @@ def sweep_all(
     limits, home = policy(settings), settings.home.absolute()
     warehouse = Warehouse.of(settings)
     close_orphaned_runs(instance)
-    champion = champion_of(settings.mlflow_path, settings.panel_spec.name)
+    champion = champion_of(settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database)
     yield (
         snapshots := housekeeping.sweep_snapshots(settings.published_path, limits.snapshots, remove=remove)
     )
     runs, versions = named_by_snapshots(settings.published_path, snapshots.removed)
     yield housekeeping.sweep_shadows(warehouse, limits.shadow_cutoffs, champion, remove=remove)
     named = versions | housekeeping.forecast_with(warehouse)
-    yield from sweep_models(settings.mlflow_path, settings.panel_spec.name, named, limits, now, remove=remove)
+    store = ModelStore(settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database)
+    yield from sweep_models(store, named, limits, now, remove=remove)
     yield from sweep_runs(instance, runs, limits, now, remove=remove)
     pages = settings.monitoring_pages_path
     for folder in (pages, settings.evidently_pages_path):
         yield housekeeping.sweep_pages(folder, limits.pages, remove=remove)
     guarded, others = [settings.published_path, home / "raw"], [*(home / "raw").glob("*/"), home]
-    yield housekeeping.sweep_leftovers(guarded, [*others, home / "alerts", pages], remove=remove)
+    others += [home / "alerts", pages, *audit.days(settings.audit_path)]
+    yield housekeeping.sweep_leftovers(guarded, others, remove=remove)
+    yield audit.sweep_audit(settings.audit_path, settings.keep_audit_days, now, remove=remove)
     yield housekeeping.sweep_overflow(warehouse, remove=remove)
     yield housekeeping.list_set_aside(home)
     yield _compact(settings, instance, remove=remove)

@@ -21,6 +21,7 @@ RETRAIN = "retrain"
 TUNE = "tune"
 BACKFILL = "backfill"
 HOUSEKEEP = "housekeep"
+DELIVER = "deliver"  # made by deliveries.py, where there is a place to deliver to
 EVIDENTLY = "evidently"
 CAUSE_TAG = "turnover/landed_version"  # what a run was made for: what landed, and the ledger
 MADE_WITH_TAG = "turnover/made_with"  # and what it is made with: settings, release, champion
@@ -44,7 +45,9 @@ def made_from(settings: Settings) -> dict[str, Any]:
         "ledger_version": ledger_version(settings.ledger_path),
         "settings_version": settings.result_version,
         "code_version": __version__,
-        "model_version": champion_of(settings.mlflow_path, settings.panel_spec.name),
+        "model_version": champion_of(
+            settings.mlflow_path, settings.panel_spec.name, settings.mlflow_database
+        ),
     }
 
 
@@ -68,7 +71,7 @@ def build() -> list[UnresolvedAssetJobDefinition]:
     """The jobs; one process each, since every step waits for the warehouse anyway."""
     assets = dg.AssetSelection.assets
     apart = assets(common.LANDED, common.TUNED, common.AS_OF, common.HOUSEKEEPING, common.EVIDENTLY)
-    everything = dg.AssetSelection.all() - apart
+    everything = dg.AssetSelection.all() - apart - dg.AssetSelection.groups("deliveries")
     jobs = {
         INGEST: (assets(common.LANDED), "Land files: one partition each."),
         REFRESH: (

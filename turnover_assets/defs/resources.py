@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from turnover_assets.settings import Settings
+from turnover_assets.settings import MLFLOW_URI, Settings, with_driver
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.warehouse import Warehouse
 
@@ -30,10 +30,12 @@ class RegistryResource(dg.ConfigurableResource[ModelRegistry]):
 
     folder: str
     name: str
+    artifacts_url: str | None = None
+    database: str = ""
 
     def open(self) -> ModelRegistry:
         """The registry; MLflow is imported at its first use."""
-        return ModelRegistry(Path(self.folder), self.name)
+        return ModelRegistry(Path(self.folder), self.name, self.artifacts_url, with_driver(self.database))
 
 
 def build_warehouse(settings: Settings) -> WarehouseResource:
@@ -47,5 +49,10 @@ def build_warehouse(settings: Settings) -> WarehouseResource:
 
 
 def build_registry(settings: Settings) -> RegistryResource:
-    """The registry of a data home."""
-    return RegistryResource(folder=str(settings.mlflow_path), name=settings.panel_spec.name)
+    """The registry of a data home; Dagster's page shows the variable of the database, not its address."""
+    return RegistryResource(
+        folder=str(settings.mlflow_path),
+        name=settings.panel_spec.name,
+        artifacts_url=settings.artifacts_url,
+        database=dg.EnvVar(MLFLOW_URI) if settings.mlflow_uri else "",
+    )

@@ -27,7 +27,7 @@ from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.settings import Settings
 from turnover_assets.storage.registry import ModelRegistry
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 BASELINE_WAPE = f"wape_{BASELINE_CANDIDATE}"
 
 
@@ -39,6 +39,7 @@ def policy(settings: Settings) -> Policy:
         changed_share=settings.retrain_changed_share,
         accuracy_ratio=settings.retrain_accuracy_ratio,
         drifted_share=settings.retrain_drifted_share,
+        bias=settings.retrain_bias,
         cooldown=max(1, horizon // 2),
         evidence=max(1, horizon // 2),
     )
@@ -57,7 +58,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             common.cleaned_key("adjustments"),
         ],
         group_name="model",
-        description="Whether a model should be trained now: by age, changed history, lost accuracy or drift.",
+        description="Whether to train now: by age, changed history, lost accuracy, bias or drift.",
         owners=[common.SCIENTISTS],
         kinds={"duckdb"},
         code_version=CODE_VERSION,
@@ -85,6 +86,7 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
     version = registry.champion_version()
     newest, champion = registry.newest_tags(), registry.load(version)
     live, periods = live_ratio(outcomes(con, panel, last), version)
+    cutoff = label_of(panel, last)
     return Facts(
         outdated=_outdated(settings, registry, newest),
         periods_since_training=last - index_of(panel, date.fromisoformat(newest["cutoff"])),
@@ -92,7 +94,9 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
         live_ratio=live,
         promised_ratio=champion.backtest.get("wape", nan) / (champion.backtest.get(BASELINE_WAPE) or nan),
         live_periods=periods,
-        drifted_share=measure_at(con, "drifted_share", label_of(panel, last)),
+        drifted_share=measure_at(con, "drifted_share", cutoff),
+        live_bias=measure_at(con, "bias", cutoff),
+        tracking_signal=measure_at(con, "tracking_signal", cutoff),
     )
 
 

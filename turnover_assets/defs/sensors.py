@@ -23,11 +23,13 @@ from turnover_assets.defs.runs import unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home_panel import check_panel
+from turnover_assets.storage.landed_objects import fetch_objects
 from turnover_assets.storage.landing_folder import LandedFile, list_folder, readable_name, scan
 from turnover_assets.storage.reader import fingerprint
 
 LANDING_SENSOR = "landing_sensor"
 NAMES_SHOWN = 5
+FETCH_SECONDS = 20.0  # after which a look begins to copy no further object: a tick has a minute
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
 
@@ -142,13 +144,14 @@ def look_for_files(
     """
     state = LandingState.from_cursor(cursor)
     folder = settings.landing_path
+    if running := unfinished_runs(instance, jobs.INGEST):
+        return dg.SkipReason(f"An ingestion is under way (run {running[0]}); its files come first.")
     try:
+        fetch_objects(settings, seconds=FETCH_SECONDS)
         now = stamps(folder)
         check_panel(settings, lambda: scan(folder, settings.fingerprints_path))
     except TurnoverError as error:
         return dg.SkipReason(str(error))  # the cursor stays: a folder that cannot be read is not empty
-    if running := unfinished_runs(instance, jobs.INGEST):
-        return dg.SkipReason(f"An ingestion is under way (run {running[0]}); its files come first.")
     ready = held_still(now, state)
     handled = state.unchanged(now) | read_files(folder, ready, now)
     here = [key for _, key in handled.values()]

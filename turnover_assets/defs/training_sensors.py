@@ -48,7 +48,7 @@ class Present:
         """
         check_panel(settings)
         panel = settings.panel_spec
-        registry = ModelRegistry(settings.mlflow_path, panel.name)
+        registry = ModelRegistry.of(settings)
         return cls(
             jobs.made_from(settings),
             find_current(settings.published_path) is not None,

@@ -77,7 +77,10 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         with warehouse.open().transaction() as con:
             windows, before = windows_before_comparison(con, settings, config), read_tuned(con)
         tags = {"dagster_run_id": context.run.run_id}
-        with search_log(registry.open().folder, panel.name, config.candidate, tags) as log:
+        store = registry.open()
+        with search_log(
+            store.folder, panel.name, config.candidate, tags, store.artifacts_url, store.database
+        ) as log:
             tell = _teller(panel, log, context.log.info, [window.cutoff for window in windows])
             found = _search(settings, config, windows, before, tell)
             _log_outcome(log, settings, found)

@@ -17,6 +17,7 @@ from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.migrations import SCHEMA_VERSION
+from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.snapshots import CURRENT, FACTS, Snapshot, current, lease, read_snapshot
 from turnover_assets.storage.sqlite_files import reading
 from turnover_assets.storage.warehouse import FOREIGN_LOCK
@@ -148,15 +149,27 @@ def _differs(snapshot: Snapshot, table: str, noted: dict[str, str]) -> bool:
         return file_digest(stream, "sha256").hexdigest() != noted["sha256"]
 
 
+@check("model records")
+def model_records(patient: Patient) -> Iterator[Told]:
+    """The Postgres database of MLflow's records, where the settings name one, answers and is the only one."""
+    database, file = patient.settings.mlflow_database, patient.settings.mlflow_path / "mlflow.db"
+    if not database:
+        return
+    ((version,),) = ask(database, "SHOW server_version")
+    yield "ok", f"in Postgres {version}"
+    if file.is_file():
+        remedy = "Bring them over as docs/operations.md says, «MLflow's records in Postgres», or delete it."
+        yield "warning", f"{file} is there too, and nothing looks at it", remedy
+
+
 @check("models")
 def models(patient: Patient) -> Iterator[Told]:
     """The champion can forecast; with --deep, every version's files are as they were registered."""
     from turnover_assets.storage.registry import ModelRegistry
 
-    store = patient.settings.mlflow_path / "mlflow.db"
-    if patient.panel is None or not store.is_file() or not _has_models(store):
+    if patient.panel is None or not _has_models(patient):
         return
-    registry = ModelRegistry(patient.settings.mlflow_path, patient.panel.name)
+    registry = ModelRegistry.of(patient.settings)
     champion = registry.find_champion()
     versions = [found.version for found in registry.versions()]
     if champion is None:
@@ -177,10 +190,15 @@ def models(patient: Patient) -> Iterator[Told]:
                 yield "warning", str(error).partition(". ")[0], "It cannot be gone back to; " + RESTORE
 
 
-def _has_models(store: Path) -> bool:
+def _has_models(patient: Patient) -> bool:
     """Whether anything is registered; a store that cannot be read is a finding of its own."""
+    file, query = patient.settings.mlflow_path / "mlflow.db", "SELECT 1 FROM registered_models LIMIT 1"
     try:
-        with reading(store) as connection:
-            return bool(connection.execute("SELECT count(*) FROM registered_models").fetchone()[0])
-    except sqlite3.Error:
+        if database := patient.settings.mlflow_database:
+            return bool(ask(database, query))
+        if not file.is_file():
+            return False
+        with reading(file) as connection:
+            return connection.execute(query).fetchone() is not None
+    except (sqlite3.Error, TurnoverError):
         return False

@@ -163,6 +163,7 @@ def _main_databases(home: Path) -> list[Path]:
         dagster / "schedules" / "schedules.db",
         home / "alerts" / "alerts.sqlite",
         home / "decisions.sqlite",
+        home / "keys.sqlite",
     ]
 
 
@@ -189,6 +190,8 @@ def _mend(path: Path) -> str:
         return "It is the log of one run: delete that run in the page, or the file while nothing runs."
     if path.name == "decisions.sqlite":
         return "Move it away: a new log of decisions is begun."
+    if path.name == "keys.sqlite":
+        return "Put it back from a backup, or move it away and make the keys anew: `turnover keys create`."
     if path.parent.name == "alerts":
         return "Move it away while nothing runs: alerts that are open will be sent once more."
     return "Put the home back from a backup, or move var/dagster away: only records of runs are lost."

@@ -4,12 +4,14 @@ What belongs here: from a question to a response. What does not: the questions (
 (pages.py), encoding (formats.py).
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import duckdb
 from fastapi import FastAPI, Request
 from fastapi.datastructures import QueryParams
 from pydantic import BaseModel
@@ -33,9 +35,13 @@ from turnover_assets.serving.pages import (
     read_token,
 )
 from turnover_assets.serving.parameters import ROWS_OF_JSON, Given
+from turnover_assets.serving.problems import Problem, busy_problem
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
+log = logging.getLogger(__name__)
+
+UNANSWERABLE = (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException)
 NOT_PART_OF_THE_QUESTION = {"own_format", "own_limit", "own_page"}
 
 
@@ -115,10 +121,12 @@ def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Respo
         after = token.after if token else ()
         try:
             table, last = page_of(served.view, question, limit, after, stop)
+            if not table.num_rows and not token:
+                resource.explain_nothing(served.view, given)
         except ValueError:
             raise no_such_page(text) from None
-        if not table.num_rows and not token:
-            resource.explain_nothing(served.view, given)
+        except UNANSWERABLE as error:
+            raise _unanswerable(served.origin, error) from None
         following = None
         if last is not None:
             following = asked.link(Token(served.origin.snapshot, question_digest, last))
@@ -146,6 +154,17 @@ def _response(
         name = f"{resource.name}_{origin.cutoff}.{format_.name}"
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return Response(body, headers={**headers, "Content-Type": format_.content_type})
+
+
+def _unanswerable(origin: Origin, error: Exception) -> Problem:
+    """Files of the snapshot are gone or broken, or of a release that published other columns."""
+    log.error("The snapshot %s cannot answer: %s", origin.snapshot, error)
+    return busy_problem(
+        "The snapshot that is served cannot answer this: files of it are gone, or an earlier release "
+        "published them.",
+        "Ask again in a while; whoever runs the service can publish a new one with `turnover run`.",
+        seconds=60,
+    )
 
 
 @contextmanager

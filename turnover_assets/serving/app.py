@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import duckdb
 from fastapi import Depends, FastAPI
 
 from turnover_assets import __version__
-from turnover_assets.serving import access, openapi, problems
+from turnover_assets.serving import access, audit, openapi, problems
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.archive import Archive
 from turnover_assets.serving.follower import Follower
@@ -21,7 +22,7 @@ from turnover_assets.serving.metrics import Metrics
 from turnover_assets.serving.observing import Observing, log_as_json, log_as_text
 from turnover_assets.serving.parameters import parameters
 from turnover_assets.serving.routes import health, rows, snapshot
-from turnover_assets.serving.served import Served
+from turnover_assets.serving.served import Served, unusable
 from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.snapshots import Snapshot
@@ -82,22 +83,35 @@ def _add_middlewares(app: FastAPI, settings: Settings, access_log: bool) -> None
     paths = {f"/v1/{name}": name for name in READY}
     app.add_middleware(LeanLookups, follower=app.state.follower, panel=app.state.panel, paths=paths)
     access.install(app, settings)
-    app.state.metrics.registry.register(app.state.access)
+    audit.install(app, settings)
+    for collector in (app.state.access, app.state.audit):
+        app.state.metrics.register(collector)
     app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     log = log_as_json if settings.log_format == "json" else log_as_text
     app.add_middleware(Observing, metrics=app.state.metrics, log=log, only_errors=not access_log)
 
 
 def _made(taken: Snapshot, settings: Settings, resources: list[Resource]) -> Served:
-    """What is made of the current snapshot: rows of each series are made ready."""
+    """What is made of the current snapshot, once its files are found whole: rows of series are made ready."""
+    taken.check_digests()
     served = Served(taken, settings)
-    panel, nothing = settings.panel_spec, parameters("Nothing")()
-    for resource in resources:
-        if resource.name in READY and served.view.has(resource.name):
-            question = resource.ask(served.view, nothing)
-            table = served.view.arrow(f"{question.sql} ORDER BY {', '.join(question.order)}", question.values)
-            served.lookups[resource.name] = Lookups(table, panel.keys, served.origin)
+    try:
+        for resource in resources:
+            if resource.name in READY and served.view.has(resource.name):
+                served.lookups[resource.name] = _lookups(served, resource)
+    except BaseException:
+        served.close()
+        raise
     return served
+
+
+def _lookups(served: Served, resource: Resource) -> Lookups:
+    question = resource.ask(served.view, parameters("Nothing")())
+    try:
+        table = served.view.arrow(f"{question.sql} ORDER BY {', '.join(question.order)}", question.values)
+    except duckdb.Error as error:
+        raise unusable(served.view.snapshot, error) from None
+    return Lookups(table, served.view.panel.keys, served.origin)
 
 
 @asynccontextmanager

@@ -1,167 +1,39 @@
 """The audit of requests: what was asked by whom, and what was answered, without slowing or failing an answer.
 
-What belongs here: what is recorded of a request, and the queue and thread that bring it to disk. What does
-not: the files (storage/audit.py), and recognising callers (access).
+What belongs here: what is recorded of a request. What does not: bringing it to disk (recorder.py), and
+recognising callers (access).
 
 A server calls `audit.install(app, settings)` after `access.install`, so that refusals are recorded too.
 Routes need do nothing: caller, snapshot and model version are taken from what every answer carries. A route
 that predicts may add to its row: `audit.note(request, role="challenger", predictions=8)`.
 
-An answer costs the making of one tuple. A thread writes them every few seconds. What waits is bounded in
-number and bytes; beyond it rows are dropped and counted, by a metric and, once it can be written again, by a
-row of the audit itself. Where the folder cannot be written, the rows wait, and are written once it can be.
+An answer costs the making of one tuple; a thread writes them every few seconds (recorder.py).
 
 Never recorded are headers, so neither keys, tokens nor cookies; whatever looks like one in an address or body
 is blanked, and so are fields of forms that hold secrets.
 """
 
-import logging
 import re
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from threading import Event, Thread
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_plus
 
 from fastapi import FastAPI
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turnover_assets.core.api_keys import KEY_LIKE
+from turnover_assets.serving.blanking import blanked
+from turnover_assets.serving.recorder import Recorder
 from turnover_assets.settings import Settings
-from turnover_assets.storage.audit import Row, dropped_row, write_rows
-
-log = logging.getLogger(__name__)
+from turnover_assets.storage.audit import Row
 
 UNRECORDED = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-LARGEST_ROWS, LARGEST_BYTES = 100_000, 64 << 20  # that wait to be written
-ENOUGH_ROWS = 20_000  # at which the thread does not wait for its time
-CLOSING_SECONDS = 10.0
 LONGEST_QUERY = 4096
-SANE_ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{7,127}")
-# Each looks at a place of the text a bounded number of times, so that no text takes long.
-TOKEN_LIKE = re.compile(r"(?<![\w-])eyJ[\w-]+(?:\.[\w-]*){1,4}")
-SECRET_FIELD = re.compile(
-    r"((?:^|[&?;])[^=&;]{0,40}(?:key|token|secret|passw|csrf)[^=&;]{0,40}=)[^&;]*", re.IGNORECASE
-)
-SECRET_MEMBER = re.compile(
-    r'("[^"]{0,40}(?:api.?key|token|secret|passw)[^"]{0,40}"\s{0,9}:\s{0,9})"(?:[^"\\]|\\.)*"?',
-    re.IGNORECASE,
-)
-BLANK = "[blanked]"
+SANE_ID = re.compile(rb"[0-9A-Za-z._-]{1,64}")
 TEXTS = (b"json", b"text/", b"x-www-form-urlencoded", b"csv")
 ID_HEADER = b"x-request-id"
-
-
-class Recorder:
-    """Brings rows to disk in a thread of its own.
-
-    Args:
-        folder: Folder of the audit.
-        flush_seconds: Time after which a row is on disk at the latest.
-        largest_rows: How many rows may wait.
-        largest_bytes: How many bytes may.
-
-    Attributes:
-        recorded: Rows that are on disk.
-        dropped: Rows that were dropped.
-        problem: Why rows cannot be written; empty where they can.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        flush_seconds: float,
-        largest_rows: int = LARGEST_ROWS,
-        largest_bytes: int = LARGEST_BYTES,
-    ) -> None:
-        self._folder, self._flush_seconds = folder, flush_seconds
-        self._largest_rows, self._largest_bytes = largest_rows, largest_bytes
-        self._queue: deque[Row] = deque()
-        self._pending: list[Row] = []  # what could not be written yet
-        self._bytes_in = self._bytes_out = 0  # each is written by one thread only
-        self._told = 0  # dropped rows that the audit itself tells of
-        self._wake, self._stop = Event(), Event()
-        self._thread: Thread | None = None
-        self.recorded = self.dropped = 0
-        self.problem = ""
-
-    @property
-    def waiting(self) -> int:
-        """How many rows are not on disk yet."""
-        return len(self._queue) + len(self._pending)
-
-    def add(self, row: Row) -> None:
-        """Record a row, or count it as dropped; returns at once."""
-        if self.waiting >= self._largest_rows or self._bytes_in - self._bytes_out >= self._largest_bytes:
-            self.dropped += 1
-            return
-        self._bytes_in += _size(row)
-        self._queue.append(row)
-        if self._thread is None:  # only now, since a server may fork before its first request
-            self._thread = Thread(target=self._work, name="audit", daemon=True)
-            self._thread.start()
-        if len(self._queue) >= ENOUGH_ROWS and not self.problem:
-            self._wake.set()
-
-    def flush(self) -> None:
-        """Write what waits; only for the thread, and for who has stopped it."""
-        while self._queue:
-            self._pending.append(self._queue.popleft())
-        rows, dropped = self._pending, self.dropped
-        if dropped > self._told:
-            rows = [*rows, dropped_row(time.time_ns() // 1000, dropped - self._told)]
-        if not rows:
-            return
-        done = 0
-        try:
-            for done in write_rows(self._folder, rows):  # noqa: B007
-                pass
-            self._told = dropped
-            self._went_well()
-        except Exception as error:  # noqa: BLE001  (whatever it is, answers go on, and so does trying)
-            self._failed(error)
-        written = self._pending[:done]
-        self._bytes_out += sum(_size(row) for row in written)
-        self.recorded += len(written)
-        self._pending = self._pending[done:]
-
-    def close(self) -> None:
-        """Write what waits, and end."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(CLOSING_SECONDS)
-            self._thread = None
-
-    def collect(self) -> Iterator[Metric]:
-        """How things stand, for Prometheus: register this object as a collector."""
-        yield CounterMetricFamily("turnover_audit_rows", "Rows of the audit on disk.", self.recorded)
-        yield CounterMetricFamily("turnover_audit_dropped", "Rows dropped under overload.", self.dropped)
-        yield GaugeMetricFamily("turnover_audit_waiting", "Rows that wait to be written.", self.waiting)
-        failing = float(bool(self.problem))
-        yield GaugeMetricFamily("turnover_audit_failing", "1 where the audit cannot be written.", failing)
-
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(self._flush_seconds)
-            self._wake.clear()
-            self.flush()
-        self.flush()  # what came while it was writing
-
-    def _went_well(self) -> None:
-        if self.problem:
-            log.warning("The audit is written again; %d rows were dropped so far.", self.dropped)
-        self.problem = ""
-
-    def _failed(self, error: Exception) -> None:
-        if not self.problem:
-            log.error("The audit cannot be written: %s. Answers go on; rows wait, then are dropped.", error)
-        self.problem = str(error) or type(error).__name__
 
 
 class AuditMiddleware:
@@ -218,10 +90,9 @@ class _Exchange:
         self._body, self._came, self._sent = b"", 0, 0
         self._snapshot, self._version = "", b""
         self.status = 0  # that of an answer that never began
-        given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
-        self._id = given if SANE_ID.fullmatch(given) and not _holds_secret(given) else _new_id()
-        scope.setdefault("state", {})["request_id"] = self._id.decode()
-        scope["state"]["audit"] = {}
+        state = scope.setdefault("state", {})
+        self._id = _id_of(scope)
+        state["request_id"], state["audit"] = self._id.decode(), {}
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -235,13 +106,12 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (ID_HEADER, self._id)]
-            for name, value in headers:
-                if name == b"x-turnover-snapshot":
-                    self._snapshot = value.decode("latin-1")
-                elif name == b"x-turnover-model-version":
-                    self._version = value
-            message = {**message, "headers": headers}
+            headers = list(message.get("headers", ()))
+            found = dict(headers)
+            self._snapshot = found.get(b"x-turnover-snapshot", b"").decode("latin-1")
+            self._version = found.get(b"x-turnover-model-version", b"")
+            if ID_HEADER not in found:
+                message = {**message, "headers": [*headers, (ID_HEADER, self._id)]}
         elif message["type"] == "http.response.body":
             self._sent += len(message.get("body", b""))
         await self._send(message)
@@ -300,12 +170,21 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(AuditMiddleware, recorder=recorder, body_bytes=settings.audit_body_bytes)
 
 
-def blanked(text: str) -> str:
-    """A text without what looks like a key, a token, or the value of a field that holds a secret."""
-    if not text:
-        return text
-    text = TOKEN_LIKE.sub(BLANK, KEY_LIKE.sub(BLANK, text))
-    return SECRET_MEMBER.sub(rf'\1"{BLANK}"', SECRET_FIELD.sub(rf"\1{BLANK}", text))
+def _id_of(scope: Scope) -> bytes:
+    """The id of a request: that of a middleware further out, the client's own if it is sane, or a new one.
+
+    Middlewares further in find it where a client would have put it.
+    """
+    known = str(scope["state"].get("request_id", ""))
+    if known and blanked(known) == known:
+        return known.encode()
+    given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
+    if SANE_ID.fullmatch(given) and blanked(given.decode()) == given.decode():
+        return given
+    made = secrets.token_hex(16).encode()
+    others = [pair for pair in scope["headers"] if pair[0] != ID_HEADER]
+    scope["headers"] = [*others, (ID_HEADER, made)]
+    return made
 
 
 def _route_of(scope: Scope) -> str:
@@ -317,16 +196,3 @@ def _route_of(scope: Scope) -> str:
 def _query_of(query: bytes) -> str:
     text = query[:LONGEST_QUERY].decode("latin-1")
     return unquote_plus(text).replace("\0", "") if "%" in text or "+" in text else text
-
-
-def _holds_secret(given: bytes) -> bool:
-    text = given.decode("ascii")
-    return blanked(text) != text
-
-
-def _new_id() -> bytes:
-    return secrets.token_hex(16).encode()
-
-
-def _size(row: Row) -> int:
-    return 200 + len(row[5]) + len(row[6]) + len(row[7])

@@ -24,35 +24,33 @@ METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Metrics:
     """The metrics of one server.
 
-    Others may register theirs with `registry`, a counter each, whose name begins with `turnover_api_`.
-
     Args:
         follower: Says what is served.
     """
 
     def __init__(self, follower: Follower[Served]) -> None:
-        self.registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self.in_flight = Gauge(
             "turnover_api_in_flight_requests",
             "Requests that are being answered.",
-            registry=self.registry,
+            registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._requests = Counter(
             "turnover_api_requests",
             "Requests by route, method and status of the answer; 0 where the caller left before.",
             ["route", "method", "status"],
-            registry=self.registry,
+            registry=self._registry,
         )
         self._seconds = Histogram(
             "turnover_api_request_seconds",
             "How long requests took.",
             ["route"],
             buckets=SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
-        self._snapshot = CollectorRegistry()
-        self._snapshot.register(_SnapshotCollector(follower))
+        self._of_process = CollectorRegistry()
+        self._of_process.register(_SnapshotCollector(follower))
         self._requests_of = lru_cache(maxsize=1000)(self._requests.labels)
         self._seconds_of = lru_cache(maxsize=1000)(self._seconds.labels)
 
@@ -62,13 +60,17 @@ class Metrics:
         self._requests_of(route, known, str(status)).inc()
         self._seconds_of(route).observe(seconds)
 
+    def register(self, collector: Collector) -> None:
+        """Tell what others count too; where several processes serve, it is that of the one that is asked."""
+        self._of_process.register(collector)
+
     def text(self) -> bytes:
-        """All of them; where several processes serve, those of all together."""
-        registry = self.registry
+        """All of them; requests are those of all processes that serve."""
+        registry = self._registry
         if _several_processes():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry) + generate_latest(self._snapshot)
+        return generate_latest(registry) + generate_latest(self._of_process)
 
     def close(self) -> None:
         """This process ends; its gauges no longer count."""

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from turnover_assets.core.api_keys import KEY_LIKE
 from turnover_assets.core.log_lines import log_line
 from turnover_assets.serving.metrics import Metrics
 from turnover_assets.serving.problems import internal_problem
@@ -76,7 +77,9 @@ class Observing:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                headers = message.get("headers", ())
+                if not any(name == REQUEST_ID for name, _ in headers):  # the audit adds it too
+                    message["headers"] = [*headers, header]
             elif message["type"] == "http.response.body":
                 seen.size += len(message.get("body", b""))
             await send(message)
@@ -101,7 +104,7 @@ class Observing:
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == REQUEST_ID and _PLAIN_ID.fullmatch(value):
+        if name == REQUEST_ID and _PLAIN_ID.fullmatch(value) and not KEY_LIKE.search(value.decode()):
             return str(value.decode())
     return uuid4().hex
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from turnover_assets.panel import PanelSpec
+from turnover_assets.serving.access.middleware import METRICS, PUBLIC
 from turnover_assets.serving.origin import Origin
 from turnover_assets.serving.problems import MEDIA_TYPE, ProblemDocument
 
@@ -27,7 +28,17 @@ STATUSES = {
     500: "Something is wrong with the service.",
     503: "Ask again later: nothing is served yet, or there is too much to do.",
 }
-EVERYWHERE = (400, 414, 422, 500, 503)
+EVERYWHERE = (400, 413, 414, 422, 500, 503)
+FOR_CALLERS = (401, 403, 429)  # where a caller must be recognised
+SECURITY = {
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key of `turnover keys`.",
+    },
+    "token": {"type": "http", "scheme": "bearer", "description": "A key, or a token of OIDC."},
+}
 _TEXT = {"schema": {"type": "string"}}
 _ORIGIN = Origin("2017-06-10_20170613T040512_a7c7db", "2017-06-10", 4, "105fc200829f06bd")
 ROW_HEADERS = {
@@ -105,10 +116,19 @@ def _completed(app: FastAPI) -> dict[str, Any]:
     schemas[ProblemDocument.__name__] = problem
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operations in found["paths"].values():
+    found["components"]["securitySchemes"] = SECURITY
+    for path, operations in found["paths"].items():
         for operation in operations.values():
-            for status in EVERYWHERE:
-                own = operation["responses"].get(str(status))
-                if own is None or status == 422:
-                    operation["responses"][str(status)] = _problem(status)
+            _complete(operation, path)
     return found
+
+
+def _complete(operation: dict[str, Any], path: str) -> None:
+    """Say of a route what holds for every one."""
+    responses, is_public = operation["responses"], path in PUBLIC
+    for status in EVERYWHERE if is_public else (*EVERYWHERE, *FOR_CALLERS):
+        if str(status) not in responses or status == 422:
+            responses[str(status)] = _problem(status)
+    if not is_public:
+        anybody: list[dict[str, list[str]]] = [{}] if path == METRICS else []  # from some networks
+        operation["security"] = [*anybody, *({name: []} for name in SECURITY)]

@@ -79,7 +79,7 @@ def read_token(text: str, digest: str) -> Token:
         raise no_such_page(text) from None
     if own != digest:
         raise Problem(
-            422,
+            404,
             "The page token is of another question than the one that came with it.",
             "Follow the link `next` as it is, or leave `page` out to start at the first page.",
             field="page",
@@ -102,8 +102,8 @@ def _value(plain: Any) -> Any:
 def no_such_page(text: str) -> Problem:
     """What is said of a token that none of our links has."""
     return Problem(
-        422,
-        "The page token cannot be read.",
+        404,
+        "There is no page of this token.",
         "Follow the link `next` as it is, or leave `page` out to start at the first page.",
         field="page",
         value=text,

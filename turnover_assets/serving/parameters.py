@@ -9,12 +9,13 @@ Invariants:
     - names in SQL come from the panel, values are bound.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from turnover_assets.panel import Column, PanelSpec, StaticTable
 from turnover_assets.serving.formats import FORMAT_NAMES
@@ -51,7 +52,18 @@ _LISTS: Mapping[str, Any] = {
     "text": list[_TEXT],
     "flag": list[bool],
 }
+EXAMPLES: Mapping[str, Any] = {"integer": 3, "number": 3.5, "text": "A", "flag": True}
 Definition = tuple[Any, Any]
+
+
+def _iso(value: object) -> object:
+    """Only dates as they are written here; pydantic alone also takes numbers of seconds."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        raise ValueError("it should be a valid date, written like 2017-06-10")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_iso)]
 
 
 class Given(BaseModel):
@@ -114,7 +126,13 @@ def series_fields(panel: PanelSpec) -> dict[str, Definition]:
 def _repeated(selector: Selector) -> Definition:
     of = f"attribute of {selector.table.name}" if selector.table else "series key"
     text = f"Only series with this {selector.column.name} ({of}); repeat it for several."
-    described = Field(default_factory=list, alias=selector.name, max_length=MOST_VALUES, description=text)
+    described: Any = Field(
+        default_factory=list,
+        alias=selector.name,
+        max_length=MOST_VALUES,
+        description=text,
+        examples=[[EXAMPLES[selector.column.type]]],
+    )
     return _LISTS[selector.column.type], described
 
 
@@ -125,8 +143,9 @@ def own(name: str, type_: Any, description: str, **bounds: Any) -> dict[str, Def
 
 def period_fields(what: str) -> dict[str, Definition]:
     """Fields for the first and last period."""
-    first = own("from", date, f"Only {what} from this date on.")
-    return first | own("to", date, f"Only {what} up to this date, itself included.")
+    first = own("from", Day, f"Only {what} from this date on.", examples=["2017-06-17"])
+    last = f"Only {what} up to this date, itself included."
+    return first | own("to", Day, last, examples=["2017-08-05"])
 
 
 def page_fields(most_rows: int) -> dict[str, Definition]:

@@ -27,9 +27,11 @@ LONGEST_VALUE = 100  # characters of a wrong value that are told
 class WrongField(BaseModel):
     """A parameter or a field of the body that is wrong."""
 
-    field: str = Field(description="The parameter, or the path to the field of the body.")
-    detail: str = Field(description="What is wrong with it.")
-    value: str | None = Field(None, description="What was given, if anything was.")
+    field: str = Field(description="The parameter, or the path to the field of the body.", examples=["stor"])
+    detail: str = Field(
+        description="What is wrong with it.", examples=["There is no parameter stor. Did you mean store?"]
+    )
+    value: str | None = Field(None, description="What was given, if anything was.", examples=["8"])
 
 
 class ProblemDocument(BaseModel):
@@ -160,7 +162,8 @@ def _wrong(request: Request, issue: Mapping[str, Any]) -> tuple[str, str, object
         hint = nearest(place[-1], list(known_parameters(request))) if place[0] == "query" else ""
         return field, f"There is no {_kind(place[0])} {field}.{hint}", issue["input"]
     given = None if issue["type"] == "missing" else issue["input"]
-    return field, f"The {_kind(place[0])} {field} cannot be used: {issue['msg']}.", given
+    what = issue["msg"].removeprefix("Value error, ")
+    return field, f"The {_kind(place[0])} {field} cannot be used: {what}.", given
 
 
 def _kind(place: str) -> str:

@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import Column, PanelSpec
+from turnover_assets.serving.parameters import EXAMPLES, Definition
 
 _TYPES: Mapping[str, Any] = {"integer": int, "number": float, "text": str, "flag": bool}
-# Days and members that examples show; any others do as well.
-EXAMPLE_DAY, EXAMPLE_KEYS = date(2017, 6, 17), {"integer": 3, "number": 3.5, "text": "A", "flag": True}
-Definition = tuple[Any, Any]
+EXAMPLE_DAY = date(2017, 6, 17)
 
 
 class Row(BaseModel):
@@ -50,12 +49,12 @@ def _aliased(definition: Definition, label: str) -> Definition:
 
 def of_panel(each: Column, description: str) -> Definition:
     """A column of the panel."""
-    return column(_TYPES[each.type], description, EXAMPLE_KEYS[each.type])
+    return column(_TYPES[each.type], description, EXAMPLES[each.type])
 
 
 def attribute(each: Column, description: str) -> Definition:
     """An attribute, which a series may lack."""
-    return optional(_TYPES[each.type], description, EXAMPLE_KEYS[each.type])
+    return optional(_TYPES[each.type], description, EXAMPLES[each.type])
 
 
 def key_columns(panel: PanelSpec) -> dict[str, Definition]:

@@ -64,16 +64,17 @@ def serve(settings: Settings, listening: socket.socket, *, access_log: bool = Tr
         workers: Processes that answer; beyond one each reads the settings anew.
     """
     if workers == 1:
-        config = _config(create_app(settings, access_log=access_log), settings)
+        config = server_config(create_app(settings, access_log=access_log), settings)
         uvicorn.Server(config).run(sockets=[listening])
         return
-    config = _config(FACTORIES[access_log], settings, factory=True, workers=workers)
+    config = server_config(FACTORIES[access_log], settings, factory=True, workers=workers)
     with TemporaryDirectory(prefix="turnover-metrics-") as folder:
         os.environ[SHARED_METRICS] = folder
         Multiprocess(config, [listening]).run()
 
 
-def _config(app: FastAPI | str, settings: Settings, **options: Any) -> PatientConfig:
+def server_config(app: FastAPI | str, settings: Settings, **options: Any) -> PatientConfig:
+    """How uvicorn is set up for an app, or for what makes one."""
     return PatientConfig(
         app,
         settings.api_client_seconds,

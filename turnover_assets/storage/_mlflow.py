@@ -1,4 +1,6 @@
-"""MLflow's client on a local SQLite store: few calls, whole pages, no noise.
+"""MLflow's client on the store of a data home: few calls, whole pages, no noise.
+
+The store is an SQLite file in the home, or a Postgres database; models' files are in the home either way.
 
 What belongs here: connecting, experiments, logging in batches, searching page by page. What does not: what
 is logged, and what aliases and tags mean (registry.py). MLflow is imported late, since that takes a second.
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnover_assets.errors import TurnoverError, UnknownNameError
+from turnover_assets.storage.models_database import check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,24 +33,27 @@ NOT_IN_A_NAME = re.compile(r"[^\w./ -]")
 T = TypeVar("T")
 
 
-def connect(folder: Path, *, must_exist: bool = False) -> "MlflowClient":
-    """A client of the store in a folder.
+def connect(folder: Path, database: str = "", *, must_exist: bool = False) -> "MlflowClient":
+    """A client of the store in a folder, or in a database.
 
     Args:
         folder: Where mlflow.db is, or will be.
-        must_exist: Whether to refuse to make one.
+        database: Address of the Postgres database that is used instead; empty where none is.
+        must_exist: Whether to refuse to make mlflow.db; a database's tables are made in any case.
 
     Raises:
-        TurnoverError: There is none yet.
+        TurnoverError: There is none yet, or the database cannot be reached.
     """
-    if must_exist and not (folder / "mlflow.db").is_file():
+    if database:
+        check_reachable(database)
+    elif must_exist and not (folder / "mlflow.db").is_file():
         raise TurnoverError(f"There are no models in {folder} yet. Run `turnover run`.")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports each of its migrations
     folder.mkdir(parents=True, exist_ok=True)
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = database or f"sqlite:///{folder / 'mlflow.db'}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -65,11 +71,17 @@ def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:
             return
 
 
-def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_model: bool = True) -> str:
+def experiment_id(client: "MlflowClient", name: str, artifacts: str, *, with_model: bool = True) -> str:
     """Id of the experiment; it and, where wanted, the registered model of its name are made at first use.
 
-    An experiment keeps the place of its artifacts for ever, so a home that was moved begins a new one. One
-    that was deleted in MLflow's page is taken back.
+    An experiment keeps the place of its artifacts for ever, so a home that was moved, or that keeps them
+    elsewhere from now on, begins a new one. One that was deleted in MLflow's page is taken back.
+
+    Args:
+        client: MLflow's client.
+        name: Name of the experiment.
+        artifacts: Address of the place that runs keep their files below; see run_files.artifacts_address.
+        with_model: Whether to make the registered model.
     """
     from mlflow.exceptions import MlflowException
 
@@ -79,12 +91,12 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: Path, *, with_mo
     if with_model:
         with suppress(MlflowException):  # it is there; a run that was killed may have made it alone
             client.create_registered_model(name)
-    if found is not None and found.artifact_location == artifacts.as_uri():
+    if found is not None and found.artifact_location == artifacts:
         return str(found.experiment_id)
     if found is not None:
-        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        moved = f"{name}{MOVED}{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
         client.rename_experiment(found.experiment_id, moved)
-    return str(client.create_experiment(name, artifact_location=artifacts.as_uri()))
+    return str(client.create_experiment(name, artifact_location=artifacts))
 
 
 def log_figures(

@@ -63,6 +63,7 @@ COLUMNS = tuple(SCHEMA.names)
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 DAY_MICROSECONDS = 86_400_000_000
 MERGED, REPLACES = "merged-", "replaces"
+OWNER_ONLY = 0o600
 BATCH = 500  # rows that are turned into columns at once; in between, requests go on
 SETTLED_SECONDS = 600  # a segment of today is merged once it is older
 SMALL_BYTES = 64 << 20  # larger files are merged no further
@@ -123,6 +124,7 @@ def _write_segment(day: Path, rows: Sequence[Row]) -> None:
     partial = day / f"{PARTIAL}{name}"
     try:
         pq.write_table(_table(rows), partial, compression="zstd")
+        partial.chmod(OWNER_ONLY)
         sync(partial)
         partial.rename(day / name)
     except pa.ArrowException as error:
@@ -284,6 +286,7 @@ def _merge_files(day: Path, files: Iterable[Path]) -> None:
             options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{REPLACES}: {names}}}"
             rows = f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"
             con.execute(f"COPY ({rows}) TO {_literal(str(partial))} ({options})")
+        partial.chmod(OWNER_ONLY)
         sync(partial)
         partial.rename(day / name)
         sync(day)

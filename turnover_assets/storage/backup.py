@@ -6,6 +6,7 @@ What belongs here: writing, checking and unpacking the archive. What does not: k
 An archive is a tar, compressed with Zstandard (.tar.zst) or gzip (.tar.gz). Its last member, backup.json,
 names every file with its size and SHA-256, so that an archive that was cut short or changed is told before
 anything of it is used. Databases are copied by SQLite itself, since a copy of the file could be torn.
+MLflow's records are in it as mlflow/mlflow.db, also where a home has them in Postgres.
 
 Invariants:
     - a backup appears under its name only once it is whole and on disk;
@@ -19,7 +20,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,13 +42,14 @@ from turnover_assets.storage.sqlite_files import reading
 
 FORMAT = 1
 MANIFEST = "backup.json"
+RECORDS = "mlflow/mlflow.db"
 ARTIFACTS = "mlflow/artifacts"  # in a home; wherever that was when MLflow noted an address
 CODECS = {".zst": "zstd", ".gz": "gzip"}
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
 SQLITE = b"SQLite format 3\0"
 WAREHOUSE = ("warehouse.duckdb", "warehouse.duckdb.wal")
 # What can be made again, belongs to a process, or is for a person to keep: warehouses that rebuild put aside.
-LEFT_OUT = ("tmp", "fingerprints.json", "run.lock", "warehouse.lock")
+LEFT_OUT = ("tmp", "fingerprints.json", "run.lock", "warehouse.lock", "session.secret")
 LEFT_OUT_BEGINNINGS = (PARTIAL, "warehouse.before-", "warehouse.rebuilding")
 BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 OF_WAREHOUSE = "`turnover rebuild` makes it again, without what it remembers of past runs"
@@ -105,7 +107,13 @@ def codec_of(output: Path) -> str:
 
 
 def write_backup(
-    home: Path, panel: PanelSpec, output: Path, progress: Progress, *, with_warehouse: bool = True
+    home: Path,
+    panel: PanelSpec,
+    output: Path,
+    progress: Progress,
+    *,
+    with_warehouse: bool = True,
+    database: str = "",
 ) -> BackedUp:
     """Write a home into an archive; the caller keeps runs and the warehouse's writers away.
 
@@ -115,9 +123,10 @@ def write_backup(
         output: The archive; its name decides on the compression.
         progress: Told what begins.
         with_warehouse: Whether to take the warehouse too; `turnover rebuild` makes it again.
+        database: Address of the Postgres database that MLflow's records are in; empty where there is none.
 
     Raises:
-        TurnoverError: The archive cannot be written, or a file cannot be read; nothing is left of it.
+        TurnoverError: The archive cannot be written, or something cannot be read; nothing is left of it.
     """
     codec, output = codec_of(output), output.absolute()
     if output.resolve().is_relative_to(home.resolve()):
@@ -141,8 +150,9 @@ def write_backup(
             partial.touch(exist_ok=False)
             leaving.enter_context(shared(partial))
             with _compressed(partial, codec) as archive:
-                for path in _in_order(home, with_warehouse=with_warehouse, leaving=leaving):
-                    name = path.relative_to(home).as_posix()
+                taken = _in_order(home, with_warehouse=with_warehouse, leaving=leaving)
+                members = ((path.relative_to(home).as_posix(), path) for path in taken)
+                for name, path in _with_records(members, database) if database else members:
                     _tell(progress, name, noted)
                     damaged += _add_file(archive, path, name, noted)
                 _add(archive, MANIFEST, json.dumps({**about, "files": noted}, indent=1).encode())
@@ -195,6 +205,15 @@ def _in_order(home: Path, *, with_warehouse: bool, leaving: ExitStack) -> Iterat
             with suppress(OSError):
                 leaving.enter_context(shared(path))
     yield from sorted({*paths} - {*databases})
+
+
+def _with_records(members: Iterable[tuple[str, Path]], database: str) -> Iterator[tuple[str, Path]]:
+    """The same files with MLflow's records from Postgres before them, in place of a file that is not used."""
+    from turnover_assets.storage.model_copy import records_to_file
+
+    with TemporaryDirectory(prefix="turnover-backup-") as folder:
+        yield RECORDS, records_to_file(database, Path(folder))
+    yield from ((name, path) for name, path in members if name != RECORDS)
 
 
 def _walk(home: Path) -> Iterator[Path]:
@@ -251,7 +270,7 @@ def _add_file(archive: tarfile.TarFile, path: Path, name: str, noted: dict[str, 
         except FileNotFoundError:
             return []
         size, digesting = os.fstat(stream.fileno()).st_size, _Digesting(stream)
-        _add(archive, name, digesting, size, mode=os.fstat(stream.fileno()).st_mode & 0o777)
+        _add(archive, name, digesting, size, mode=path.stat().st_mode & 0o777)
         noted[name] = {"bytes": size, "sha256": digesting.digest.hexdigest()}
     return damaged
 
@@ -406,7 +425,7 @@ def move_records(folder: Path, home: Path) -> None:
         folder: The unpacked home that has MLflow's store.
         home: Where it will be.
     """
-    store = folder / "mlflow" / "mlflow.db"
+    store = folder / RECORDS
     if not store.is_file():
         return
     place = (home / ARTIFACTS).as_uri()

@@ -7,24 +7,32 @@ versions (registry.py).
 import sqlite3
 from pathlib import Path
 
+from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.sqlite_files import reading
 
-QUERY = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'"
+QUERY = "SELECT version FROM registered_model_aliases WHERE alias = 'champion' AND name = "
 
 
-def champion_of(folder: Path, name: str) -> int | None:
-    """Number of a registered model's champion; None where there is none, or MLflow's store cannot be read.
+def champion_of(folder: Path, name: str, database: str = "") -> int | None:
+    """Number of a registered model's champion; None where there is none, or MLflow's file cannot be read.
 
     Args:
         folder: MLflow's folder: mlflow.db and artifacts/.
         name: Name of the registered model.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
+
+    Raises:
+        TurnoverError: The database cannot be reached or read. It is not as if there were no champion then.
     """
+    if database:
+        rows = ask(database, f"{QUERY}%s", [name])
+        return int(rows[0][0]) if rows else None
     path = folder / "mlflow.db"
     if not path.is_file():
         return None
     try:
         with reading(path, timeout=30) as connection:
-            found = connection.execute(QUERY, [name]).fetchone()
+            found = connection.execute(f"{QUERY}?", [name]).fetchone()
     except sqlite3.Error:
         return None
     return int(found[0]) if found else None

@@ -113,7 +113,8 @@ class DecisionLog:
                     [automation, automation, newest],
                 ).fetchall()
         table = pd.DataFrame(rows, columns=list(COLUMNS))
-        return table.assign(
+        texts = {name: "str" for name in COLUMNS if name not in ("first_at", "last_at", "looks")}
+        return table.astype(texts).assign(
             first_at=pd.to_datetime(table["first_at"], utc=True),
             last_at=pd.to_datetime(table["last_at"], utc=True),
             looks=table["looks"].astype("int64"),

@@ -47,8 +47,8 @@ def prepare_home(settings: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=folder) as probe:
                 probe.write(b"\0")
-        if settings.landing is None:
-            settings.landing_path.mkdir(exist_ok=True)
+        if settings.landing_path.is_relative_to(home):  # another one must be there: it may be a mount
+            settings.landing_path.mkdir(parents=True, exist_ok=True)
         config = settings.dagster_config or shipped_file("dagster.yaml")
         _copy_if_different(config, settings.dagster_path / "dagster.yaml")
         if found is None or found.layout == LAYOUT:

@@ -9,9 +9,8 @@ marked run, which the next housekeeping finds, as it does those that a person de
 """
 
 import re
-import shutil
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.storage import _mlflow
 from turnover_assets.storage.champion_log import succession
 from turnover_assets.storage.champions import Champions
-from turnover_assets.storage.housekeeping import size_of
+from turnover_assets.storage.run_files import ARTIFACTS, FETCHED, RunFiles
 from turnover_assets.storage.search_log import PARENT_TAG, experiment_name
 
 if TYPE_CHECKING:
@@ -46,15 +45,17 @@ class ModelStore:
     Attributes:
         folder: MLflow's folder: mlflow.db and artifacts/.
         name: Name of the panel.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
     """
 
     folder: Path
     name: str
+    database: str = field(default="", repr=False)
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client."""
-        return _mlflow.connect(self.folder, must_exist=True)
+        return _mlflow.connect(self.folder, self.database, must_exist=True)
 
     def sweep_versions(self, published: Collection[int], policy: Policy, *, remove: bool) -> Sweep:
         """Delete the model versions that nothing needs.
@@ -96,7 +97,8 @@ class ModelStore:
 
     def sweep_leftovers(self, policy: Policy, now: datetime, *, remove: bool) -> Sweep:
         """Delete runs of no version that were marked as deleted or are old, and files of no run."""
-        folders = {path.name for path in (self.folder / "artifacts").glob("*") if _is_run_folder(path)}
+        places = [self.folder / name for name in (ARTIFACTS, FETCHED)]
+        folders = {path.name for place in places for path in place.glob("*") if _is_run_folder(path)}
         runs = self._runs()
         known = {str(run.info.run_id) for run in runs}
         used = {str(version.run_id) for version in _mlflow.model_versions(self.client, None)}
@@ -117,7 +119,7 @@ class ModelStore:
             self._mark(run_id)
             self._remove(run_id)
         for run_id in lost if remove else ():
-            shutil.rmtree(self.folder / "artifacts" / run_id, ignore_errors=True)
+            self._files(run_id).remove()
         return Sweep("runs without a model", tuple(run[:8] for run in (*dead, *lost)), freed)
 
     def _runs(self, experiment: str | None = None) -> "list[Run]":
@@ -138,8 +140,11 @@ class ModelStore:
             )
         )
 
+    def _files(self, run_id: str) -> RunFiles:
+        return RunFiles.of(self.client, self.folder, run_id)
+
     def _size(self, run_id: str) -> int:
-        return size_of(self.folder / "artifacts" / run_id)
+        return self._files(run_id).size()
 
     def _mark(self, run_id: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -154,9 +159,7 @@ class ModelStore:
         """Remove a marked run's files and then its figures, as `mlflow gc` does."""
         from mlflow.exceptions import MlflowException
 
-        folder = self.folder / "artifacts" / run_id
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        self._files(run_id).remove()
         try:
             self.client._tracking_client.store._hard_delete_run(run_id)
         except MlflowException:
@@ -164,7 +167,7 @@ class ModelStore:
 
 
 def sweep_models(
-    folder: Path, name: str, published: Iterable[int], policy: Policy, now: datetime, *, remove: bool
+    store: ModelStore, published: Iterable[int], policy: Policy, now: datetime, *, remove: bool
 ) -> list[Sweep]:
     """Everything that housekeeping does in MLflow's store; nothing where there is none.
 
@@ -172,9 +175,8 @@ def sweep_models(
         TurnoverError: The log of champions cannot be read, so that nothing can be said of versions.
         OSError: Files cannot be removed.
     """
-    if not (folder / "mlflow.db").is_file():
+    if not store.database and not (store.folder / "mlflow.db").is_file():
         return []
-    store = ModelStore(folder, name)
     try:
         versions = store.sweep_versions(set(published), policy, remove=remove)
     except TurnoverError as error:

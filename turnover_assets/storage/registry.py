@@ -1,8 +1,8 @@
-"""The model registry: MLflow through its own client, on a local SQLite store.
+"""The model registry: MLflow through its own client, on the store of a data home.
 
 What belongs here: model versions and their files, and what is kept of decisions on them. What does not:
-fitting and choosing models; moving aliases (champions.py), facts on all versions (model_versions.py), and
-how MLflow is called (_mlflow.py).
+fitting and choosing models; moving aliases (champions.py), facts on all versions (model_versions.py), where
+files are (run_files.py), and how MLflow is called (_mlflow.py).
 
 A model version's files are `model.json` (what it is: candidate, features, interval quantiles, versions)
 beside the files that the candidate itself writes, and origin/ (what it was made from); none is a pickle.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
@@ -30,6 +30,7 @@ from turnover_assets.storage.model_versions import (
     details_of,
     list_versions,
 )
+from turnover_assets.storage.run_files import RunFiles, artifacts_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from turnover_assets.core.gate import Decision
     from turnover_assets.core.intervals import Intervals
     from turnover_assets.core.models import Candidate
+    from turnover_assets.settings import Settings
     from turnover_assets.storage.origin import Origin
 
 GATE = "gate"
@@ -127,20 +129,33 @@ class ModelRegistry:
     Attributes:
         folder: MLflow's folder: mlflow.db and artifacts/.
         name: Name of the experiment and of the registered model.
+        artifacts_url: Object store of the files of new models; None for the folder.
+        database: Address of the Postgres database in place of mlflow.db, a secret; empty where there is none.
     """
 
     folder: Path
     name: str
+    artifacts_url: str | None = None
+    database: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """The registry of a data home's panel."""
+        return cls(
+            settings.mlflow_path, settings.panel_spec.name, settings.artifacts_url, settings.mlflow_database
+        )
 
     def register(self, model: TrainedModel, record: TrainingRecord) -> int:
         """Log a model as a run, register it as a new version, and return the version's number."""
-        client = _mlflow.connect(self.folder)
-        experiment = _mlflow.experiment_id(client, self.name, self.folder / "artifacts")
+        client = _mlflow.connect(self.folder, self.database)
+        experiment = _mlflow.experiment_id(
+            client, self.name, artifacts_address(self.folder, self.artifacts_url)
+        )
         run = client.create_run(experiment, tags=dict(record.tags), run_name=model.candidate.name)
         run_id = str(run.info.run_id)
         try:
             _mlflow.log_figures(client, run_id, record.metrics, {**record.parameters, **model.versions})
-            digest = _log_files(client, run_id, model, record)
+            digest = _log_files(RunFiles.of(client, self.folder, run_id), model, record)
             own = {"candidate": model.candidate.name, "sha256": digest}
             version = client.create_model_version(
                 self.name,
@@ -165,7 +180,9 @@ class ModelRegistry:
         found = _mlflow.model_version(client, self.name, version)
         reason = " ".join((*decision.reasons, *decision.warnings))
         _mlflow.log_figures(client, str(found.run_id), {f"gate_{k}": v for k, v in decision.figures.items()})
-        decision.checks.to_csv(self._artifacts(found) / CHECKS_FILE, index=False)
+        with TemporaryDirectory() as temporary:
+            decision.checks.to_csv(Path(temporary) / CHECKS_FILE, index=False)
+            self._files_of(client, found).add(Path(temporary) / CHECKS_FILE, CHECKS_FILE)
         tags = {"decision": "promoted" if decision.promoted else "refused", "decision_reason": reason}
         for name, value in tags.items():
             client.set_model_version_tag(self.name, str(version), name, value[:LONGEST_TAG])
@@ -244,7 +261,7 @@ class ModelRegistry:
         """
         client = self._client()
         found = _mlflow.model_version(client, self.name, version)
-        return details_of(client, found, self._artifacts(found) / CHECKS_FILE)
+        return details_of(client, found, self._files_of(client, found).get(CHECKS_FILE))
 
     def load(self, version: int) -> TrainedModel:
         """A registered model; see files."""
@@ -253,16 +270,21 @@ class ModelRegistry:
     def files(self, version: int) -> Path:
         """The folder of a registered model, its files checked against the digest in its tags.
 
+        Files in an object store are fetched once.
+
         Raises:
             UnknownNameError: There is no such version; the message lists those there are.
             TurnoverError: The files are missing or not those that were registered.
+            ObjectStoreError: They cannot be fetched.
         """
-        found = _mlflow.model_version(self._client(), self.name, version)
-        folder = self._artifacts(found) / MODEL_FOLDER
-        if not folder.is_dir() or _digest(folder) != found.tags.get("sha256"):
+        client = self._client()
+        found = _mlflow.model_version(client, self.name, version)
+        kept, digest = self._files_of(client, found), found.tags.get("sha256")
+        folder = kept.whole(MODEL_FOLDER, lambda folder: _digest(folder) == digest)
+        if folder is None:
             raise TurnoverError(
-                f"The files of model version {version} in {folder} are missing or were changed since they "
-                "were registered. Train again with `turnover run`, or restore them from a backup."
+                f"The files of model version {version} in {kept.place} are missing or were changed since "
+                "they were registered. Train again with `turnover run`, or restore them from a backup."
             )
         return folder
 
@@ -285,7 +307,7 @@ class ModelRegistry:
 
     def why_unusable(self, panel: PanelSpec) -> str:
         """Why no champion can forecast the panel with this release; empty where one can."""
-        version = champion_of(self.folder, self.name)
+        version = champion_of(self.folder, self.name, self.database)
         return self.why_unfit(version, panel) if version else "There is no champion yet."
 
     def why_unfit(self, version: int, panel: PanelSpec) -> str:
@@ -331,18 +353,18 @@ class ModelRegistry:
             ) from error
 
     def _client(self) -> "MlflowClient":
-        return _mlflow.connect(self.folder, must_exist=True)
+        return _mlflow.connect(self.folder, self.database, must_exist=True)
 
     def _champions(self) -> Champions:
         return Champions(self._client(), self.name)
 
-    def _artifacts(self, version: "ModelVersion") -> Path:
-        """Where a version's run keeps its files, wherever the home stood when they were written."""
-        return self.folder / "artifacts" / str(version.run_id) / "artifacts"
+    def _files_of(self, client: "MlflowClient", version: "ModelVersion") -> RunFiles:
+        """The files of a version's run."""
+        return RunFiles.of(client, self.folder, str(version.run_id))
 
 
-def _log_files(client: "MlflowClient", run_id: str, model: TrainedModel, record: TrainingRecord) -> str:
-    """Log everything that is a file, in one call; returns the digest of the model's own."""
+def _log_files(files: RunFiles, model: TrainedModel, record: TrainingRecord) -> str:
+    """Keep everything that is a file; returns the digest of the model's own."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "features.txt").write_text("\n".join(model.features), "utf-8")
@@ -352,7 +374,7 @@ def _log_files(client: "MlflowClient", run_id: str, model: TrainedModel, record:
             (folder / f"{name}.png").write_bytes(picture)
         (folder / MODEL_FOLDER).mkdir()
         model.save(folder / MODEL_FOLDER)
-        client.log_artifacts(run_id, temporary)
+        files.add(folder)
         return _digest(folder / MODEL_FOLDER)
 
 

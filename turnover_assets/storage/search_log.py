@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from turnover_assets.storage import _mlflow
+from turnover_assets.storage.run_files import RunFiles, artifacts_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,12 +33,17 @@ class SearchLog:
     Attributes:
         client: MLflow's client.
         experiment: Id of the experiment.
-        run_id: Id of the run.
+        files: The files of its run.
     """
 
     client: "MlflowClient"
     experiment: str
-    run_id: str
+    files: RunFiles
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.files.run_id
 
     def trial(
         self,
@@ -67,11 +73,18 @@ class SearchLog:
         with TemporaryDirectory() as folder:
             trials.to_csv(Path(folder) / "trials.csv", index=False)
             (Path(folder) / "search.png").write_bytes(picture)
-            self.client.log_artifacts(self.run_id, folder)
+            self.files.add(Path(folder))
 
 
 @contextmanager
-def search_log(folder: Path, panel: str, name: str, tags: Mapping[str, str]) -> Iterator[SearchLog]:
+def search_log(
+    folder: Path,
+    panel: str,
+    name: str,
+    tags: Mapping[str, str],
+    artifacts_url: str | None = None,
+    database: str = "",
+) -> Iterator[SearchLog]:
     """The log of a search; its run is marked as failed where the search ends by an error.
 
     Args:
@@ -79,13 +92,15 @@ def search_log(folder: Path, panel: str, name: str, tags: Mapping[str, str]) -> 
         panel: Name of the panel.
         name: Name of the run.
         tags: Tags of the run.
+        artifacts_url: Object store of its files; None for the folder.
+        database: Address of the Postgres database in place of mlflow.db; empty where there is none.
     """
-    client = _mlflow.connect(folder)
-    artifacts = folder / "artifacts"
+    client = _mlflow.connect(folder, database)
+    artifacts = artifacts_address(folder, artifacts_url)
     experiment = _mlflow.experiment_id(client, experiment_name(panel), artifacts, with_model=False)
     run = client.create_run(experiment, tags=dict(tags), run_name=name)
     try:
-        yield SearchLog(client, experiment, str(run.info.run_id))
+        yield SearchLog(client, experiment, RunFiles.of(client, folder, str(run.info.run_id)))
     except BaseException:
         client.set_terminated(run.info.run_id, "FAILED")
         raise

@@ -70,6 +70,24 @@ class Snapshot:
             raise UnknownNameError("published table", table, list(self.facts["tables"]))
         return self.folder / f"{table}.parquet"
 
+    def check_digests(self) -> None:
+        """Make sure that every table is as it was published, byte for byte.
+
+        Raises:
+            NoSnapshotError: One is not, or cannot be read.
+        """
+        for table, noted in self.facts["tables"].items():
+            try:
+                found = _digest(self.path(table))
+            except OSError as error:
+                found = error.strerror or str(error)
+            if found != noted["sha256"]:
+                raise NoSnapshotError(
+                    f"The table {table} of the published snapshot {self.name!r} is not as it was published "
+                    f"(SHA-256 {noted['sha256'][:12]}…, found {found[:80]}). Run `turnover run` to publish a "
+                    "new one."
+                )
+
     def read(self, table: str) -> pd.DataFrame:
         """A published table, whole."""
         found: pd.DataFrame = pq.read_table(self.path(table)).to_pandas()
@@ -240,9 +258,13 @@ def _write_table(con: duckdb.DuckDBPyConnection, folder: Path, table: str, query
         f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
     )
     sync(path)
+    size, digest = path.stat().st_size, _digest(path)
+    return {"rows": pq.read_metadata(path).num_rows, "bytes": size, "sha256": digest}
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as stream:
-        digest = file_digest(stream, "sha256").hexdigest()
-    return {"rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size, "sha256": digest}
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def prune(published: Path, keep: int) -> list[str]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from turnover_assets.core.api_keys import key_digest, key_id_of
+from turnover_assets.core.api_keys import key_digest, key_id_of, named_id
 from turnover_assets.errors import TurnoverError
 from turnover_assets.storage.api_keys import ApiKey, KeyStore
 
@@ -54,14 +54,13 @@ class Keyring:
         Raises:
             WrongKeyError: It is none that is in force.
         """
-        key_id = key_id_of(key)
-        if key_id is None:
-            raise WrongKeyError(
-                "malformed", "The API key is mistyped or incomplete: its form or checksum is wrong."
-            )
-        known = self._now().get(key_id)
+        known = self._now().get(key_id := named_id(key))
         right = hmac.compare_digest(key_digest(key), known.digest if known else NOBODY)
         if known is None or not right:
+            if key_id_of(key) is None:
+                raise WrongKeyError(
+                    "malformed", "The API key is mistyped or incomplete: its form or checksum is wrong."
+                )
             raise WrongKeyError("unknown", "There is no such API key.")
         if (state := known.state(datetime.now(UTC))) in ("revoked", "expired"):
             raise WrongKeyError(state, f"The API key {key_id} is {state}.")

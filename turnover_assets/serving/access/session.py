@@ -51,7 +51,7 @@ from turnover_assets.serving.audit import note
 from turnover_assets.serving.problems import Problem
 
 if TYPE_CHECKING:
-    from turnover_assets.serving.access.middleware import Access
+    from turnover_assets.serving.access.recognition import Access
 
 COOKIE, SECURE_COOKIE = "turnover_session", "__Host-turnover_session"
 SECRET_BYTES = 32

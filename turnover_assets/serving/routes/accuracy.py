@@ -17,6 +17,7 @@ from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
     Conditions,
+    Definition,
     Given,
     chosen,
     own,
@@ -34,7 +35,7 @@ from turnover_assets.serving.routes.aggregates import (
     level_fields,
     refuse_unknown_member,
 )
-from turnover_assets.serving.rows import Definition, attribute, column, optional, row
+from turnover_assets.serving.rows import attribute, column, optional, row
 from turnover_assets.serving.view import View
 
 SERIES = "series"  # what the level of a single series is called

@@ -42,7 +42,7 @@ each other: they come from the errors that forecasts of the sum itself made.""",
         ),
         row=row("Aggregate", _columns(panel)),
         ask=lambda _, given: _ask(panel, given),
-        explain_nothing=_explain_nothing,
+        explain_nothing=refuse_unknown_member,
     )
 
 
@@ -86,33 +86,16 @@ def _ask(panel: PanelSpec, given: Given) -> Question:
 
 
 def level_conditions(given: Given) -> Conditions:
-    """Conditions for the level and the member that are asked for.
-
-    Raises:
-        Problem: A member is named, but not of which level.
-    """
+    """Conditions for the level and the member that are asked for."""
     found = Conditions()
-    level, member = given.value("level"), given.value("member")
-    if member is not None and level is None:
-        raise Problem(
-            422,
-            "A member is named, but not of which level.",
-            "Name the level too, for example level=region&member=2.",
-            field="level",
-        )
-    if level is not None:
-        found.add("level = $level", level=level)
-    if member is not None:
-        found.add("member = $member", member=member)
+    for name in ("level", "member"):
+        if (value := given.value(name)) is not None:
+            found.add(f"{name} = ${name}", **{name: value})
     return found
 
 
-def _explain_nothing(view: View, given: Given) -> None:
-    refuse_unknown_member(view, given)
-
-
 def refuse_unknown_member(view: View, given: Given) -> None:
-    """Say that a member is not one of its level.
+    """Say that a member is not one of its level, or of any where none is named.
 
     Raises:
         Problem: So it is.
@@ -120,13 +103,17 @@ def refuse_unknown_member(view: View, given: Given) -> None:
     level, member = given.value("level"), given.value("member")
     if member is None:
         return
-    found = view.records("SELECT DISTINCT member FROM aggregates WHERE level = $level", {"level": level})
+    values = {} if level is None else {"level": level}
+    where = "level = $level" if values else "true"
+    found = view.records(f"SELECT DISTINCT member FROM aggregates WHERE {where}", values)
     members = [each["member"] for each in found]
     if member not in members:
+        whose = f"The level {level}" if level else "Every level"
+        query = f"level={level}&horizon=1" if level else "horizon=1"
         raise Problem(
             404,
-            f"The level {level} has no such member.{nearest(member, members)}",
-            f"/v1/aggregates?level={level}&horizon=1 lists its members.",
+            f"{whose} is without such a member.{nearest(member, members)}",
+            f"/v1/aggregates?{query} lists the members.",
             field="member",
             value=member,
         )

@@ -11,6 +11,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
+    Definition,
     Given,
     own,
     page_fields,
@@ -22,7 +23,6 @@ from turnover_assets.serving.parameters import (
 )
 from turnover_assets.serving.routes.forecasts import refuse_unknown_series
 from turnover_assets.serving.rows import (
-    Definition,
     amount,
     column,
     dated,

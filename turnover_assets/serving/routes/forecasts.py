@@ -8,7 +8,6 @@ published at each cutoff, by role, and `forecasts_as_of` what was made afterward
 published goes before what was made afterwards.
 """
 
-from datetime import date
 from typing import Literal
 
 from turnover_assets.core.forecast_history import CHAMPION
@@ -18,6 +17,8 @@ from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
     Conditions,
+    Day,
+    Definition,
     Given,
     one_series,
     own,
@@ -69,11 +70,11 @@ are what was published then or, where nothing was, what would have been forecast
     )
 
 
-def _cutoff_field(panel: PanelSpec) -> dict[str, tuple[object, object]]:
-    return own("cutoff", date, f"The last {panel.time} known; without it the newest.")
+def _cutoff_field(panel: PanelSpec) -> dict[str, Definition]:
+    return own("cutoff", Day, f"The last {panel.time} known; without it the newest.", examples=["2017-06-10"])
 
 
-def _columns(panel: PanelSpec) -> dict[str, tuple[object, object]]:
+def _columns(panel: PanelSpec) -> dict[str, Definition]:
     return {
         **key_columns(panel),
         **dated(),

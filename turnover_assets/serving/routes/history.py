@@ -7,6 +7,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
+    Definition,
     Given,
     page_fields,
     parameters,
@@ -16,7 +17,7 @@ from turnover_assets.serving.parameters import (
     series_fields,
 )
 from turnover_assets.serving.routes.forecasts import refuse_unknown_series
-from turnover_assets.serving.rows import Definition, amount, key_columns, optional, row, time_column
+from turnover_assets.serving.rows import amount, key_columns, optional, row, time_column
 from turnover_assets.serving.view import View
 
 

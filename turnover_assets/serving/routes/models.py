@@ -10,8 +10,8 @@ from turnover_assets.core.forecast_history import BASELINE, CHALLENGER, CHAMPION
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
-from turnover_assets.serving.parameters import Given, page_fields, parameters
-from turnover_assets.serving.rows import Definition, column, optional, row
+from turnover_assets.serving.parameters import Definition, Given, page_fields, parameters
+from turnover_assets.serving.rows import column, optional, row
 from turnover_assets.serving.view import View
 
 

@@ -58,7 +58,7 @@ def _add(router: APIRouter, resource: Resource) -> None:
         description=resource.description,
         response_class=Response,
         response_model=None,
-        responses={200: _rows_answer(resource), **documented(304, 401, 403, 404, 406, 410, 429)},
+        responses={200: _rows_answer(resource), **documented(304, 404, 406, 410)},
     )
 
 

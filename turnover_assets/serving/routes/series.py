@@ -9,6 +9,7 @@ from turnover_assets.panel import Column, PanelSpec, StaticTable
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
+    Definition,
     Given,
     own,
     page_fields,
@@ -17,7 +18,7 @@ from turnover_assets.serving.parameters import (
     series_fields,
 )
 from turnover_assets.serving.routes.forecasts import refuse_unknown_series
-from turnover_assets.serving.rows import Definition, attribute, column, key_columns, row
+from turnover_assets.serving.rows import attribute, column, key_columns, row
 from turnover_assets.serving.view import View
 
 

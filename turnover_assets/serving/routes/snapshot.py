@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.access import Caller, require
 from turnover_assets.serving.formats import FORMATS
+from turnover_assets.serving.openapi import documented
 from turnover_assets.serving.origin import CACHING, OriginDocument, entity_tag, is_known
 from turnover_assets.serving.served import Served, served
 
@@ -65,7 +66,9 @@ class SnapshotAnswer(BaseModel):
     data: SnapshotDocument
 
 
-@router.get("/v1/snapshot", summary="What is served", response_model=SnapshotAnswer)
+@router.get(
+    "/v1/snapshot", summary="What is served", response_model=SnapshotAnswer, responses=documented(304)
+)
 def snapshot(
     request: Request,
     found: Annotated[Served, Depends(served)],
