@@ -51,7 +51,14 @@ class Accuracy:
             return LOOK
         if self.over_promised is not None and self.over_promised > WORSE_THAN_PROMISED:
             return LOOK
-        return GOOD if self.naive is not None else PLAIN
+        return GOOD if self.naive is not None and not self.is_harder else PLAIN
+
+    @property
+    def is_harder(self) -> bool:
+        """Whether errors are larger than promised, and those of repeating last year are so, too."""
+        if self.wape is None or self.promised is None:
+            return False
+        return self.wape > WORSE_THAN_PROMISED * self.promised
 
     @property
     def word(self) -> str:
@@ -62,6 +69,8 @@ class Accuracy:
             return "no better than last year"
         if self.verdict == LOOK:
             return "worse than promised"
+        if self.is_harder:
+            return "harder than usual, for any method"
         if self.promised is not None:
             return "as promised"
         return "better than last year" if self.naive is not None else ""

@@ -65,6 +65,7 @@ class Chart:
         bands: Drawn below the lines.
         begin: Position of the first period that is shown at first.
         cutoff: The last period known; None where none is to be marked.
+        limit: Amount beyond which values go off the picture; None where all are within.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Chart:
     bands: Sequence[Band] = ()
     begin: int = 0
     cutoff: date | None = None
+    limit: float | None = None
 
     def drawing(self, formats: Formats) -> "Drawing":
         """The geometry of what is shown at first."""
@@ -86,6 +88,7 @@ class Chart:
             "periods": [_seconds(day) for day in self.periods],
             "begin": self.begin,
             "cutoff": _seconds(self.cutoff) if self.cutoff else None,
+            "limit": self.limit,
             "lines": [
                 {"key": line.key, "name": line.name, "dots": line.dots, "values": _short(line.values)}
                 for line in self.lines
@@ -138,11 +141,14 @@ class Drawing:
             return cls()
         every = [line.values[shown] for line in chart.lines]
         every += [side[shown] for band in chart.bands for side in (band.lower, band.upper)]
-        low, high, ticks = nice_scale(value for values in every for value in values if value is not None)
+        limit = math.inf if chart.limit is None else chart.limit
+        low, high, ticks = nice_scale(
+            min(value, limit) for values in every for value in values if value is not None
+        )
         x = _positions(periods)
 
         def y(value: float) -> float:
-            return round(BOTTOM - (BOTTOM - TOP) * (value - low) / (high - low), 1)
+            return round(BOTTOM - (BOTTOM - TOP) * (min(value, high) - low) / (high - low), 1)
 
         drawn = cls(cutoff=x[periods.index(chart.cutoff)] if chart.cutoff in periods else None, zero=y(0.0))
         for band in chart.bands:

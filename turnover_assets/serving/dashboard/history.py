@@ -19,7 +19,7 @@ from turnover_assets.serving.dashboard.formats import Formats
 from turnover_assets.serving.dashboard.shown import SEASON_DAYS, Shown
 
 SHOWN_DAYS = {"week": 2 * 364, "day": 26 * 7}  # before the cutoff, at first
-LISTED = 26  # periods of history in a table
+FLATTENED = 3.0  # times the largest other amount
 FIGURES = ("reported", "adjusted", "last_year", "past_forecast", "forecast", *BOUNDS)
 LIVE, BACKTEST, NOTHING = "live", "backtest", ""
 
@@ -185,7 +185,18 @@ def chart(panel: PanelSpec, history: History, formats: Formats, title: str, name
         for width in (95, 80)
     ]
     first = _begin(periods, history.cutoff, SHOWN_DAYS[panel.frequency.every])
-    return Chart(name, title, _summary(panel, history, formats), periods, lines, bands, first, history.cutoff)
+    summary = _summary(panel, history, formats)
+    return Chart(
+        name, title, summary, periods, lines, bands, first, history.cutoff, _limit(history.rows[first:])
+    )
+
+
+def _limit(rows: Records) -> float | None:
+    """Where reported slips, which adjustments mend, would flatten all else: an amount that holds the rest."""
+    others = ("adjusted", "last_year", "past_forecast", "forecast", "upper_95")
+    most = max((row[name] for row in rows for name in others if row[name] is not None), default=0.0)
+    slips = max((row["reported"] for row in rows if row["reported"] is not None), default=0.0)
+    return most * FLATTENED if most > 0 and slips > most * FLATTENED else None
 
 
 def _joined(history: History) -> list[float | None]:

@@ -51,7 +51,7 @@ class Member:
         lower: Lower 80 % bound of the next period.
         upper: Upper 80 % bound of the next period.
         last_year: The same periods a year before, adjusted; None where nothing was reported.
-        spark: Newest reported amounts, and the forecasts after them.
+        spark: Newest amounts, adjusted so that a slip does not flatten the rest, and the forecasts after them.
         ahead: How many of `spark` are forecasts.
         share: Of the total.
     """
@@ -273,8 +273,8 @@ before AS (
   SELECT s.level, s.member, sum(s.last_year) AS last_year FROM sums AS s
   WHERE s.period IN (SELECT DISTINCT {time} FROM aggregates) GROUP BY ALL),
 newest AS (
-  SELECT level, member, list(reported ORDER BY period) AS history FROM (
-    SELECT level, member, period, reported FROM sums
+  SELECT level, member, list(amount ORDER BY period) AS history FROM (
+    SELECT level, member, period, coalesce(adjusted, reported) AS amount FROM sums
     WHERE period <= (SELECT max(cutoff) FROM forecasts)
     AND period IN (SELECT DISTINCT period FROM sums WHERE level = 'total'
       AND period <= (SELECT max(cutoff) FROM forecasts) ORDER BY period DESC LIMIT {spark}))

@@ -1,53 +1,55 @@
-"""What would be: what the form asks, and who answers.
+"""What would be: the interface between the page and what answers from the champion.
 
-What belongs here: the interface between the page and what answers from the champion. What does not: the
-answer itself (serving/champion.py).
+What belongs here: what the page asks and shows. What does not: the answer itself (serving/champion.py,
+core/what_if).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
 from typing import Any, Protocol
 
-from turnover_assets.storage.snapshots import Snapshot
+import pandas as pd
+
+from turnover_assets.serving.view import View
 
 
-@dataclass(frozen=True)
-class Question:
-    """What would be forecast if.
+class Told(Protocol):
+    """Something that a reader of the answer should know."""
 
-    Attributes:
-        keys: The series, whose history counts; empty for a new one.
-        attributes: Attributes in place of those it has, or of a new one.
-        ahead: Values known ahead in place of those planned, for all periods to forecast.
-        level: The level of its recent history times this.
+    @property
+    def text(self) -> str:
+        """In a sentence."""
+
+
+class Answered(Protocol):
+    """The answer to a question.
+
+    Its table has a row for each series and period: the series keys, the time column, `horizon`, `baseline`
+    (what was published; NaN for a new series), `forecast`, `lower_80`, `upper_80`, and others.
     """
 
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    ahead: Mapping[str, Any] = field(default_factory=dict)
-    level: float = 1.0
+    @property
+    def table(self) -> pd.DataFrame:
+        """The forecasts."""
 
+    @property
+    def changes(self) -> Sequence[str]:
+        """What was changed, in sentences."""
 
-@dataclass(frozen=True)
-class Outcome:
-    """A period of the answer; `published` is None for a new series."""
-
-    period: date
-    horizon: int
-    forecast: float
-    lower_80: float | None
-    upper_80: float | None
-    published: float | None
+    @property
+    def warnings(self) -> Sequence[Told]:
+        """What a reader should know."""
 
 
 class WhatIf(Protocol):
     """Answers what would be forecast."""
 
-    def ask(self, snapshot: Snapshot, question: Question) -> Sequence[Outcome]:
-        """The forecasts.
+    def ask(self, view: View, asked: Mapping[str, Any]) -> Answered:
+        """The answer from one snapshot.
+
+        Args:
+            view: Its tables.
+            asked: `series` or `new`, `covariates`, `history`, as `POST /v1/what-if` takes them.
 
         Raises:
-            Problem: The question cannot be answered as it is.
-            TurnoverError: The champion cannot answer at all.
+            TurnoverError: The question cannot be answered; the message says why and what to do.
         """

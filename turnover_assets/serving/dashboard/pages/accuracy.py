@@ -127,7 +127,9 @@ def _chart(reader: Reader, cutoffs: Records) -> Chart:
     ]
     newest = reader.formats.share(cutoffs[-1]["wape"])
     summary = f"The newest forecasts with an outcome were off by {newest}. The table below has every cutoff."
-    return Chart("accuracy", "Error of published forecasts, by when they were made", summary, periods, lines)
+    return Chart(
+        "accuracy", "Error of published forecasts in %, by when they were made", summary, periods, lines
+    )
 
 
 def _percent(rows: Records, name: str) -> list[float | None]:

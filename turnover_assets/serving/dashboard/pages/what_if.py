@@ -4,35 +4,50 @@ What belongs here: reading the form by the panel's types, and showing the answer
 itself (dashboard/what_if.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import pandas as pd
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from turnover_assets.core.templating import Records
 from turnover_assets.errors import TurnoverError
-from turnover_assets.panel import Column
+from turnover_assets.panel import Column, PanelSpec
 from turnover_assets.serving.access import require, session
-from turnover_assets.serving.dashboard.charts import Chart, Line
-from turnover_assets.serving.dashboard.members import keys_of, no_such
+from turnover_assets.serving.dashboard.charts import Band, Chart, Line
+from turnover_assets.serving.dashboard.members import no_such, spaced
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
-from turnover_assets.serving.dashboard.what_if import Outcome, Question
+from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.problems import Problem
 
 router = APIRouter()
-LEVELS = (10, 500)  # per cent of the recent history that may be asked for
+LEVELS = (10, 500)  # per cent of the newest history that may be asked for
 LONGEST = 200
 CHOICES = 60  # values of an attribute that are offered
+MOST_FIELDS = 200
+SHOWN = ("baseline", "forecast", "lower_80", "upper_80")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer as the page shows it: sums over the series that were asked for."""
+
+    rows: Records
+    series: int
+    changes: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = field(default_factory=tuple)
 
 
 async def _form(request: Request) -> FormData:
-    return await request.form(max_fields=100, max_files=0)
+    return await request.form(max_fields=MOST_FIELDS, max_files=0)
 
 
 @router.get("/what-if", dependencies=[Depends(require("what-if"))])
 def what_if_page(reader: Reading) -> Response:
-    """The form."""
+    """The form; an address may fill it in."""
     _answering(reader)
     return _page(reader, dict(reader.request.query_params))
 
@@ -44,17 +59,53 @@ def what_if(request: Request, reader: Reading, form: Annotated[FormData, Depends
     given = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
     session.check_csrf(request, given.pop("csrf", ""))
     try:
-        question = _question(reader, given)
-        outcomes = list(answering.ask(reader.shown.view.snapshot, question))
+        answer = answering.ask(reader.shown.view, asked(reader.panel, given))
     except Problem as problem:
-        return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", status=problem.status)
+        return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", code=422)
     except TurnoverError as error:
-        return _page(reader, given, problem=str(error).splitlines()[0], status=503)
-    return _page(reader, given, outcomes)
+        return _page(reader, given, problem=str(error), code=422)
+    return _page(reader, given, _result(reader.panel, answer.table, answer.changes, answer.warnings))
 
 
-def _answering(reader: Reader) -> Any:
-    found = reader.request.app.state.what_if
+def asked(panel: PanelSpec, given: Mapping[str, str]) -> dict[str, Any]:
+    """The question that a form asks.
+
+    Raises:
+        Problem: A field cannot be read.
+    """
+    keys = _values(given, "key_", panel.series.keys)
+    if not keys:
+        raise Problem(422, "No series is named.", "Fill in at least one of its keys.")
+    found: dict[str, Any] = {}
+    if given.get("what") == "new":
+        new: dict[str, Any] = {"keys": keys}
+        if attributes := _values(given, "of_", _attributes(panel)):
+            new["attributes"] = attributes
+        if mean := given.get("mean"):
+            new["level"] = _number(mean, "the usual amount")
+        found["new"] = [new]
+    else:
+        found["series"] = [keys]
+    if ahead := _values(given, "ahead_", _ahead(panel)):
+        found["covariates"] = [{"values": ahead}]
+    level = _number(given.get("level") or "100", "the level")
+    if not LEVELS[0] <= level <= LEVELS[1]:
+        raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
+    if level != 100:
+        found["history"] = {"factor": level / 100, "periods": panel.horizon}
+    return found
+
+
+def _attributes(panel: PanelSpec) -> list[Column]:
+    return [column for table in panel.static for column in table.columns]
+
+
+def _ahead(panel: PanelSpec) -> list[Column]:
+    return [column for table in panel.covariates for column in table.columns]
+
+
+def _answering(reader: Reader) -> WhatIf:
+    found: WhatIf | None = reader.request.app.state.what_if
     if found is None:
         raise no_such("What would be cannot be asked here.")
     return found
@@ -63,25 +114,22 @@ def _answering(reader: Reader) -> Any:
 def _page(
     reader: Reader,
     given: Mapping[str, str],
-    outcomes: list[Outcome] | None = None,
+    result: Result | None = None,
     problem: str = "",
-    status: int = 200,
+    code: int = 200,
 ) -> Response:
-    panel = reader.panel
-    attributes = [column for table in panel.static for column in table.columns]
     return reader.page(
         "what_if",
         "What if",
         "/what-if",
-        status,
-        keys=panel.series.keys,
-        attributes=[(column, _choices(reader, column)) for column in attributes],
-        ahead=[column for table in panel.covariates for column in table.columns],
+        code,
+        keys=reader.panel.series.keys,
+        attributes=[(column, _choices(reader, column)) for column in _attributes(reader.panel)],
+        ahead=_ahead(reader.panel),
         given=given,
-        outcomes=outcomes,
-        chart=_chart(reader, outcomes) if outcomes else None,
+        result=result,
+        chart=_chart(reader, result) if result and result.rows else None,
         problem=problem,
-        limits=LEVELS,
     )
 
 
@@ -96,23 +144,7 @@ def _choices(reader: Reader, column: Column) -> list[Any]:
     return [row["value"] for row in found] if len(found) <= CHOICES else []
 
 
-def _question(reader: Reader, given: Mapping[str, str]) -> Question:
-    panel = reader.panel
-    names = [f"key_{key}" for key in panel.keys]
-    keys = {}
-    if any(given.get(name) for name in names):
-        keys = keys_of(panel, {key: given.get(f"key_{key}", "") for key in panel.keys})
-    attributes = [column for table in panel.static for column in table.columns]
-    ahead = [column for table in panel.covariates for column in table.columns]
-    return Question(
-        keys,
-        _values(given, "of_", attributes),
-        _values(given, "ahead_", ahead),
-        _level(given.get("level", "")),
-    )
-
-
-def _values(given: Mapping[str, str], prefix: str, columns: list[Column]) -> dict[str, Any]:
+def _values(given: Mapping[str, str], prefix: str, columns: Sequence[Column]) -> dict[str, Any]:
     return {
         column.name: _value(column, given[f"{prefix}{column.name}"])
         for column in columns
@@ -121,30 +153,50 @@ def _values(given: Mapping[str, str], prefix: str, columns: list[Column]) -> dic
 
 
 def _value(column: Column, text: str) -> Any:
+    if column.type in ("integer", "number"):
+        value = _number(text, spaced(column.name))
+        return int(value) if column.type == "integer" and value == int(value) else value
+    return text.lower() == "true" if column.type == "flag" else text[:LONGEST]
+
+
+def _number(text: str, what: str) -> float:
+    """A number as people type it, with a comma or a point before its decimals."""
     try:
-        if column.type == "integer":
-            return int(text)
-        if column.type == "number":
-            return float(text.replace(",", "."))
-        return text == "true" if column.type == "flag" else text[:LONGEST]
+        value = float(text[:LONGEST].replace(" ", "").replace(",", "."))
     except ValueError:
-        raise Problem(422, f"{text[:50]!r} is no number.", f"Correct {column.name}.", column.name) from None
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise Problem(422, f"{text[:50]!r} is no number.", f"Correct {what}.")
+    return value
 
 
-def _level(text: str) -> float:
-    try:
-        level = float((text or "100").replace(",", "."))
-    except ValueError:
-        level = 0.0
-    if not LEVELS[0] <= level <= LEVELS[1]:
-        raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
-    return level / 100
+def _result(panel: PanelSpec, table: pd.DataFrame, changes: Sequence[str], warnings: Sequence[Any]) -> Result:
+    """Sums by period; ranges only where they are of a single series, since ranges do not add up."""
+    series = len(table[list(panel.keys)].drop_duplicates())
+    sums = table.groupby(panel.time, sort=True)[list(SHOWN)].sum(min_count=1).reset_index()
+    if series > 1:
+        sums[["lower_80", "upper_80"]] = float("nan")
+    rows = [
+        {"period": pd.Timestamp(row[panel.time]).date()}
+        | {name: None if pd.isna(row[name]) else float(row[name]) for name in SHOWN}
+        for row in sums.to_dict("records")
+    ]
+    return Result(rows, series, tuple(changes), tuple(str(each.text) for each in warnings))
 
 
-def _chart(reader: Reader, outcomes: list[Outcome]) -> Chart:
-    first, last = outcomes[0], outcomes[-1]
-    lines = [Line("forecast", "What would be", [row.forecast for row in outcomes])]
-    if any(row.published is not None for row in outcomes):
-        lines.insert(0, Line("last-year", "As published", [row.published for row in outcomes]))
-    told = f"From {reader.formats.money(first.forecast)} to {reader.formats.money(last.forecast)}."
-    return Chart("what-if", "What would be forecast", told, [row.period for row in outcomes], lines)
+def _chart(reader: Reader, result: Result) -> Chart:
+    rows = result.rows
+    lines = [Line("forecast", "What would be", [row["forecast"] for row in rows])]
+    if any(row["baseline"] is not None for row in rows):
+        lines.insert(0, Line("last-year", "As published", [row["baseline"] for row in rows]))
+    band = Band("band-80", "80 % range", [row["lower_80"] for row in rows], [row["upper_80"] for row in rows])
+    formats = reader.formats
+    told = f"From {formats.money(rows[0]['forecast'])} to {formats.money(rows[-1]['forecast'])}."
+    return Chart(
+        "what-if",
+        "What would be forecast",
+        told,
+        [row["period"] for row in rows],
+        lines,
+        [band] if result.series == 1 else [],
+    )

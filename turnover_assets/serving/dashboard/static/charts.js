@@ -41,7 +41,7 @@
       width: plot.clientWidth, height: plot.clientHeight, series, bands,
       padding: [8, 8, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
-      scales: { y: { range: (_, low, high) => uPlot.rangeNum(Math.min(0, low ?? 0), Math.max(0, high ?? 1), 0.08, true) } },
+      scales: { y: { range: (_, low, high) => uPlot.rangeNum(Math.min(0, low ?? 0), Math.min(Math.max(0, high ?? 1), data.limit ?? Infinity), 0.08, true) } },
       axes: [
         { ...axis, size: 28, space: 80, values: (_, splits, __, ___, step) => splits.map((at) => (step >= 360 * DAY ? year : step >= 28 * DAY ? month : dayOfMonth).format(at * 1e3)) },
         { ...axis, size: 54, values: (_, splits) => splits.map((value) => (Math.abs(value) >= 10000 ? compact : plain).format(value)) },
