@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from turnover_assets import __version__
-from turnover_assets.serving import access
+from turnover_assets.serving import access, audit
 from turnover_assets.serving.access import require
 from turnover_assets.serving.dashboard import errors
 from turnover_assets.serving.dashboard.pages import (
@@ -32,6 +32,7 @@ from turnover_assets.serving.dashboard.shown import Shown
 from turnover_assets.serving.dashboard.static_files import PREFIX, StaticFiles
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.follower import Follower
+from turnover_assets.serving.limits import Limits
 from turnover_assets.settings import Settings
 
 LOGIN = "/login"
@@ -69,6 +70,8 @@ def create_app(settings: Settings, what_if: WhatIf | None = None) -> FastAPI:
     for page in READ:
         app.include_router(page.router, dependencies=[Depends(require("read"))])
     access.install(app, settings, public=PUBLIC, login=LOGIN)
+    audit.install(app, settings)
+    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     app.add_middleware(errors.Friendly, owner=app)
     app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM)
     return app

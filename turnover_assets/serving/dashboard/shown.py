@@ -51,7 +51,7 @@ class Member:
         lower: Lower 80 % bound of the next period.
         upper: Upper 80 % bound of the next period.
         last_year: The same periods a year before, adjusted; None where nothing was reported.
-        spark: Newest amounts, adjusted so that a slip does not flatten the rest, and the forecasts after them.
+        spark: Newest amounts, adjusted so that a slip does not flatten the rest, then the forecasts.
         ahead: How many of `spark` are forecasts.
         share: Of the total.
     """
@@ -108,14 +108,18 @@ class Shown:
     """
 
     def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
+        snapshot.check_digests()
         self.panel = settings.panel_spec
         self.view = View(snapshot, self.panel, THREADS)
-        self.view.keep("forecasts", "aggregates", "explanations", self.panel.series.name)
-        self._derive()
-        self.members = self._members()
-        self.usual = usual_size(
-            [row["forecast"] for row in self.view.records("SELECT forecast FROM forecasts")]
-        )
+        try:
+            self.view.keep("forecasts", "aggregates", "explanations", self.panel.series.name)
+            self._derive()
+            self.members = self._members()
+            forecasts = self.view.records("SELECT forecast FROM forecasts")
+        except duckdb.Error as error:
+            self.view.close()
+            raise unusable(snapshot, error) from None
+        self.usual = usual_size([row["forecast"] for row in forecasts])
 
     @property
     def facts(self) -> Mapping[str, Any]:
