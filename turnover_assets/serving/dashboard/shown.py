@@ -19,6 +19,8 @@ from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+
 from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.explanation_words import YEAR_AGO
 from turnover_assets.core.forecast_history import CHAMPION
@@ -26,6 +28,7 @@ from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.dashboard.formats import usual_size
 from turnover_assets.serving.dashboard.members import column_types, member_address, member_title, name_sql
+from turnover_assets.serving.served import unusable
 from turnover_assets.serving.view import View
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import Snapshot
