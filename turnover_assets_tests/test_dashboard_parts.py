@@ -28,8 +28,9 @@ ENGLISH = Formats(Locale.parse("en"), "", "week", 0)
 def test_a_scale_holds_every_value_and_zero_and_its_ticks_are_even(values: list[float]) -> None:
     low, high, ticks = nice_scale(values)
 
-    assert low <= min([0.0, *values]) + 1e-6 * abs(low)
-    assert high >= max([0.0, *values]) - 1e-6 * abs(high)
+    nothing = 1e-8 * (high - low)
+    assert low <= min([0.0, *values]) + nothing
+    assert high >= max([0.0, *values]) - nothing
     steps = [b - a for a, b in pairwise(ticks)]
     assert steps
     assert max(steps) == pytest.approx(min(steps))

@@ -191,15 +191,32 @@ def matches(title: str, search: str) -> bool:
     return all(any(word.startswith(wanted) for word in words) for wanted in _wanted(search))
 
 
-def found_in(shown: Shown, search: str) -> tuple[list[Row], int]:
-    """Members and series by a search, those that match whole words first, and how many there are."""
-    wanted = set(_wanted(search[:LONGEST_SEARCH]))
+@dataclass(frozen=True)
+class Found:
+    """What a search finds.
+
+    Attributes:
+        rows: The first of those found, those that match whole words before others.
+        count: How many there are.
+        meant: The one that is certainly meant; None where there is none.
+    """
+
+    rows: Sequence[Row]
+    count: int
+    meant: Row | None
+
+
+def found_in(shown: Shown, search: str) -> Found:
+    """Members and series by a search."""
+    search = search[:LONGEST_SEARCH]
+    wanted = {*_wanted(search)}
     if not wanted:
-        return [], 0
-    every = [
-        member_row(m) for level in shown.members if level != TOTAL for m in shown.members[level].values()
-    ]
-    every += shown.series_rows
-    hits = [row for row in every if matches(row.title, search[:LONGEST_SEARCH])]
-    hits.sort(key=lambda row: (not wanted <= set(WORD.findall(row.title.lower())), len(row.title)))
-    return hits[:FOUND_AT_MOST], len(hits)
+        return Found((), 0, None)
+    levels = [level for level in shown.members if level != TOTAL]
+    rows = [member_row(member) for level in levels for member in shown.members[level].values()]
+    words = {row.address: {*WORD.findall(row.title.lower())} for row in (*rows, *shown.series_rows)}
+    hits = [row for row in (*rows, *shown.series_rows) if matches(row.title, search)]
+    hits.sort(key=lambda row: (not wanted <= words[row.address], len(row.title)))
+    exact = [row for row in hits if words[row.address] == wanted]
+    sure = hits if len(hits) == 1 else exact
+    return Found(hits[:FOUND_AT_MOST], len(hits), sure[0] if len(sure) == 1 else None)

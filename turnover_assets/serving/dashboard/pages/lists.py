@@ -47,8 +47,8 @@ def series_list(reader: Reading, sort: str = "", q: str = "", page: int = 1) -> 
 
 @router.get("/search")
 def search(reader: Reading, q: str = "") -> Response:
-    """What a search finds; a single one is shown at once."""
-    found, count = lists.found_in(reader.shown, q)
-    if count == 1:
-        return RedirectResponse(found[0].address, 303)
-    return reader.page("search", "Search", "", found=found, count=count, search=q[: lists.LONGEST_SEARCH])
+    """What a search finds; what is certainly meant is shown at once."""
+    found = lists.found_in(reader.shown, q)
+    if found.meant:
+        return RedirectResponse(found.meant.address, 303)
+    return reader.page("search", "Search", "", found=found, search=q[: lists.LONGEST_SEARCH])
