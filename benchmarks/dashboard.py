@@ -1,12 +1,12 @@
-"""How fast the web page is, seen from a browser: first paint, largest paint, and how long an interaction takes.
+"""How fast the web page is, seen from a browser: first paint, largest paint, how long an interaction takes.
 
-What belongs here: medians for every page of a home, measured with Chromium's own clock. What does not: load by
-many readers at once (benchmarks/serving.py).
+What belongs here: medians for every page of a home, measured with Chromium's own clock. What does not: load
+by many readers at once (benchmarks/serving.py).
 
-Each page is opened as by somebody who comes for the first time (a new browser context, nothing cached) and again
-with the files kept. The interaction of a page is what a reader does there most: reading a chart, sorting, searching,
-opening the table; its time is from the key or click to the next frame painted. The server runs in a process of its
-own on this machine. Without Chromium (Debian's package) the script says so and ends with exit code 2.
+Each page is opened as by somebody who comes for the first time (a new browser context, nothing cached) and
+again with the files kept. The interaction of a page is what a reader does there most: reading a chart,
+sorting, searching, opening the table; its time is from the key or click to the next frame painted. The server
+runs in a process of its own on this machine. Without Chromium (Debian's package) the script says so and ends with exit code 2.
 """
 
 import argparse
@@ -29,17 +29,25 @@ from turnover_assets_tests.factories import free_port
 
 CHROMIUM = shutil.which("chromium")
 FIRST_PAINT, INTERACTION = 1.5, 0.3  # seconds that are promised
+COLUMNS = {
+    "first": "first paint ms",
+    "largest": "largest paint ms",
+    "load": "loaded ms",
+    "again": "again, first paint ms",
+    "act": "interaction ms",
+    "kilobytes": "kB",
+}
 PAINTS = """() => new Promise((done) => {
   const told = {};
-  new PerformanceObserver((list) => { for (const entry of list.getEntries()) told.largest = entry.startTime; })
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => { told.largest = entry.startTime; }))
     .observe({ type: "largest-contentful-paint", buffered: true });
   const look = () => {
     const first = performance.getEntriesByName("first-contentful-paint")[0];
     if (!first) { setTimeout(look, 20); return; }
     setTimeout(() => done({ first: first.startTime, largest: told.largest || first.startTime,
       load: performance.getEntriesByType("navigation")[0].loadEventEnd,
-      bytes: performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
-        .reduce((sum, entry) => sum + entry.transferSize, 0) }), 100);
+      kilobytes: performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
+        .reduce((sum, entry) => sum + entry.transferSize / 1024, 0) }), 100);
   };
   look();
 })"""
@@ -135,24 +143,15 @@ def wait_for(port: int) -> None:
 
 def report(browser: Browser, address: str, pages: dict[str, str], rounds: int) -> bool:
     """Print a table of medians; gives whether anything is slower than promised."""
-    print(
-        "| page | first paint ms | largest paint ms | loaded ms | again, first paint ms | interaction ms | kB |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(f"| page | {' | '.join(COLUMNS.values())} |")
+    print(f"|---|{'---:|' * len(COLUMNS)}")
     slow = False
     for name, path in pages.items():
         found = [visit(browser, address + path, ACTS.get(name, ())) for _ in range(rounds)]
-        middle = {key: statistics.median(each[key] for each in found) for key in found[0]}
+        middle = {key: statistics.median(each[key] for each in found) for key in COLUMNS}
         slow |= middle["first"] > 1000 * FIRST_PAINT or middle["act"] > 1000 * INTERACTION
-        figures = (middle["first"], middle["largest"], middle["load"], middle["again"], middle["act"])
-        print(
-            f"| {name} | "
-            + " | ".join(f"{value:.0f}" for value in figures)
-            + f" | {middle['bytes'] / 1024:.0f} |"
-        )
-    print(
-        f"\nMedians of {rounds}; the interaction is the slowest of the page's. Slower than promised: {slow}."
-    )
+        print(f"| {name} | {' | '.join(f'{value:.0f}' for value in middle.values())} |")
+    print(f"\nMedians of {rounds}; the interaction is the slowest one. Slower than promised: {slow}.")
     return slow
 
 

@@ -33,6 +33,7 @@ from turnover_assets.commands.reproduce import reproduce
 from turnover_assets.commands.serve import serve
 from turnover_assets.commands.tune import tune
 from turnover_assets.commands.upgrade import upgrade
+from turnover_assets.commands.workbook import workbook
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ app.command()(restore)
 app.command()(serve)
 app.command()(tune)
 app.command()(upgrade)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(workbook)
 
 
 def _to_stdout(snapshot: "Snapshot", name: str, file_format: ExportFormat) -> None:

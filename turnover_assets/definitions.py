@@ -30,6 +30,7 @@ from turnover_assets.defs import (
     schedules,
     sensors,
     tuning,
+    workbooks,
 )
 from turnover_assets.defs.resources import (
     RegistryResource,
@@ -74,6 +75,7 @@ def build_definitions(
             *run_records.build(settings),
             *housekeeping.build(settings),
             *alerts.build(settings),
+            *workbooks.build(settings),
             *deliveries.build(settings),
         ],
         asset_checks=checks.build(settings),

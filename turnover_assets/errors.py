@@ -91,6 +91,16 @@ class AlertRulesError(FileProblemsError):
     )
 
 
+class RecipientsError(FileProblemsError):
+    """A file of recipients of workbooks that cannot be used."""
+
+    subject = "The recipients of workbooks in {source} have"
+    remedy = (
+        "Correct them; the next publishing sends its workbooks. Until then none is sent, and those that were "
+        "made are in reports/workbooks of the home."
+    )
+
+
 class UnreadableFileError(TurnoverError):
     """A landed file whose content cannot be read or fits no known kind. The reason is for the manifest."""
 

@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         104, ge=1, description="Cutoffs whose forecasts of challenger and baseline are kept."
     )
     keep_reports: int = Field(60, ge=1, description="Pages of monitoring kept.")
+    workbook_level: str | None = Field(
+        None,
+        description="Level for whose members workbooks are made at each publishing, `total`, or `none`; "
+        "default the panel's last level.",
+    )
     sensor_interval_seconds: int = Field(
         30, ge=1, description="Seconds between two looks of a sensor at the landing folder."
     )
@@ -339,6 +344,16 @@ class Settings(BaseSettings):
     def monitoring_pages_path(self) -> Path:
         """Folder of the monitoring pages, one for each cutoff."""
         return self.home.absolute() / "reports" / "monitoring"
+
+    @property
+    def workbooks_path(self) -> Path:
+        """Folder of the workbooks, a folder for each snapshot."""
+        return self.home.absolute() / "reports" / "workbooks"
+
+    @property
+    def workbook_recipients_path(self) -> Path:
+        """The file of who gets which workbook by e-mail; it need not be there."""
+        return self.home.absolute() / "workbook_recipients.toml"
 
     @property
     def evidently_pages_path(self) -> Path:

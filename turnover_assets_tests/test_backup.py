@@ -213,8 +213,13 @@ def link(name: str, target: str) -> tarfile.TarInfo:
 
 @pytest.mark.parametrize(
     "member",
-    [tarfile.TarInfo("../outside"), tarfile.TarInfo("a/../../outside"), link("a", "/etc")],
-    ids=["parent", "within", "link"],
+    [
+        tarfile.TarInfo("../outside"),
+        tarfile.TarInfo("a/../../outside"),
+        tarfile.TarInfo("/outside"),
+        link("a", "/etc"),
+    ],
+    ids=["parent", "within", "absolute", "link"],
 )
 def test_an_archive_that_reaches_outside_is_refused(tmp_path: Path, member: tarfile.TarInfo) -> None:
     path = archive_of(tmp_path / "b.tar.gz", [(member, b"")])

@@ -120,8 +120,9 @@ def test_every_asset_says_what_it_is_whose_it_is_and_waits_for_the_warehouse(gra
     assert {node.group_name for node in nodes} == GROUPS
     without_pool = {node.key for node in nodes if node.pools != {common.POOL}}
     # A search may take hours, in which forecasts must go on; housekeeping waits for runs, which need it;
-    # alerts read what is published; Evidently is slow, and reads the warehouse in between.
-    assert without_pool == {common.TUNED, common.HOUSEKEEPING, common.ALERTS, common.EVIDENTLY}
+    # alerts and workbooks read what is published; Evidently is slow, and reads the warehouse in between.
+    reading = {common.ALERTS, common.WORKBOOKS}
+    assert without_pool == {common.TUNED, common.HOUSEKEEPING, common.EVIDENTLY, *reading}
     for facet in ("owners", "kinds", "description", "code_version"):
         assert [node.key for node in nodes if not getattr(node, facet)] == [], facet
     assert [node.key for node in nodes if node.key.path[0] != node.group_name] == []
@@ -280,7 +281,7 @@ def test_pictures_in_the_event_log_are_small(
 
 
 def test_every_table_logs_its_rows_and_columns(graph: Any, logged: Mapping[dg.AssetKey, Metadata]) -> None:
-    pages = {common.PROFILE_PAGE, common.MONITORING_PAGE}
+    pages = {common.PROFILE_PAGE, common.MONITORING_PAGE, common.WORKBOOKS}
     no_tables = {common.CHALLENGER, common.RETRAINING, common.PUBLISHED, common.ALERTS, *pages}
 
     for key in set(logged) & set(graph.get_all_asset_keys()) - no_tables:

@@ -20,6 +20,7 @@ from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.postgres_copy import Database
 from turnover_assets.storage.snapshot_mirror import bring_served, mirrored_name
 from turnover_assets.storage.snapshots import current
+from turnover_assets_tests.api_factories import client_of
 from turnover_assets_tests.factories import Landed, next_week, quiet
 from turnover_assets_tests.servers import Bucket, PostgresServer, connected
 from turnover_assets_tests.test_doctor import look
@@ -273,6 +274,25 @@ def test_another_machine_follows_what_a_home_publishes(
     for table in own.facts["tables"]:
         assert found.path(table).read_bytes() == own.path(table).read_bytes()
     assert [f.level for f in look(reader, "followed store")] == ["ok"]
+
+
+def test_the_rest_api_follows_a_store_and_goes_on_while_it_is_away(
+    copied: Landed, bucket: Bucket, tmp_path: Path
+) -> None:
+    settings = with_settings(copied, publish_url=f"{bucket.url}/published")
+    bring_up_to_date(settings, copied.folder, quiet)
+    published = current(settings.published_path)
+    reader = load_settings(home=tmp_path / "reader", snapshots_url=settings.publish_url)
+
+    with client_of(reader) as client:
+        first = client.get("/v1/snapshot")
+        bucket.delete("published/CURRENT")
+        problem = client.app.state.follower.refresh().problem
+        again = client.get("/v1/snapshot")
+
+    served = [answer.headers["X-Turnover-Snapshot"] for answer in (first, again)]
+    assert served == [published.name, published.name]
+    assert "Nothing has been published" in problem
 
 
 CHECKS = {

@@ -440,6 +440,22 @@ def test_init_keeps_what_is_there_and_shows_passwords_once(tmp_path: Path) -> No
     assert given.keys() >= GIVEN.keys()
 
 
+def test_init_names_the_images_of_a_release(tmp_path: Path, stack: dict[str, Any]) -> None:
+    command = [str(DEPLOY / "init"), "--folder", str(tmp_path / "stack"), "--env-file", str(tmp_path / "env")]
+    release = ["--images", "ghcr.io/someone/turnover-assets", "--release", "1.2.3"]
+
+    subprocess.run([*command, *release], capture_output=True, check=True)
+    given = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    refused = subprocess.run([*command, *release[:2]], capture_output=True, check=False)
+
+    services = yaml.safe_load(substituted(lines_of_effect(COMPOSE_TEXT), given))["services"].values()
+    ours = {part["image"] for part in services if part["image"].startswith("ghcr.io/")}
+    name = "ghcr.io/someone/turnover-assets"
+    assert ours == {f"{name}:1.2.3", f"{name}-dagster:1.2.3", f"{name}-proxy:1.2.3"}
+    assert refused.returncode == 2
+    assert len({line.split("=")[0] for line in (tmp_path / "env").read_text().splitlines()}) == len(given)
+
+
 def test_the_show_can_be_read_without_an_engine() -> None:
     told = subprocess.run(
         [sys.executable, str(DEPLOY / "try.py"), "--help"], capture_output=True, check=True

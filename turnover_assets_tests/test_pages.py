@@ -319,7 +319,7 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before_it(
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(HomeError, match="No space left on device"):
         write_page(path, "second")
 

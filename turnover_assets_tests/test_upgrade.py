@@ -45,7 +45,8 @@ DEAD = {"features.holdout", "forecasts.residual_quantiles"}
 def old(tmp_path: Path) -> Settings:
     """A home of release 0.1.0, with its landed files where it noted them."""
     with tarfile.open(FIRST_RELEASE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # older releases of 3.11 have none
+        archive.extractall(tmp_path)
     settings = settings_for(tmp_path / "retailer" / "var")
     with duckdb.connect(str(settings.warehouse_path)) as con:
         con.execute("UPDATE raw.files SET path = ? || '/' || name", [str(tmp_path / "retailer" / "files")])

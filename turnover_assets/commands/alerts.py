@@ -90,12 +90,15 @@ def try_channels() -> None:
 @app.command()
 def send() -> None:
     """Send the messages that wait now, also those whose next attempt is not due yet."""
-    from turnover_assets.storage.alert_outbox import deliver
+    from turnover_assets.storage.alert_channels import workbook_senders
+    from turnover_assets.storage.alert_outbox import deliver_all
 
     with plain_errors():
         settings = _settings()
         ways, store = _senders(settings), _store(settings)
-        sent = deliver(store, ways, AT_ONCE, due_only=False) if store.path.exists() else []
+        rules, secrets = _rules(settings)
+        mail = workbook_senders(rules.channels, secrets, settings.home.absolute())
+        sent = deliver_all(store, ways, mail, AT_ONCE, due_only=False) if store.path.exists() else []
         for attempt in sent:
             state = f"[red]failed[/]  {escape(attempt.error)}:" if attempt.error else "[green]sent[/]   "
             title = escape(attempt.delivery.message.title)

@@ -31,8 +31,8 @@ from turnover_assets.defs import alert_facts, checks, common, jobs
 from turnover_assets.defs.decisions import recorded
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
-from turnover_assets.storage.alert_channels import Secrets, senders
-from turnover_assets.storage.alert_outbox import Sent, deliver
+from turnover_assets.storage.alert_channels import Secrets, senders, workbook_senders
+from turnover_assets.storage.alert_outbox import Sent, deliver_all
 from turnover_assets.storage.alert_rules import read_alert_rules
 from turnover_assets.storage.alert_store import AlertStore
 from turnover_assets.storage.measures import Measured, read_measures
@@ -196,8 +196,10 @@ def look_around(
     changes = store.settle(
         rules, lambda found: [condition for look in looks for condition in look(found)], datetime.now(UTC)
     )
-    ways = senders(rules.channels, secrets_of(settings), settings.home.absolute(), tell)
-    return Report(changes, deliver(store, ways, limit), store.open_incidents())
+    secrets, home = secrets_of(settings), settings.home.absolute()
+    ways = senders(rules.channels, secrets, home, tell)
+    mail = workbook_senders(rules.channels, secrets, home)
+    return Report(changes, deliver_all(store, ways, mail, limit), store.open_incidents())
 
 
 def store_of(settings: Settings) -> AlertStore:

@@ -48,6 +48,7 @@ DECISIONS = dg.AssetKey(["monitoring", "decisions"])
 HOUSEKEEPING = dg.AssetKey(["monitoring", "housekeeping"])
 PROFILE = dg.AssetKey(["reports", "profile"])
 PROFILE_PAGE = dg.AssetKey(["reports", "profile_page"])
+WORKBOOKS = dg.AssetKey(["reports", "workbooks"])
 MONITORING_PAGE = dg.AssetKey(["reports", "monitoring_page"])
 EVIDENTLY = dg.AssetKey(["reports", "evidently"])
 

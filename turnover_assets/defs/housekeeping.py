@@ -126,6 +126,9 @@ def sweep_all(
     pages = settings.monitoring_pages_path
     for folder in (pages, settings.evidently_pages_path):
         yield housekeeping.sweep_pages(folder, limits.pages, remove=remove)
+    gone = {*snapshots.removed} if not remove else set[str]()
+    kept = [name for name in snapshot_names(settings.published_path) if name not in gone]
+    yield housekeeping.sweep_workbooks(settings.workbooks_path, kept, remove=remove)
     guarded, others = [settings.published_path, home / "raw"], [*(home / "raw").glob("*/"), home]
     others += [home / "alerts", pages, *audit.days(settings.audit_path)]
     yield housekeeping.sweep_leftovers(guarded, others, remove=remove)

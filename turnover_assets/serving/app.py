@@ -25,6 +25,7 @@ from turnover_assets.serving.routes import health, rows, snapshot
 from turnover_assets.serving.served import Served, unusable
 from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings, load_settings
+from turnover_assets.storage.snapshot_mirror import bring_served
 from turnover_assets.storage.snapshots import Snapshot
 
 READY = ("forecasts", "explanations")  # whose rows by series are made ready, since most look-ups are of them
@@ -52,11 +53,12 @@ def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     state = app.state
     state.settings, state.panel = settings, panel
     state.follower = Follower(
-        settings.published_path,
+        settings.served_path,
         lambda taken: _made(taken, settings, found),
         settings.snapshot_poll_seconds,
+        lambda: bring_served(settings),
     )
-    state.archive = Archive(settings.published_path, lambda taken: Served(taken, settings))
+    state.archive = Archive(settings.served_path, lambda taken: Served(taken, settings))
     state.workers = Workers(settings.api_threads, settings.api_waiting, settings.api_seconds)
     state.metrics = Metrics(state.follower)
     problems.install(app)

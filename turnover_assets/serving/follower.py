@@ -68,11 +68,18 @@ class Follower(Generic[Made]):
         published: Folder of the snapshots.
         make: Makes it, in seconds at most; raises a TurnoverError where it cannot.
         interval_seconds: Time between two looks at CURRENT, once started.
+        bring: Brings the folder up to date before each look, where it follows another place; raises a
+            TurnoverError where it cannot, and then what is in the folder goes on.
     """
 
     def __init__(
-        self, published: Path, make: Callable[[Snapshot], Made], interval_seconds: float = 2.0
+        self,
+        published: Path,
+        make: Callable[[Snapshot], Made],
+        interval_seconds: float = 2.0,
+        bring: Callable[[], None] = lambda: None,
     ) -> None:
+        self._bring = bring
         self._published, self._make, self._interval = published, make, interval_seconds
         self._held: _Held[Made] | None = None
         self._lock, self._looking = threading.Lock(), threading.Lock()
@@ -102,9 +109,13 @@ class Follower(Generic[Made]):
         with self._looking:
             now, problem, taken = datetime.now(UTC), "", None
             try:
-                taken = self._take()
+                self._bring()
             except (TurnoverError, OSError) as error:
                 problem = str(error)
+            try:
+                taken = self._take()
+            except (TurnoverError, OSError) as error:
+                problem = problem or str(error)
             old = self.following  # goes on where nothing was taken
             snapshot, since = (taken, now) if taken else (old.snapshot, old.since)
             problem_since = (old.problem_since or now) if problem else None

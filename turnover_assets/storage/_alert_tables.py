@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
 );
 CREATE INDEX IF NOT EXISTS under_way ON deliveries (next_at)
 WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE TABLE IF NOT EXISTS once (name TEXT PRIMARY KEY, enqueued_at REAL NOT NULL);
 """
 
 
@@ -76,7 +77,7 @@ class Delivery:
 
 def prepare(con: sqlite3.Connection) -> None:
     """Make the tables where they are missing."""
-    if con.execute("SELECT count(*) FROM sqlite_master WHERE name = 'under_way'").fetchone()[0]:
+    if con.execute("SELECT count(*) FROM sqlite_master WHERE name = 'once'").fetchone()[0]:
         return
     con.execute("PRAGMA journal_mode = WAL")
     con.execute("BEGIN IMMEDIATE")

@@ -29,12 +29,15 @@ from turnover_assets.core.alerts.channels import URL, Channel, EmailChannel, Log
 from turnover_assets.core.alerts.events import one_line
 from turnover_assets.core.alerts.incidents import Message
 from turnover_assets.errors import TurnoverError
+from turnover_assets.storage.alert_store import WORKBOOKS
 
 COLOURS = {"info": "#5b7083", "warning": "#d9a400", "critical": "#c62828"}
 RECOVERED_COLOUR = "#2e7d32"
 LONGEST_TITLE, LONGEST_TEXT = 150, 3000  # characters
 WEBHOOK_VARIABLE = "TURNOVER_ALERT_WEBHOOK_URL"
 PASSWORD_VARIABLE = "TURNOVER_ALERT_SMTP_PASSWORD"  # noqa: S105
+
+WORKBOOK_TYPE = ("application", "vnd.openxmlformats-officedocument.spreadsheetml.sheet")
 
 Send = Callable[[Message, str], str]  # sends a message of a name that stays the same; gives a remark
 
@@ -71,6 +74,12 @@ def senders(
         elif isinstance(channel, EmailChannel):
             made[kind] = _email_sender(channel, secrets, home)
     return made
+
+
+def workbook_senders(channels: Mapping[str, Channel], secrets: Secrets, home: Path) -> dict[str, Send]:
+    """What sends workbooks: the e-mail channel, where there is one, to the recipient of each message."""
+    channel = channels.get("email")
+    return {WORKBOOKS: _email_sender(channel, secrets, home)} if isinstance(channel, EmailChannel) else {}
 
 
 def missing_secrets(channels: Mapping[str, Channel], secrets: Secrets, home: Path) -> list[tuple[str, str]]:
@@ -174,10 +183,12 @@ def _email_sender(channel: EmailChannel, secrets: Secrets, home: Path) -> Send:
     def send(message: Message, name: str) -> str:
         password = _password(channel, secrets, home)
         mail = email_of(message, channel, name)
+        for path in message.attachments:
+            _attach(mail, home / path)
         with _plain_failure(password), _server(channel) as server:
             if channel.user:
                 server.login(channel.user, password)
-            refused = server.send_message(mail, channel.sender, list(channel.recipients))
+            refused = server.send_message(mail, channel.sender, _recipients(message, channel))
         return f"refused for {', '.join(sorted(refused))}" if refused else ""
 
     return send
@@ -202,7 +213,7 @@ def email_of(message: Message, channel: EmailChannel, name: str) -> EmailMessage
     """A message as e-mail, as plain text and HTML; messages on one incident form a thread."""
     mail = EmailMessage()
     mail["Subject"] = one_line(f"[turnover] {message.title}", LONGEST_TITLE)
-    mail["From"], mail["To"] = channel.sender, ", ".join(channel.recipients)
+    mail["From"], mail["To"] = channel.sender, ", ".join(_recipients(message, channel))
     mail["Date"] = format_datetime(message.at)
     mail["Message-ID"] = f"<{name}@turnover-assets>"
     store = name.partition(".")[0]
@@ -216,6 +227,18 @@ def email_of(message: Message, channel: EmailChannel, name: str) -> EmailMessage
     title = f'<h3 style="color:{colour}">{escape(message.title)}</h3>'
     mail.add_alternative(f"<html><body>{title}{lines}{advice}</body></html>\n", subtype="html")
     return mail
+
+
+def _recipients(message: Message, channel: EmailChannel) -> list[str]:
+    return [message.recipient] if message.recipient else list(channel.recipients)
+
+
+def _attach(mail: EmailMessage, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DeliveryError(f"has a file to send, {path}, which cannot be read ({error.strerror})") from None
+    mail.add_attachment(content, *WORKBOOK_TYPE, filename=path.name)
 
 
 def _password(channel: EmailChannel, secrets: Secrets, home: Path) -> str:

@@ -4,7 +4,7 @@ What belongs here: claiming, sending, and noting what came of it. What does not:
 and how a message is sent (alert_channels.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,6 +32,7 @@ def deliver(
     limit: int,
     *,
     due_only: bool = True,
+    others: Collection[str] = (),
     now: Callable[[], datetime] = utc_now,
 ) -> list[Sent]:
     """Send messages that wait; a channel that fails once is left alone for this time.
@@ -41,12 +42,13 @@ def deliver(
         senders: What sends through each channel.
         limit: Attempts at most.
         due_only: Leave those that wait for their next attempt.
+        others: Channels that are configured as well, whose messages are left for another time.
         now: The clock.
 
     Raises:
         HomeError: The store cannot be read or written; what fails in a channel never raises.
     """
-    store.give_up_others(list(senders), now())
+    store.give_up_others([*senders, *others], now())
     working, above, name = dict(senders), 0, store.name()
     sent: list[Sent] = []
     while working and len(sent) < limit:
@@ -59,6 +61,23 @@ def deliver(
         if error:
             del working[delivery.channel]
     return sent
+
+
+def deliver_all(
+    store: AlertStore,
+    alerts: Mapping[str, Send],
+    workbooks: Mapping[str, Send],
+    limit: int,
+    *,
+    due_only: bool = True,
+) -> list[Sent]:
+    """Send alerts that wait, then workbooks, of each as many as the limit: neither holds up the other.
+
+    Raises:
+        HomeError: The store cannot be read or written; what fails in a channel never raises.
+    """
+    first = deliver(store, alerts, limit, due_only=due_only, others=workbooks)
+    return first + deliver(store, workbooks, limit, due_only=due_only, others=alerts)
 
 
 def _attempt(

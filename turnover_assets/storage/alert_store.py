@@ -8,7 +8,9 @@ Invariants:
     - for each family of rules and member at most one incident is open: an index keeps it;
     - a message is claimed before it is sent. A process that ends in between leaves its claim behind, and
       nobody can know whether the message left: after CLAIM it is sent again, once. Where that is cut short as
-      well, it is given up. So a message comes at most twice, and twice only after such an end.
+      well, it is given up. So a message comes at most twice, and twice only after such an end;
+    - a workbook comes at most once: where its sending is cut short it is given up, since whoever misses it
+      can make it again, and it is no warning.
 """
 
 import json
@@ -41,6 +43,7 @@ FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 ATTEMPTS = 20  # with those pauses almost three days
 CUT_SHORT = 2
+WORKBOOKS = "workbooks"  # the way of workbooks, which is that of e-mail apart from alerts
 KEPT = timedelta(days=400)  # of what is over
 UNDER_WAY = "delivered_at IS NULL AND given_up_at IS NULL"
 
@@ -118,6 +121,15 @@ class AlertStore:
         """Put a message into the outbox, for each channel that takes its severity."""
         with self._transaction() as con:
             _enqueue(con, message, channels)
+
+    def enqueue_once(self, name: str, message: Message, channel: str) -> bool:
+        """Put a message into the outbox for one channel, unless one of that name ever was; says whether."""
+        at = message.at.timestamp()
+        with self._transaction() as con:
+            new = con.execute("INSERT OR IGNORE INTO once VALUES (?, ?)", [name, at]).rowcount > 0
+            if new:
+                _insert(con, message, [channel])
+        return new
 
     def claim(
         self, channels: Sequence[str], now: datetime, *, due_only: bool = True, above: int = 0
@@ -227,14 +239,15 @@ def pause_after(attempts: int) -> timedelta:
 
 
 def _enqueue(con: sqlite3.Connection, message: Message, channels: Mapping[str, Channel]) -> None:
+    rank = message.severity.rank
+    _insert(con, message, [kind for kind, one in channels.items() if rank >= one.minimum_severity.rank])
+
+
+def _insert(con: sqlite3.Connection, message: Message, channels: Sequence[str]) -> None:
     text, at = json.dumps(message.as_dict()), message.at.timestamp()
     con.executemany(
         "INSERT INTO deliveries (channel, message, created_at, next_at) VALUES (?, ?, ?, ?)",
-        [
-            (kind, text, at, at)
-            for kind, channel in channels.items()
-            if message.severity.rank >= channel.minimum_severity.rank
-        ],
+        [(channel, text, at, at) for channel in channels],
     )
 
 
@@ -243,9 +256,9 @@ def _take_back(con: sqlite3.Connection, now: datetime) -> None:
     con.execute(
         "UPDATE deliveries SET claim = NULL, claimed_until = NULL, cut_short = cut_short + 1, "
         "last_error = 'the process ended while it sent this; it may have arrived', "
-        "given_up_at = CASE WHEN cut_short + 1 >= ? THEN ? END "
+        "given_up_at = CASE WHEN cut_short + 1 >= ? OR channel = ? THEN ? END "
         f"WHERE {UNDER_WAY} AND claim IS NOT NULL AND claimed_until < ?",
-        [CUT_SHORT, now.timestamp(), now.timestamp()],
+        [CUT_SHORT, WORKBOOKS, now.timestamp(), now.timestamp()],
     )
 
 
@@ -253,3 +266,4 @@ def _forget(con: sqlite3.Connection, before: datetime) -> None:
     at = before.timestamp()
     con.execute("DELETE FROM incidents WHERE resolved_at < ?", [at])
     con.execute("DELETE FROM deliveries WHERE delivered_at < ? OR given_up_at < ?", [at, at])
+    con.execute("DELETE FROM once WHERE enqueued_at < ?", [at])

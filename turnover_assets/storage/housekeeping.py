@@ -7,7 +7,7 @@ versions (model_housekeeping.py), runs (defs/run_housekeeping.py), how much is k
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from turnover_assets.storage.durable import PARTIAL, exclusive
 from turnover_assets.storage.pages import is_dated
 from turnover_assets.storage.snapshots import FACTS, beyond, prune
 from turnover_assets.storage.warehouse import Warehouse
+from turnover_assets.storage.workbook_files import outlived
 
 SET_ASIDE = "warehouse.before-*.duckdb"  # what rebuild put away; a person decides on it
 FREE_SHARE, FREE_BYTES = 0.25, 1 << 20  # an SQLite file with more free room than both is written anew
@@ -51,6 +52,13 @@ def sweep_pages(folder: Path, keep: int, *, remove: bool) -> Sweep:
     old = pages[:-keep]
     part = f"reports in {folder.name}"
     return _files(part, folder, old, {"newest": len(pages) - len(old)}, remove=remove)
+
+
+def sweep_workbooks(folder: Path, snapshots: Sequence[str], *, remove: bool) -> Sweep:
+    """Remove workbooks whose snapshot is there no more."""
+    old = outlived(folder, snapshots)
+    left = len(list(folder.glob("*"))) - len(old)
+    return _files("workbooks", folder, old, {"of published snapshots": left}, remove=remove)
 
 
 def sweep_leftovers(guarded: Iterable[Path], others: Iterable[Path], *, remove: bool) -> Sweep:

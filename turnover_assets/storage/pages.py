@@ -11,20 +11,25 @@ from turnover_assets.errors import HomeError
 
 
 def write_page(path: Path, html: str) -> None:
-    """Put a page in place of the one before it, in one step.
+    """Put a page in place of the one before it, in one step; see write_report."""
+    write_report(path, html.encode())
+
+
+def write_report(path: Path, content: bytes) -> None:
+    """Put a file for people in place of the one before it, in one step.
 
     Raises:
-        HomeError: It could not be written; the page before it is still there.
+        HomeError: It could not be written; the one before it is still there.
     """
     fresh = path.with_name(f".{path.name}.{uuid4().hex[:6]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(html, "utf-8")
+        fresh.write_bytes(content)
         fresh.replace(path)
     except OSError as error:
         raise HomeError(
             path.parent.parent,
-            f"the page {path} cannot be written ({error.strerror or error})",
+            f"the file {path} cannot be written ({error.strerror or error})",
             "Nothing else was changed; make room or permit writing there, then run again.",
         ) from error
     finally:

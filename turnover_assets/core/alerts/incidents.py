@@ -19,7 +19,7 @@ from turnover_assets.core.alerts.channels import Severity
 from turnover_assets.core.alerts.conditions import Condition, where_words
 from turnover_assets.core.alerts.rules import Rule
 
-Kind = Literal["opened", "escalated", "reminded", "recovered", "test"]
+Kind = Literal["opened", "escalated", "reminded", "recovered", "test", "workbook"]
 CALM = timedelta(hours=6)  # a weekly publishing is never just seven days after the one before
 WORST_SHOWN = 10
 TOLD: tuple[Kind, ...] = ("opened", "escalated", "reminded", "recovered")
@@ -100,6 +100,8 @@ class Message:
         advice: What to do; may be empty.
         at: When it was made.
         incidents: Numbers of the incidents.
+        recipient: The address that it is for; empty where the channel says who gets it.
+        attachments: Files that go with it, as paths within the home.
     """
 
     kind: Kind
@@ -109,10 +111,12 @@ class Message:
     advice: str
     at: datetime
     incidents: tuple[int, ...] = ()
+    recipient: str = ""
+    attachments: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The message as plain data, for JSON."""
-        lists = {"lines": list(self.lines), "incidents": list(self.incidents)}
+        lists = {name: list(getattr(self, name)) for name in ("lines", "incidents", "attachments")}
         return {**vars(self), "severity": self.severity.value, "at": self.at.isoformat(), **lists}
 
     @classmethod
@@ -126,6 +130,8 @@ class Message:
             data["advice"],
             datetime.fromisoformat(data["at"]),
             tuple(data["incidents"]),
+            data.get("recipient", ""),  # messages of earlier releases have none
+            tuple(data.get("attachments", ())),
         )
 
     @property
@@ -286,6 +292,7 @@ def _heading(kind: Kind, severity: Severity) -> str:
         "reminded": f"{name}, still so",
         "recovered": "Recovered",
         "test": "Test",
+        "workbook": "Workbook",
     }[kind]
 
 

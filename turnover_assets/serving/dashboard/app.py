@@ -34,6 +34,7 @@ from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.limits import Limits
 from turnover_assets.settings import Settings
+from turnover_assets.storage.snapshot_mirror import bring_served
 
 LOGIN = "/login"
 PUBLIC = ("/healthz", "/readyz", PREFIX)
@@ -62,7 +63,10 @@ def create_app(settings: Settings, what_if: WhatIf | None = None) -> FastAPI:
     state.settings, state.panel = settings, settings.panel_spec
     state.static, state.what_if = StaticFiles(), what_if
     state.follower = Follower(
-        settings.published_path, lambda taken: Shown(taken, settings), settings.snapshot_poll_seconds
+        settings.served_path,
+        lambda taken: Shown(taken, settings),
+        settings.snapshot_poll_seconds,
+        lambda: bring_served(settings),
     )
     errors.install(app)
     app.include_router(operation.router)

@@ -99,6 +99,8 @@ def decide(
 ) -> Response:
     """Enter a decision into the ledger."""
     session.check_csrf(request, csrf)
+    if not _is_here(reader):
+        raise Problem(409, "The ledger of these forecasts is kept elsewhere.", "Decide where they are made.")
     name = who.strip() if reader.is_local else reader.caller.name
     wrong = _wrong(reason, name)
     if wrong:
@@ -119,6 +121,11 @@ def decide(
             "`turnover adjustments check`.",
         ) from None
     return RedirectResponse(f"/adjustments?entered={found.adjustment_id}", 303)
+
+
+def _is_here(reader: Reader) -> bool:
+    """Whether the forecasts are made in this home, so that its ledger is theirs, and not only brought to it."""
+    return reader.settings.served_path == reader.settings.published_path
 
 
 def _wrong(reason: str, name: str) -> str:
@@ -167,7 +174,11 @@ def _adjustment_page(
         problem=problem,
         ledger_problem=ledger_problem,
         given=given,
-        may_decide=reader.may("adjust") and entry.adjustment.origin == "detector" and not ledger_problem,
+        may_decide=reader.may("adjust")
+        and entry.adjustment.origin == "detector"
+        and not ledger_problem
+        and _is_here(reader),
+        is_here=_is_here(reader),
         asks_name=reader.is_local,
     )
 

@@ -14,8 +14,9 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from turnover_assets.errors import UnknownNameError
+from turnover_assets.serving.dashboard.lists import natural
 from turnover_assets.serving.dashboard.members import no_such
-from turnover_assets.serving.dashboard.rendering import Reading
+from turnover_assets.serving.dashboard.rendering import Reader, Reading
 
 router = APIRouter()
 CHUNK = 1 << 18
@@ -59,7 +60,7 @@ def downloads(reader: Reading) -> Response:
         "Downloads",
         "/downloads",
         tables=[(name, words.get(name, ""), tables[name]) for name in names],
-        workbooks=workbooks(reader.settings.home.absolute()),
+        workbooks=workbooks(reader),
     )
 
 
@@ -83,15 +84,16 @@ def download(reader: Reading, table: str, format: Literal["csv", "parquet"] = "c
 @router.get("/workbook")
 def workbook(reader: Reading, name: str) -> Response:
     """A workbook."""
-    found = {path.name: path for path in workbooks(reader.settings.home.absolute())}
+    found = {path.name: path for path in workbooks(reader)}
     if name not in found:
         raise no_such(f"There is no workbook {name[:100]!r}.")
     return _file_answer(found[name].open("rb"), name, "xlsx")
 
 
-def workbooks(home: Path) -> list[Path]:
-    """The workbooks of the newest publishing, by name."""
-    return sorted((home / "reports" / "workbooks").glob("*.xlsx"))
+def workbooks(reader: Reader) -> list[Path]:
+    """The workbooks of the snapshot that is shown, by name; none where they are kept elsewhere."""
+    folder = reader.settings.workbooks_path / reader.shown.view.snapshot.name
+    return sorted(folder.glob("*.xlsx"), key=lambda path: natural(path.name))
 
 
 def csv_answer(name: str, text: str) -> Response:
