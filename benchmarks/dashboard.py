@@ -6,7 +6,8 @@ by many readers at once (benchmarks/serving.py).
 Each page is opened as by somebody who comes for the first time (a new browser context, nothing cached) and
 again with the files kept. The interaction of a page is what a reader does there most: reading a chart,
 sorting, searching, opening the table; its time is from the key or click to the next frame painted. The server
-runs in a process of its own on this machine. Without Chromium (Debian's package) the script says so and ends with exit code 2.
+runs in a process of its own on this machine. Without Chromium (Debian's package) the script says so and ends
+with exit code 2.
 """
 
 import argparse

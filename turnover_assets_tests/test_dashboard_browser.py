@@ -53,10 +53,6 @@ VALUES = "cells => cells.map((cell) => cell.dataset.value)"
 PATIENCE = 60_000  # milliseconds, on a busy machine
 
 
-class ForDefault(Doubles):
-    """Answers for the panel of the home that the browser looks at."""
-
-
 @dataclass(frozen=True)
 class Site:
     """A served home."""
@@ -90,7 +86,7 @@ def site(served_home: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
     settings.published_path.mkdir()
     source = current(served_home.published_path)
     publish(settings.published_path, source, {"adjustments": more_adjustments(source.read("adjustments"))})
-    with served(settings, ForDefault()) as address:
+    with served(settings, Doubles()) as address:
         yield Site(settings, address)
 
 

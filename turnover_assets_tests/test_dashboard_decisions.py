@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from turnover_assets.core.adjustments import read_adjustments
 from turnover_assets.errors import TurnoverError
 from turnover_assets.serving.dashboard.pages.what_if import asked
 from turnover_assets.serving.problems import Problem
-from turnover_assets.serving.view import View
+from turnover_assets.serving.served import Served
+from turnover_assets.serving.view import Stop
 from turnover_assets.settings import Settings
 from turnover_assets.storage import stewardship
 from turnover_assets.storage.ledger import add_entry, ledger_version
@@ -349,30 +349,29 @@ def test_deciding_needs_the_scope_and_records_the_name_of_the_key(settings: Sett
 # What if -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Remark:
-    text: str
-
-
-@dataclass
-class Answer:
-    table: pd.DataFrame
-    changes: list[str] = field(default_factory=lambda: ["Promotion of 1,500.5 was assumed."])
-    warnings: list[Remark] = field(default_factory=lambda: [Remark("The model has never seen this.")])
-
-
 class Doubles:
     """Answers twice of what was published, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.questions: list[Mapping[str, Any]] = []
 
-    def ask(self, view: View, asked: Mapping[str, Any]) -> Answer:
+    def __call__(self, served: Served, asked: Mapping[str, Any], stop: Stop) -> Mapping[str, Any]:
         self.questions.append(asked)
         if asked.get("series") == [{"store": 99}]:
             raise TurnoverError("No series with store 99 is forecast.")
-        table = view.arrow("SELECT *, forecast AS baseline FROM forecasts WHERE store = 1").to_pandas()
-        return Answer(table.assign(forecast=2 * table["forecast"]))
+        time = served.view.panel.time
+        rows = served.view.records(
+            f"SELECT * REPLACE (CAST({time} AS VARCHAR) AS {time}), forecast AS baseline FROM forecasts "
+            "WHERE store = 1"
+        )
+        data = [{**row, "forecast": 2 * row["forecast"]} for row in rows]
+        totals = pd.DataFrame(data).groupby(time, as_index=False)[["baseline", "forecast"]].sum()
+        return {
+            "data": data,
+            "totals": totals.to_dict("records"),
+            "changes": ["Promotion of 1,500.5 was assumed."],
+            "warnings": [{"text": "The model has never seen this."}],
+        }
 
 
 @pytest.fixture

@@ -28,15 +28,13 @@ from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.dashboard.formats import usual_size
 from turnover_assets.serving.dashboard.members import column_types, member_address, member_title, name_sql
-from turnover_assets.serving.served import unusable
-from turnover_assets.serving.view import View
+from turnover_assets.serving.served import Served, unusable
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from turnover_assets.serving.dashboard.lists import Row
 
-THREADS = 2
 SPARK_PERIODS = {"week": 52, "day": 56}  # of history in a sparkline
 SEASON_DAYS = 364  # a season of any panel, in days
 
@@ -102,6 +100,7 @@ class Shown:
         settings: Settings, with the panel that it must be of.
 
     Attributes:
+        served: It as the REST API has it.
         view: Its tables.
         members: The members of each level by level and name, the total among the levels; largest first.
         usual: Size of a usual forecast of a series.
@@ -113,14 +112,15 @@ class Shown:
     def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
         snapshot.check_digests()
         self.panel = settings.panel_spec
-        self.view = View(snapshot, self.panel, THREADS)
+        self.served = Served(snapshot, settings)
+        self.view = self.served.view
         try:
-            self.view.keep("forecasts", "aggregates", "explanations", self.panel.series.name)
+            self.view.keep("explanations", self.panel.series.name)
             self._derive()
             self.members = self._members()
             forecasts = self.view.records("SELECT forecast FROM forecasts")
         except duckdb.Error as error:
-            self.view.close()
+            self.served.close()
             raise unusable(snapshot, error) from None
         self.usual = usual_size([row["forecast"] for row in forecasts])
 
@@ -168,7 +168,7 @@ class Shown:
 
     def close(self) -> None:
         """Give the memory back."""
-        self.view.close()
+        self.served.close()
 
     def _derive(self) -> None:
         view, panel = self.view, self.panel

@@ -1,55 +1,33 @@
 """What would be: the interface between the page and what answers from the champion.
 
-What belongs here: what the page asks and shows. What does not: the answer itself (serving/champion.py,
-core/what_if).
+What belongs here: what the page asks and shows. What does not: the answer itself, which the REST API and the
+page share.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-import pandas as pd
-
-from turnover_assets.serving.view import View
-
-
-class Told(Protocol):
-    """Something that a reader of the answer should know."""
-
-    @property
-    def text(self) -> str:
-        """In a sentence."""
-
-
-class Answered(Protocol):
-    """The answer to a question.
-
-    Its table has a row for each series and period: the series keys, the time column, `horizon`, `baseline`
-    (what was published; NaN for a new series), `forecast`, `lower_80`, `upper_80`, and others.
-    """
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The forecasts."""
-
-    @property
-    def changes(self) -> Sequence[str]:
-        """What was changed, in sentences."""
-
-    @property
-    def warnings(self) -> Sequence[Told]:
-        """What a reader should know."""
+from turnover_assets.serving.served import Served
+from turnover_assets.serving.view import Stop
 
 
 class WhatIf(Protocol):
     """Answers what would be forecast."""
 
-    def ask(self, view: View, asked: Mapping[str, Any]) -> Answered:
-        """The answer from one snapshot.
+    def __call__(self, served: Served, asked: Mapping[str, Any], stop: Stop) -> Mapping[str, Any]:
+        """The answer from one snapshot, as `POST /v1/what-if` gives it.
 
         Args:
-            view: Its tables.
+            served: The snapshot.
             asked: `series` or `new`, `covariates`, `history`, as `POST /v1/what-if` takes them.
+            stop: Ends it from another thread.
+
+        Returns:
+            `data`: a row for each series and period with the series keys, the time column (ISO dates),
+            `baseline` (what was published; None for a new series), `forecast`, `lower_80`, `upper_80`;
+            `totals`: their sums by period, without bounds; `changes`: what was changed, in sentences;
+            `warnings`: what a reader should know, each with a `text`.
 
         Raises:
-            TurnoverError: The question cannot be answered; the message says why and what to do.
+            TurnoverError, Problem: The question cannot be answered; the message says why and what to do.
         """

@@ -124,7 +124,7 @@ def decide(
 
 
 def _is_here(reader: Reader) -> bool:
-    """Whether the forecasts are made in this home, so that its ledger is theirs, and not only brought to it."""
+    """Whether the forecasts are made in this home, so that its ledger is theirs."""
     return reader.settings.served_path == reader.settings.published_path
 
 

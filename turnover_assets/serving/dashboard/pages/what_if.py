@@ -6,9 +6,9 @@ itself (dashboard/what_if.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Annotated, Any
 
-import pandas as pd
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
@@ -22,6 +22,7 @@ from turnover_assets.serving.dashboard.members import no_such, spaced
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.problems import Problem
+from turnover_assets.serving.view import Stop
 
 router = APIRouter()
 LEVELS = (10, 500)  # per cent of the newest history that may be asked for
@@ -59,12 +60,12 @@ def what_if(request: Request, reader: Reading, form: Annotated[FormData, Depends
     given = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
     session.check_csrf(request, given.pop("csrf", ""))
     try:
-        answer = answering.ask(reader.shown.view, asked(reader.panel, given))
+        answer = answering(reader.shown.served, asked(reader.panel, given), Stop())
     except Problem as problem:
         return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", code=422)
     except TurnoverError as error:
         return _page(reader, given, problem=str(error), code=422)
-    return _page(reader, given, _result(reader.panel, answer.table, answer.changes, answer.warnings))
+    return _page(reader, given, _result(reader.panel, answer))
 
 
 def asked(panel: PanelSpec, given: Mapping[str, str]) -> dict[str, Any]:
@@ -170,18 +171,17 @@ def _number(text: str, what: str) -> float:
     return value
 
 
-def _result(panel: PanelSpec, table: pd.DataFrame, changes: Sequence[str], warnings: Sequence[Any]) -> Result:
-    """Sums by period; ranges only where they are of a single series, since ranges do not add up."""
-    series = len(table[list(panel.keys)].drop_duplicates())
-    sums = table.groupby(panel.time, sort=True)[list(SHOWN)].sum(min_count=1).reset_index()
-    if series > 1:
-        sums[["lower_80", "upper_80"]] = float("nan")
+def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
+    """What the page shows of an answer; ranges only where they are of a single series: they do not add up."""
+    data = answer["data"]
+    series = len({tuple(row[key] for key in panel.keys) for row in data})
+    shown = data if series == 1 else answer["totals"]
     rows = [
-        {"period": pd.Timestamp(row[panel.time]).date()}
-        | {name: None if pd.isna(row[name]) else float(row[name]) for name in SHOWN}
-        for row in sums.to_dict("records")
+        {"period": date.fromisoformat(str(row[panel.time]))} | {name: row.get(name) for name in SHOWN}
+        for row in shown
     ]
-    return Result(rows, series, tuple(changes), tuple(str(each.text) for each in warnings))
+    warnings = [str(warning["text"]) for warning in answer["warnings"]]
+    return Result(rows, series, list(answer["changes"]), warnings)
 
 
 def _chart(reader: Reader, result: Result) -> Chart:
