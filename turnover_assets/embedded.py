@@ -118,13 +118,15 @@ def deliver_published(settings: Settings, progress: Progress) -> tuple[tuple[str
         return (), ""
     from turnover_assets.defs.deliveries import undelivered
     from turnover_assets.defs.jobs import ATTEMPT_TAG, DELIVER
+    from turnover_assets.defs.runs import attempts_made
 
     with open_instance(settings) as instance:
         todo = undelivered(instance, settings)
         if todo is None:
             return (), ""
+        tags = {**todo.tags, ATTEMPT_TAG: str(attempts_made(instance, todo.runs) + 1)}
         try:
-            run_job(settings, instance, DELIVER, {**todo.tags, ATTEMPT_TAG: "1"}, {}, progress)
+            run_job(settings, instance, DELIVER, tags, {}, progress)
         except TurnoverError as error:
             left = undelivered(instance, settings)
             missing = left.places if left else ()

@@ -266,6 +266,15 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("artifacts_url")
+    @classmethod
+    def _in_a_store(cls, value: str | None) -> str | None:
+        if value and value.startswith(("file:", "local:")):
+            raise ValueError(
+                "is a folder of this machine; models' files are in the home unless a store has them"
+            )
+        return value
+
     @field_validator("postgres_url")
     @classmethod
     def _of_postgres(cls, value: SecretStr | None) -> SecretStr | None:

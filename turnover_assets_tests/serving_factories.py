@@ -39,6 +39,33 @@ def small_app(settings: Settings, **installed: Any) -> FastAPI:
     return app
 
 
+async def status_from_elsewhere(app: FastAPI, *headers: tuple[bytes, bytes]) -> int:
+    """Ask who one is from another machine, on the event loop that runs; the status of the answer."""
+    status = 0
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/who",
+        "raw_path": b"/v1/who",
+        "query_string": b"",
+        "client": (ELSEWHERE, 1),
+        "scheme": "http",
+        "http_version": "1.1",
+        "server": ("localhost", 80),
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+    await app(scope, receive, send)
+    return status
+
+
 def _api() -> APIRouter:
     router = APIRouter()
 

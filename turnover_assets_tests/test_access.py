@@ -32,6 +32,7 @@ from turnover_assets_tests.serving_factories import (
     new_key,
     settings_of,
     small_app,
+    status_from_elsewhere,
     store_of,
 )
 
@@ -236,6 +237,12 @@ def test_names_that_are_set_are_held_to_with_keys_too(tmp_path: Path) -> None:
     assert reached(client, host="Forecasts.example.com:443", x_api_key=key.secret) == 200
     assert reached(client, host="other.example.com", x_api_key=key.secret) == 421
     assert reached(client, "/healthz", host="10.1.2.3") == 200
+
+
+def test_keys_that_cannot_be_read_do_not_open_a_server(settings: Settings) -> None:
+    settings.keys_path.write_text("no database")
+
+    assert client_of(small_app(settings)).get("/v1/who").status_code == 401
 
 
 def test_making_a_first_key_closes_a_running_server_and_revoking_it_does_not_open_it(
@@ -581,29 +588,7 @@ def test_ten_thousand_wrong_keys_are_counted_and_a_right_one_is_answered_all_the
     right: list[float] = []
 
     async def ask(presented: str) -> int:
-        status = 0
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/v1/who",
-            "raw_path": b"/v1/who",
-            "query_string": b"",
-            "client": (ELSEWHERE, 1),
-            "scheme": "http",
-            "http_version": "1.1",
-            "server": ("localhost", 80),
-            "headers": [(b"host", b"localhost"), (b"x-api-key", presented.encode())],
-        }
-        await app(scope, receive, send)
-        return status
+        return await status_from_elsewhere(app, (b"x-api-key", presented.encode()))
 
     async def attack() -> None:
         for number, each in enumerate(wrong):

@@ -217,6 +217,17 @@ def test_series_are_listed_with_attributes_and_periods(client: TestClient, snaps
     assert rows(client, "/v1/series?is_forecast=false") == [row for row in found if not row["is_forecast"]]
 
 
+def test_a_series_that_is_left_out_is_not_said_to_be_unknown(client: TestClient, snapshot: Snapshot) -> None:
+    row = snapshot.read("forecasts").iloc[0]
+    stores = snapshot.read("stores").set_index("store")["region"]
+    named = f"store={row['store']}&department={row['department']}"
+    elsewhere = next(region for region in stores if region != stores[row["store"]])
+
+    assert rows(client, f"/v1/forecasts?{named}&region={elsewhere}") == []
+    assert rows(client, f"/v1/series?{named}&is_forecast=false") == []
+    assert client.get("/v1/forecasts?store=99999&department=1").status_code == 404
+
+
 def test_models_are_listed_with_the_champion_marked(client: TestClient, snapshot: Snapshot) -> None:
     champion, challenger = rows(client, "/v1/models")
 

@@ -222,6 +222,28 @@ def test_only_so_many_older_snapshots_are_open_and_those_asked_for_longest_ago_a
     assert len(snapshots.prune(home.published_path, keep=1)) == MOST_OPEN - 1
 
 
+def test_asking_for_one_that_is_gone_closes_no_other(home: Settings) -> None:
+    made: list[str] = []
+
+    def make(snapshot: Snapshot) -> Served:
+        made.append(snapshot.name)
+        return Served(snapshot, home)
+
+    first = current(home.published_path)
+    archive = Archive(home.published_path, make)
+    for snapshot in [first, *(publish(home.published_path, first) for _ in range(MOST_OPEN - 1))]:
+        with archive.use(snapshot.name):
+            pass
+
+    with pytest.raises(Problem, match="no longer there"), archive.use("2001-01-01_gone"):
+        pass
+    with archive.use(first.name):
+        pass
+    archive.close()
+
+    assert len(made) == MOST_OPEN
+
+
 # Limits --------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 import duckdb
 import pandas as pd
@@ -70,6 +70,20 @@ def serving(
     app = create_app(settings, access_log=False)
     with TestClient(app, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield client
+
+
+def test_a_look_up_means_by_an_address_what_the_ordinary_way_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = daily()
+    table = forecasts(panel, [{"shop": shop} for shop in ("A ", "A+", "50 ", "50%20")])
+    with serving(panel, tmp_path, monkeypatch, forecasts=table) as client:
+        for address in ("A+", "A%20", "A%2B", "A%2b", "50%20", "50%2520"):
+            lean = client.get(f"/v1/forecasts?shop={address}")
+            ordinary = client.get(f"/v1/forecasts?shop={address}&limit=100")
+
+            assert lean.json()["data"] == ordinary.json()["data"], address
+            assert {row["shop"] for row in lean.json()["data"]} == {unquote_plus(address)}
 
 
 def test_texts_as_keys_are_looked_up_whatever_they_hold(

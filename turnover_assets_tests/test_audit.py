@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -34,7 +35,14 @@ from turnover_assets.storage.audit import (
     write_rows,
 )
 from turnover_assets.storage.durable import PARTIAL, shared
-from turnover_assets_tests.serving_factories import ELSEWHERE, client_of, new_key, settings_of, small_app
+from turnover_assets_tests.serving_factories import (
+    ELSEWHERE,
+    HERE,
+    client_of,
+    new_key,
+    settings_of,
+    small_app,
+)
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -79,6 +87,10 @@ def app(settings: Settings) -> Iterator[FastAPI]:
     @made.post("/noted")
     async def noted(request: Request, body: Any = Body()) -> Any:  # noqa: B008
         audit.note(request, role="challenger", predictions=8, model_version=7)
+
+    @made.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError
 
     things = APIRouter()
 
@@ -143,6 +155,15 @@ def test_refusals_are_recorded_and_probes_are_not(app: FastAPI, settings: Settin
         ("/v1/who", 401, ""),
         ("/nowhere", 401, ""),
     ]
+
+
+def test_an_error_of_ours_is_recorded_as_what_is_answered(app: FastAPI, settings: Settings) -> None:
+    client = TestClient(app, "http://localhost", client=(HERE, 1), raise_server_exceptions=False)
+
+    assert client.get("/broken").status_code == 500
+
+    (found,) = recorded(app, settings)
+    assert (found["route"], found["status"]) == ("/broken", 500)
 
 
 def test_the_route_is_recorded_as_it_is_written_and_what_it_notes(app: FastAPI, settings: Settings) -> None:
@@ -507,6 +528,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match=r"damaged\.parquet"):
         rows_of(tmp_path)
+
+
+def test_what_goes_wrong_with_whoever_reads_is_not_the_audits(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), opened_audit(tmp_path, AuditFilter()):
+        raise BrokenPipeError
 
 
 def test_the_folder_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -178,6 +178,25 @@ def test_the_sensor_asks_once_and_waits_longer_after_each_failure(copied: Landed
     ]
 
 
+def test_an_old_attempt_that_was_started_again_does_not_stop_the_sensor(copied: Landed) -> None:
+    settings = with_settings(copied, publish_url=NOWHERE)
+    later = datetime.now(UTC) + timedelta(hours=7)
+
+    with open_instance(settings) as instance:
+        asked = []
+        for _ in range(3):
+            request = look_for_deliveries(instance, settings, later)
+            assert isinstance(request, dg.RunRequest)
+            asked.append(request)
+            _fail(instance, request)
+        _fail(instance, asked[0])  # as Dagster's page starts it again, with the tags that it had
+        again = look_for_deliveries(instance, settings, later)
+
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key not in {request.run_key for request in asked}  # or Dagster would drop it
+    assert again.tags[jobs.ATTEMPT_TAG] == "5"
+
+
 def _fail(instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
     run = instance.add_run(
         dg.DagsterRun(job_name=jobs.DELIVER, tags=request.tags, status=dg.DagsterRunStatus.STARTED)

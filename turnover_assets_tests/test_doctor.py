@@ -177,6 +177,12 @@ BREAKS: dict[str, tuple[str, Callable[[Settings], None], str, str]] = {
         "adjustments check",
     ),
     "alert rules wrong": ("alert rules", write("alerts.toml", b"[[rule"), "alerts.toml", "no alert is told"),
+    "recipients wrong": (
+        "workbook recipients",
+        write("workbook_recipients.toml", b"[planet]\n1 = ['a@example.com']\n"),
+        "planet: is no level",
+        "no workbook is sent",
+    ),
     "another panel": ("panel", foreign_panel, "holds files of sales", "TURNOVER_PANEL"),
 }
 

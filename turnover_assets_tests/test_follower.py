@@ -106,6 +106,29 @@ def test_a_file_that_is_broken_is_told_and_the_old_one_goes_on(
         assert count(view) == 3
 
 
+def test_whatever_goes_wrong_it_goes_on_following(
+    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make(snapshot: Snapshot) -> View:
+        made.append(snapshot.name)
+        if len(made) == 2:
+            raise MemoryError("no room")
+        return View(snapshot, PANEL)
+
+    following = Follower(tmp_path, make)
+    first = publish(1)
+    following.refresh()
+    second = publish(2)
+
+    assert following.refresh().snapshot == first
+    assert following.following.problem == "MemoryError: no room"
+    assert following.refresh().snapshot == second
+    assert following.following.problem == ""
+    following.close()
+
+
 def test_it_follows_by_itself_and_many_ask_meanwhile(follower: Follower[View], publish: Publish) -> None:
     publish(0)
     follower.start()

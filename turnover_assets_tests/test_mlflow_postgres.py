@@ -29,6 +29,7 @@ from turnover_assets.storage import _mlflow
 from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.model_copy import records_to_database
 from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
+from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.search_log import search_log
 from turnover_assets_tests.factories import Landed, next_week, quiet, settings_for
@@ -354,3 +355,12 @@ def test_the_command_that_lists_models_asks_the_database(moved: Settings) -> Non
 
     assert shown.exit_code == 0
     assert "champion" in shown.output
+
+
+@pytest.mark.parametrize("password", ["p%zzsecret", "p%20secret", "se/cret", "secret?x"])
+def test_no_password_is_told_whatever_is_wrong_with_it(password: str) -> None:
+    with pytest.raises(TurnoverError) as told:
+        ask(f"postgresql+psycopg2://ann:{password}@127.0.0.1:1/models", "SELECT 1")
+
+    assert "TURNOVER_MLFLOW_URI" in str(told.value)
+    assert [part for part in re.split("[%/?]", password) if len(part) > 2 and part in str(told.value)] == []

@@ -14,7 +14,8 @@ from turnover_assets.errors import ObjectStoreError, TurnoverError
 from turnover_assets.maintenance import back_up, restore
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.storage import _mlflow
-from turnover_assets.storage.model_housekeeping import sweep_models
+from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
+from turnover_assets.storage.object_store import ObjectStore
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.search_log import search_log
 from turnover_assets.storage.snapshots import current
@@ -136,6 +137,26 @@ def test_a_search_is_kept_in_the_store(registry: ModelRegistry, bucket: Bucket) 
     assert names == {"trials.csv", "search.png"}
 
 
+def test_a_model_that_another_process_fetched_meanwhile_stays_where_it_loads_from(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(registry)
+    fetch = ObjectStore.fetch
+    loading: list[int] = []
+
+    def slow(store: ObjectStore, key: str, target: Path) -> object:
+        found = fetch(store, key, target)
+        if not loading:
+            loading.append(0)
+            loading[0] = registry.files(version).stat().st_ino  # the other process, all at once
+        return found
+
+    monkeypatch.setattr(ObjectStore, "fetch", slow)
+
+    assert registry.files(version).stat().st_ino == loading[0]
+    assert [path.name for path in registry.files(version).parent.glob(".partial-*")] == []
+
+
 def test_housekeeping_removes_files_in_the_store_and_what_was_fetched_of_them(
     registry: ModelRegistry, bucket: Bucket
 ) -> None:
@@ -147,8 +168,10 @@ def test_housekeeping_removes_files_in_the_store_and_what_was_fetched_of_them(
     policy = Policy(run_days=90, attempts=9, models=1, shadow_cutoffs=9, pages=9, snapshots=9)
     now = datetime.now(UTC)
 
-    planned = sweep_models(registry.folder, registry.name, [], policy, now, remove=False)[0]
-    done = sweep_models(registry.folder, registry.name, [], policy, now, remove=True)[0]
+    planned, done = (
+        sweep_models(ModelStore(registry.folder, registry.name), [], policy, now, remove=remove)[0]
+        for remove in (False, True)
+    )
 
     assert planned.freed == done.freed > 0
     assert [facts.version for facts in registry.versions()] == [last]

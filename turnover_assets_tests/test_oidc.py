@@ -24,7 +24,14 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from turnover_assets.serving.access import tokens
 from turnover_assets.serving.access.recognition import WRONG_RATE
 from turnover_assets.settings import Settings
-from turnover_assets_tests.serving_factories import ELSEWHERE, client_of, new_key, settings_of, small_app
+from turnover_assets_tests.serving_factories import (
+    ELSEWHERE,
+    client_of,
+    new_key,
+    settings_of,
+    small_app,
+    status_from_elsewhere,
+)
 
 AUDIENCE = "turnover"
 Sign = Callable[..., str]
@@ -322,6 +329,13 @@ def test_a_key_that_the_issuer_withdrew_is_refused_after_the_next_fetch_also_for
     assert ask(client, issuer.sign("two")).status_code == 200
 
 
+@pytest.mark.parametrize("algorithm", [[], {}, 7, None, True])
+def test_an_algorithm_that_is_no_text_is_refused_as_any_other(client: TestClient, algorithm: Any) -> None:
+    token = f"{encoded({'alg': algorithm, 'kid': 'one'})}.{encoded({})}.eA"
+
+    assert ask(client, token).status_code == 401
+
+
 def test_ids_that_are_made_up_do_not_make_the_issuer_busy(client: TestClient, issuer: Issuer) -> None:
     issuer.private["made up"] = RSA["foreign"]
 
@@ -366,6 +380,16 @@ def test_keys_are_fetched_again_each_hour_without_anybody_waiting(settings: Sett
     assert issuer.asked.count("/keys") == 2
 
 
+def test_keys_that_are_there_before_anybody_waits_for_them_are_found(
+    settings: Settings, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tokens.IssuerKeys(small_app(settings).state.access.rules.oidc)
+    fetch = keys.refresh
+    monkeypatch.setattr(keys, "refresh", lambda: fetch().result(10))
+
+    assert asyncio.run(keys.find("one", "RS256")).key_id == "one"
+
+
 def test_while_the_issuer_is_away_known_keys_hold_for_a_day(
     settings: Settings, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -407,36 +431,15 @@ def test_a_slow_issuer_keeps_nobody_else_waiting(settings: Settings, app: FastAP
     issuer.delay = 0.5
     done: dict[str, float] = {}
 
-    async def get(name: str, headers: list[tuple[bytes, bytes]]) -> int:
-        status = 0
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/v1/who",
-            "raw_path": b"/v1/who",
-            "query_string": b"",
-            "client": (ELSEWHERE, 1),
-            "scheme": "http",
-            "http_version": "1.1",
-            "server": ("localhost", 80),
-            "headers": headers,
-        }
+    async def get(name: str, *headers: tuple[bytes, bytes]) -> int:
         began = time.perf_counter()
-        await app(scope, receive, send)
+        status = await status_from_elsewhere(app, *headers)
         done[name] = time.perf_counter() - began
         return status
 
     async def together() -> list[int]:
-        with_token = get("token", [(b"authorization", f"Bearer {token}".encode())])
-        with_key = [get(f"key {n}", [(b"x-api-key", key.secret.encode())]) for n in range(5)]
+        with_token = get("token", (b"authorization", f"Bearer {token}".encode()))
+        with_key = [get(f"key {n}", (b"x-api-key", key.secret.encode())) for n in range(5)]
         return list(await asyncio.gather(with_token, *with_key))
 
     assert asyncio.run(together()) == [200] * 6

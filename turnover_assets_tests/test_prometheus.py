@@ -229,7 +229,12 @@ def test_every_panel_of_grafana_shows_something_of_a_home_that_is_well(
         instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", None, None))
 
     with watched(copied.settings, tmp_path / "watched") as home:
-        for last in ("turnover:home_free:ratio", "turnover:data_age_seconds", "turnover_forecast_wape_ratio"):
+        for last in (
+            "turnover:home_free:ratio",
+            "turnover:data_age_seconds",
+            "turnover_forecast_wape_ratio",
+            "turnover_home_bytes",  # looked up apart from the other readings
+        ):
             home.wait_for(last)
         empty = {text for text in asked_by_grafana() if not home.query(text)}
 

@@ -21,6 +21,7 @@ from turnover_assets.core.retraining import (
     last_verdict,
 )
 from turnover_assets.core.trained_history import TRAINED, changed_since_training, keep_trained_history
+from turnover_assets.defs.retraining import live_bias
 from turnover_assets_tests.factories import make_panel
 
 POLICY = Policy(
@@ -225,6 +226,32 @@ def test_facts_that_are_not_known_can_be_kept(con: duckdb.DuckDBPyConnection) ->
         "cause": "champion",
         "sentence": "There is no champion.",
     }
+
+
+# Forecasts off to one side
+
+
+def published(rows: list[tuple[str, int, int, int, float, float]]) -> pd.DataFrame:
+    """Forecasts with outcomes: role, version, cutoff, period, forecast, outcome."""
+    return pd.DataFrame(rows, columns=["role", "model_version", "cutoff", "t", "forecast", "actual"])
+
+
+def test_the_bias_is_that_of_the_versions_own_forecasts_of_the_newest_periods() -> None:
+    own = [("champion", 2, t - 1, t, 8.0, 10.0) for t in range(11, 15) for _ in range(3)]
+    others = [
+        *(("champion", 1, t - 2, t, 90.0, 10.0) for t in range(11, 15)),  # the champion before
+        *(("baseline", 2, t - 1, t, 90.0, 10.0) for t in range(11, 15)),
+        ("champion", 2, 9, 10, 90.0, 10.0),  # too long ago
+    ]
+
+    assert live_bias(published(own + others), 2, after=10) == pytest.approx((-0.2, -4.0))
+
+
+def test_errors_that_take_turns_are_on_no_side_and_without_outcomes_nothing_is_known() -> None:
+    turns = [("champion", 1, t - 1, t, 10.0 + (3.0 if t % 2 else -3.0), 10.0) for t in range(1, 9)]
+
+    assert live_bias(published(turns), 1, after=0) == pytest.approx((0.0, 0.0))
+    assert live_bias(published(turns), 2, after=0) == pytest.approx((nan, nan), nan_ok=True)
 
 
 # Changed history

@@ -140,6 +140,7 @@ def test_a_wrong_setting_beside_secrets_does_not_show_them(monkeypatch: pytest.M
         ("landing_url", "s3://bucket/folder?secret=verysecret"),
         ("artifacts_url", "verysecret"),
         ("snapshots_url", "s3://"),
+        ("artifacts_url", "file:///mnt/verysecret"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_named_and_not_shown(name: str, value: str) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnover_assets.core.workbook import Content, workbook
@@ -324,6 +324,7 @@ def _formulas(made: bytes) -> set[str]:
     return found
 
 
+@settings(max_examples=25)  # a workbook each
 @given(st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=4, unique=True))
 def test_any_texts_can_be_keys(keys: list[tuple[str, str]]) -> None:
     made = workbook(content_of(keys, text_panel()))

@@ -15,10 +15,10 @@ from turnover_assets.embedded import open_instance
 from turnover_assets.errors import RecipientsError, UnknownNameError
 from turnover_assets.maintenance import keep_house
 from turnover_assets.panel import default_panel
-from turnover_assets.runner import bring_up_to_date
-from turnover_assets.storage.snapshots import current
+from turnover_assets.storage.snapshots import current, prune
 from turnover_assets.storage.workbook_files import outlived, read_recipients
-from turnover_assets_tests.factories import Landed, next_week, quiet
+from turnover_assets_tests.api_factories import publish
+from turnover_assets_tests.factories import Landed, quiet
 from turnover_assets_tests.workbook_files import read
 
 Turnover = Callable[..., Result]
@@ -140,11 +140,17 @@ def test_each_publishing_makes_the_workbooks_of_the_last_level(plain: Landed, tu
 
 
 def test_workbooks_go_with_their_snapshots(copied: Landed) -> None:
-    settings = copied.settings.model_copy(update={"keep_snapshots": 2})
-    (copied.folder / "next.csv").write_text(next_week(copied))
-    bring_up_to_date(settings, copied.folder, quiet)
-    published = {path.parent.name for path in settings.published_path.glob("*/snapshot.json")}
+    settings = copied.settings
+    first = current(settings.published_path)
+    fresh = publish(settings.published_path, first)
+    (asset,) = workbooks.build(settings)
+    dg.materialize([asset], selection=[common.WORKBOOKS], instance=dg.DagsterInstance.ephemeral())
+    assert {path.name for path in settings.workbooks_path.iterdir()} == {first.name, fresh.name}
 
+    prune(settings.published_path, 1)
+    dg.materialize([asset], selection=[common.WORKBOOKS], instance=dg.DagsterInstance.ephemeral())
+
+    published = {fresh.name}
     assert {path.name for path in settings.workbooks_path.iterdir()} == published
     (settings.workbooks_path / "gone_20000101T000000_abcdef").mkdir()
     parts = {part["part"]: part for part in keep_house(settings, quiet, dry=False)}

@@ -17,7 +17,7 @@ import httpx
 from turnover_assets import __version__
 from turnover_assets.client.errors import ClientError, SnapshotGoneError, UnreachableError, error_of
 from turnover_assets.client.retries import AGAIN, Retries
-from turnover_assets.client.rows import JSON, Rows, Served, accepted, page_of
+from turnover_assets.client.rows import JSON, Rows, Served, accepted, page_of, with_dates
 
 Value = str | int | float | bool | date
 Values = Value | Iterable[Value] | None
@@ -132,7 +132,9 @@ class Client:
         return self._rows("models", which)
 
     def what_if(self, question: Mapping[str, Any]) -> Rows:
-        """What the champion would forecast, had something been otherwise; see docs/api.md for questions.
+        """What the champion would forecast, had something been otherwise.
+
+        The API of this release has no such questions yet.
 
         Raises:
             ApiError: The question cannot be answered; `fields` says what is wrong with each of its parts.
@@ -141,7 +143,7 @@ class Client:
         response = self._ask("POST", "v1/what-if", accept=JSON, json=dict(question))
         document = response.json()
         notes = {name: value for name, value in document.items() if name not in ("data", "served", "next")}
-        return Rows(Served.of(response.headers), [document["data"]], notes)
+        return Rows(Served.of(response.headers), [with_dates(document["data"])], notes)
 
     # How it is asked ---------------------------------------------------------------------------------
 

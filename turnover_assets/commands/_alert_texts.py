@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from turnover_assets.commands.console import PIPED_WIDTH
+
 if TYPE_CHECKING:
     from turnover_assets.core.alerts.incidents import Incident
     from turnover_assets.storage._alert_tables import Delivery
 
-PIPED_WIDTH = 160  # characters, where the output is no terminal
 STYLES = {"info": "", "warning": "yellow", "critical": "bold red"}
 
 

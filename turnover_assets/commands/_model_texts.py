@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from turnover_assets.commands.console import PIPED_WIDTH
 from turnover_assets.storage.model_versions import ModelVersionDetails, ModelVersionFacts
-
-PIPED_WIDTH = 160  # characters, where the output is no terminal
 
 
 def as_table(versions: list[ModelVersionFacts]) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from turnover_assets.commands.console import err, plain_errors, user_name
+from turnover_assets.commands.console import PIPED_WIDTH, err, plain_errors, user_name
 from turnover_assets.errors import NoSnapshotError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from turnover_assets.settings import Settings
 
 app = typer.Typer(help="Repairs of the history: see them, accept or veto them.", no_args_is_help=True)
-PIPED_WIDTH = 160  # characters, where the output is no terminal
 
 
 class Status(StrEnum):

@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from turnover_assets.commands.console import err, plain_errors, write_whole
+from turnover_assets.commands.console import err, hand_out, plain_errors
 from turnover_assets.errors import TurnoverError
 
 if TYPE_CHECKING:
@@ -110,16 +110,7 @@ def _format_of(output: Path | None) -> AuditFormat:
 
 def _give(con: "duckdb.DuckDBPyConnection", file_format: AuditFormat, output: Path | None) -> None:
     """Write the rows, in bounded memory."""
-
-    def write(stream: BinaryIO) -> None:
-        _write(con, file_format, stream)
-
-    if output is None:
-        write(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        write_whole(output, write)
-        err.print(f"Written to {escape(str(output))}", soft_wrap=True)
+    hand_out(output, lambda stream: _write(con, file_format, stream), "Written to")
 
 
 def _write(con: "duckdb.DuckDBPyConnection", file_format: AuditFormat, stream: BinaryIO) -> None:

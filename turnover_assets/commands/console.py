@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PIPED_WIDTH = 160  # characters, where the output is no terminal
+
+
 class _Messages(Console):
     """Messages for people; where logs are for programs, a JSON line each."""
 
@@ -136,12 +139,26 @@ def write_frame(table: "pd.DataFrame", output: Path | None, file_format: ExportF
     def write(stream: BinaryIO) -> None:
         table.to_parquet(stream, index=False) if parquet else table.to_csv(stream, index=False)
 
+    hand_out(output, write, f"{len(table):,} rows written to")
+
+
+def hand_out(output: Path | None, write: Callable[[BinaryIO], None], told: str) -> None:
+    """Write to a file, whole or not at all, and say so; or to standard output.
+
+    Args:
+        output: The file; None for standard output.
+        write: Writes into an open stream.
+        told: What is said before the name of the file.
+
+    Raises:
+        TurnoverError: It cannot be written.
+    """
     if output is None:
         write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
         write_whole(output, write)
-        err.print(f"{len(table):,} rows written to {escape(str(output))}", soft_wrap=True)
+        err.print(f"{told} {escape(str(output))}", soft_wrap=True)
 
 
 def write_whole(output: Path, write: Callable[[BinaryIO], None]) -> None:

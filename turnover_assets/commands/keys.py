@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from turnover_assets.commands.console import err, plain_errors
+from turnover_assets.commands.console import PIPED_WIDTH, err, plain_errors
 from turnover_assets.core.api_keys import SCOPES, parse_rate
 from turnover_assets.errors import TurnoverError, UnknownNameError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from turnover_assets.storage.api_keys import ApiKey, KeyStore, NewKey
 
 app = typer.Typer(help="Keys of the API and the web page: make, list, revoke, replace.", no_args_is_help=True)
-PIPED_WIDTH = 160  # characters, where the output is no terminal
 STYLES = {"active": "", "replaced": "yellow", "expired": "dim", "revoked": "dim"}
 COLUMNS = ("id", "name", "state", "scopes", "rate", "ab_share", "created_at", "expires_at", "revoked_at")
 Which = Annotated[str, typer.Argument(help="Id or name of the key.", metavar="KEY")]

@@ -14,6 +14,7 @@ def published_keys(panel: PanelSpec) -> Mapping[str, tuple[str, ...]]:
     series, time = tuple(panel.keys), panel.time
     member = ("level", "member")
     return {
+        **given_keys(panel),
         panel.series.name: (*series, time),
         "forecasts": (*series, "horizon"),
         "forecast_history": ("cutoff", "role", *series, "horizon"),
@@ -33,3 +34,9 @@ def published_keys(panel: PanelSpec) -> Mapping[str, tuple[str, ...]]:
         "missing_series": ("cutoff", *series),
         "runs": ("run_id",),
     }
+
+
+def given_keys(panel: PanelSpec) -> dict[str, tuple[str, ...]]:
+    """The key of each table of what is known beside the target: attributes, and values known ahead."""
+    ahead = {table.name: (*table.keys, panel.time) for table in panel.covariates}
+    return {table.name: tuple(table.keys) for table in panel.static} | ahead

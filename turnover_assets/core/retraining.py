@@ -57,9 +57,9 @@ class Facts:
         live_periods: Target periods behind `live_ratio`.
         drifted_share: Share of the features that are distributed otherwise than a year ago; NaN where not
             known.
-        live_bias: Sum of the errors of published forecasts over the sum of outcomes, of the newest periods as
-            many as are forecast; NaN where not known. A shift of everything moves it where the ratios above
-            stay, since seasonal naive does not see the shift either.
+        live_bias: Sum of the errors of the champion's published forecasts over the sum of outcomes, of the
+            newest periods, as many as are forecast; NaN where not known. A shift of everything moves it where
+            the ratios above stay, since seasonal naive does not see the shift either.
         tracking_signal: Sum of those periods' errors over their mean absolute error: as many as there are
             periods where all are on one side; NaN where not known.
     """

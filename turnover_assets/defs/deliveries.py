@@ -19,7 +19,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from turnover_assets.core.published_keys import published_keys
 from turnover_assets.defs import common, jobs
 from turnover_assets.defs.decisions import recorded
-from turnover_assets.defs.runs import unfinished_runs
+from turnover_assets.defs.runs import attempts_made, unfinished_runs
 from turnover_assets.settings import Settings
 from turnover_assets.storage.postgres_copy import Database
 from turnover_assets.storage.snapshot_mirror import mirror
@@ -61,6 +61,11 @@ class Undelivered:
             jobs.CAUSE_TAG: f"{self.snapshot}@{mark}",
             jobs.REASON_TAG: self.sentence[: jobs.LONGEST_TAG],
         }
+
+    @property
+    def runs(self) -> dg.RunsFilter:
+        """The runs that were made to deliver it."""
+        return dg.RunsFilter(job_name=jobs.DELIVER, tags={jobs.CAUSE_TAG: self.tags[jobs.CAUSE_TAG]})
 
 
 def places(settings: Settings) -> dict[dg.AssetKey, str]:
@@ -201,9 +206,7 @@ def look_for_deliveries(
         return dg.SkipReason("What is published is delivered.")
     if running := unfinished_runs(instance, jobs.DELIVER):
         return dg.SkipReason(f"Waiting for the delivery {running[0]} to end.")
-    same = dg.RunsFilter(job_name=jobs.DELIVER, tags={jobs.CAUSE_TAG: todo.tags[jobs.CAUSE_TAG]})
-    newest = instance.get_run_records(same, limit=1)
-    made = int(newest[0].dagster_run.tags.get(jobs.ATTEMPT_TAG, 1)) if newest else 0
+    newest, made = instance.get_run_records(todo.runs, limit=1), attempts_made(instance, todo.runs)
     if newest:
         due = newest[0].update_timestamp.replace(tzinfo=UTC) + wait_after(made, settings)
         if due > now:

@@ -14,11 +14,13 @@ import pandas as pd
 
 from turnover_assets import __version__
 from turnover_assets.core import retraining
+from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.forecast_history import BASELINE, CHAMPION, outcomes
-from turnover_assets.core.metrics import wape
+from turnover_assets.core.metrics import bias, wape
 from turnover_assets.core.models import BASELINE as BASELINE_CANDIDATE
+from turnover_assets.core.monitoring.judging import tracking_signals
 from turnover_assets.core.monitoring.measures import measure_at
 from turnover_assets.core.retraining import Facts, Policy
 from turnover_assets.core.trained_history import changed_since_training
@@ -85,8 +87,9 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
         return Facts(unusable=unusable)
     version = registry.champion_version()
     newest, champion = registry.newest_tags(), registry.load(version)
-    live, periods = live_ratio(outcomes(con, panel, last), version)
-    cutoff = label_of(panel, last)
+    published = outcomes(con, panel, last)
+    live, periods = live_ratio(published, version)
+    off, signal = live_bias(published, version, last - panel.horizon)
     return Facts(
         outdated=_outdated(settings, registry, newest),
         periods_since_training=last - index_of(panel, date.fromisoformat(newest["cutoff"])),
@@ -94,9 +97,9 @@ def gather(con: duckdb.DuckDBPyConnection, settings: Settings, registry: ModelRe
         live_ratio=live,
         promised_ratio=champion.backtest.get("wape", nan) / (champion.backtest.get(BASELINE_WAPE) or nan),
         live_periods=periods,
-        drifted_share=measure_at(con, "drifted_share", cutoff),
-        live_bias=measure_at(con, "bias", cutoff),
-        tracking_signal=measure_at(con, "tracking_signal", cutoff),
+        drifted_share=measure_at(con, "drifted_share", label_of(panel, last)),
+        live_bias=off,
+        tracking_signal=signal,
     )
 
 
@@ -129,10 +132,34 @@ def live_ratio(table: pd.DataFrame, version: int) -> tuple[float, int]:
     """
     keys = [n for n in table.columns if n not in ("forecast", "role", "model_version")]
     keys = [n for n in keys if not n.startswith(("lower_", "upper_"))]
-    mine = table[(table["role"] == CHAMPION) & (table["model_version"] == version)]
+    mine = _of_champion(table, version)
     both = mine.merge(table[table["role"] == BASELINE], on=keys, suffixes=("", "_baseline"))
     actual = both["actual"].to_numpy(float)
     naive = wape(actual, both["forecast_baseline"].to_numpy(float)) if len(both) else 0.0
     if not naive > 0:
         return float("nan"), 0
     return wape(actual, both["forecast"].to_numpy(float)) / naive, int(both["t"].nunique())
+
+
+def live_bias(table: pd.DataFrame, version: int, after: int) -> tuple[float, float]:
+    """Whether a version's published forecasts were off to one side.
+
+    Args:
+        table: As forecast_history.outcomes gives it.
+        version: The model version; what others forecast before it is not held against it.
+        after: Only periods after this one (index).
+
+    Returns:
+        Bias and tracking signal of the total, see metrics.bias and judging.tracking_signals; NaN where they
+        are not known.
+    """
+    mine = _of_champion(table, version)
+    sums = mine[mine["t"] > after].groupby(["cutoff", "t"])[["forecast", "actual"]].sum().reset_index()
+    if sums.empty:
+        return nan, nan
+    signals = tracking_signals(sums.assign(group="", level=TOTAL, member=""))["tracking_signal"]
+    return bias(sums["actual"].to_numpy(float), sums["forecast"].to_numpy(float)), float(signals.iloc[0])
+
+
+def _of_champion(table: pd.DataFrame, version: int) -> pd.DataFrame:
+    return table[(table["role"] == CHAMPION) & (table["model_version"] == version)]

@@ -16,7 +16,7 @@ import dagster as dg
 import psutil
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
-from turnover_assets.defs.jobs import PROCESS_TAG
+from turnover_assets.defs.jobs import ATTEMPT_TAG, PROCESS_TAG
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -40,6 +40,12 @@ def unfinished_runs(
     close_orphaned_runs(instance)
     runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(statuses)), limit=5)
     return [run.run_id for run in runs]
+
+
+def attempts_made(instance: dg.DagsterInstance, made_for_it: dg.RunsFilter) -> int:
+    """The number that no attempt for a cause has exceeded, also where its first runs were deleted since."""
+    runs = instance.get_runs(made_for_it)
+    return max([len(runs), *(int(run.tags.get(ATTEMPT_TAG, 0)) for run in runs)])
 
 
 def are_launched_elsewhere(instance: dg.DagsterInstance) -> str:

@@ -16,7 +16,7 @@ import dagster as dg
 
 from turnover_assets.defs import common, jobs
 from turnover_assets.defs.decisions import recorded
-from turnover_assets.defs.runs import unfinished_runs
+from turnover_assets.defs.runs import attempts_made, unfinished_runs
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home_panel import check_panel
@@ -194,11 +194,5 @@ def _request(
             f"Gave up on {told} after {limit} {job} runs that did not publish it; mend the cause (see the "
             "newest failed run), then start the job by hand, land another file or correct the ledger."
         )
-    number = 1 + _attempts(instance, dg.RunsFilter(job_name=job, tags=cause))
+    number = 1 + attempts_made(instance, dg.RunsFilter(job_name=job, tags=cause))
     return dg.RunRequest(f"{told}#{number}", tags={**tags, **why, jobs.ATTEMPT_TAG: str(number)})
-
-
-def _attempts(instance: dg.DagsterInstance, made_for_it: dg.RunsFilter) -> int:
-    """The number that no attempt for a cause has exceeded, also where its first runs were deleted since."""
-    runs = instance.get_runs(made_for_it)
-    return max([len(runs), *(int(run.tags.get(jobs.ATTEMPT_TAG, 0)) for run in runs)])

@@ -15,7 +15,6 @@ from turnover_assets.storage.api_keys import ApiKey, KeyStore
 SOON = timedelta(days=14)
 LOOK_BACK = timedelta(days=7)
 NAMES_SHOWN = 5
-HOSTS = ("api_host", "dashboard_host")
 
 
 @check("access")
@@ -26,14 +25,14 @@ def access(patient: Patient) -> Iterator[Told]:
 
     settings = patient.settings
     ways = ways_in(settings, access_rules(settings))
-    hosts = [str(getattr(settings, name)) for name in HOSTS if hasattr(settings, name)]
-    if exposed := [host for host in hosts if not is_loopback_host(host) and not ways]:
+    exposed = {host for host in (settings.api_host, settings.dashboard_host) if not is_loopback_host(host)}
+    if exposed and not ways:
         remedy = (
             "Make a key: `turnover keys create --name NAME --scope read`; until then servers refuse to start."
         )
         yield (
             "problem",
-            f"servers are to listen on {', '.join(exposed)}, but nobody could be recognised",
+            f"servers are to listen on {', '.join(sorted(exposed))}, but nobody could be recognised",
             remedy,
         )
     elif not ways:

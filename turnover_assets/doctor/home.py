@@ -19,6 +19,7 @@ from turnover_assets.storage.housekeeping import SET_ASIDE, size_of
 from turnover_assets.storage.landing_folder import list_folder
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.sqlite_files import reading
+from turnover_assets.storage.workbook_files import read_recipients
 
 LEAST_FREE = 200_000_000  # bytes without which a run is likely to fail
 QUICK_BYTES = 20_000_000  # larger databases are only read whole with --deep
@@ -136,6 +137,28 @@ def alert_rules(patient: Patient) -> Iterator[Told]:
         yield "problem", str(error), "Until then no alert is told. `turnover alerts check` looks again."
         return
     yield "ok", str(path)
+
+
+@check("workbook recipients")
+def recipients(patient: Patient) -> Iterator[Told]:
+    """Who gets workbooks by e-mail is said without mistakes, and there is a channel to send them by."""
+    path = patient.settings.workbook_recipients_path
+    if patient.panel is None or not path.exists():
+        return
+    try:
+        found = read_recipients(path, patient.panel)
+        channels = read_alert_rules(patient.settings.alert_rules_path, patient.panel).channels
+    except TurnoverError as error:
+        yield "problem", str(error), "Until then no workbook is sent; docs/workbook.md shows the file."
+        return
+    if found and "email" not in channels:
+        yield (
+            "warning",
+            f"{path} names {len(found)} addresses, but alerts.toml has no channel email",
+            "Configure [channels.email]; docs/configuration.md has its fields.",
+        )
+    else:
+        yield "ok", f"{len(found)} addresses in {path}"
 
 
 @check("databases")

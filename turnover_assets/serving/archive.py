@@ -85,10 +85,10 @@ class Archive:
         self.tidy(idle_seconds=-1)
 
     def _opened(self, name: str) -> _Open:
-        self._make_room()
         with ExitStack() as leaving:
             try:
                 snapshot = leaving.enter_context(lease(self._published, _plain(name)))
+                self._make_room()  # only now, since for one that is gone no other must go
                 held = _Open(self._make(snapshot), leaving.pop_all())
             except NoSnapshotError:
                 raise _gone(name) from None

@@ -69,6 +69,9 @@ class AuditMiddleware:
         began, at = self._clock(), time.time_ns() // 1000
         try:
             await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            exchange.status = exchange.status or 500  # which is answered further out
+            raise
         finally:
             if scope["path"] not in UNRECORDED or exchange.status >= 400:
                 self._recorder.add(exchange.row(at, (self._clock() - began) * 1000))

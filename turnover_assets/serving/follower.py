@@ -8,6 +8,7 @@ Invariants:
     - a snapshot is leased as long as what was made of it is used, so that it is not removed from below.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,8 @@ from typing import Generic, Protocol, TypeVar
 
 from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.storage.snapshots import Snapshot, lease
+
+log = logging.getLogger(__name__)
 
 
 class Closeable(Protocol):
@@ -116,6 +119,9 @@ class Follower(Generic[Made]):
                 taken = self._take()
             except (TurnoverError, OSError) as error:
                 problem = problem or str(error)
+            except Exception as error:  # whatever it is, following goes on, or nobody would see the next one
+                log.exception("What CURRENT names cannot be taken into use.")
+                problem = problem or f"{type(error).__name__}: {error}"
             old = self.following  # goes on where nothing was taken
             snapshot, since = (taken, now) if taken else (old.snapshot, old.since)
             problem_since = (old.problem_since or now) if problem else None

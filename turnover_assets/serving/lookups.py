@@ -4,6 +4,7 @@ What belongs here: finding the rows of a series, and encoding them once. What do
 """
 
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,7 @@ def _ranges(table: pa.Table, keys: tuple[str, ...]) -> dict[tuple[bytes, ...], t
 
 
 def _in_address(value: Any) -> bytes:
-    """A key as it stands in an address; one that must be escaped there is not looked up here."""
+    """A key as it stands in an address, escaped: `A+` there is another key, the text `A `."""
     if isinstance(value, bool):
         return b"true" if value else b"false"
-    return str(value).encode()
+    return quote(str(value), safe="").encode()

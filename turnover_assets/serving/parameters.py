@@ -148,6 +148,11 @@ def period_fields(what: str) -> dict[str, Definition]:
     return first | own("to", Day, last, examples=["2017-08-05"])
 
 
+def horizon_field(panel: PanelSpec) -> dict[str, Definition]:
+    """A field for how many periods ahead forecasts are."""
+    return own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon)
+
+
 def page_fields(most_rows: int) -> dict[str, Definition]:
     """Fields for format, limit and page."""
     limit = (
@@ -246,9 +251,15 @@ def period_conditions(found: Conditions, given: Given, column: str) -> None:
         found.add(f"{column} <= $last_period", last_period=last)
 
 
+def horizon_condition(found: Conditions, given: Given) -> None:
+    """Add the condition for how many periods ahead forecasts are."""
+    if (horizon := given.value("horizon")) is not None:
+        found.add("horizon = $horizon", horizon=horizon)
+
+
 def one_series(panel: PanelSpec, given: Given) -> dict[str, Any] | None:
-    """The keys of the only series that a request names; None where it names several, or none fully."""
-    named = {each.column.name: values for each, values in chosen(panel, given) if each.table is None}
+    """The keys of the only series that a request names; None where it names several, none, or attributes."""
+    named = {each.column.name: values for each, values in chosen(panel, given)}
     if set(named) != set(panel.keys) or any(len(values) > 1 for values in named.values()):
         return None
     return {key: named[key][0] for key in panel.keys}

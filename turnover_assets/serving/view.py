@@ -92,10 +92,9 @@ class View:
     def keep(self, *tables: str) -> None:
         """Hold tables in memory rather than reading their files for each question."""
         for name in filter(self.has, tables):
-            self._con.execute(f'CREATE TEMP TABLE kept AS SELECT * FROM "{name}"')
+            self._con.execute(f'CREATE TABLE "kept {name}" AS SELECT * FROM "{name}"')
             self._con.execute(f'DROP VIEW "{name}"')
-            self._con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM kept')
-            self._con.execute("DROP TABLE kept")
+            self._con.execute(f'ALTER TABLE "kept {name}" RENAME TO "{name}"')
 
     def derive(self, name: str, sql: str, values: Values = ()) -> None:
         """Hold the rows of a query as a table of its own, which later questions can name."""

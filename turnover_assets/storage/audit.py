@@ -179,22 +179,33 @@ def opened_audit(folder: Path, chosen: AuditFilter) -> Iterator[duckdb.DuckDBPyC
     """A connection with the view `audit` of the rows that are meant; the files stay until the block ends.
 
     Raises:
-        HomeError: A file cannot be read.
+        HomeError: A file cannot be read. What fails in the block for other reasons is not of the audit.
     """
     with shared(folder) if folder.is_dir() else nullcontext():
+        files = _files_of(folder, chosen)
         try:
-            files = [str(path) for day in _days_of(folder, chosen) for path in segments(day)]
             with duckdb.connect(":memory:", config={"threads": 2, "memory_limit": MEMORY}) as con:
                 con.execute("SET TimeZone = 'UTC'")
                 con.register("no_rows", SCHEMA.empty_table())
                 con.execute(f"CREATE VIEW audit AS {_query(files, chosen)}")
                 yield con
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise HomeError(
-                folder.parent,
-                f"the audit in {folder} cannot be read ({error})",
-                "Permit reading there; move a damaged file away: the others go on without it.",
-            ) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise _unreadable(folder, error) from error
+
+
+def _files_of(folder: Path, chosen: AuditFilter) -> list[str]:
+    try:
+        return [str(path) for day in _days_of(folder, chosen) for path in segments(day)]
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> HomeError:
+    return HomeError(
+        folder.parent,
+        f"the audit in {folder} cannot be read ({error})",
+        "Permit reading there; move a damaged file away: the others go on without it.",
+    )
 
 
 def _days_of(folder: Path, chosen: AuditFilter) -> list[Path]:

@@ -15,6 +15,7 @@ import duckdb
 
 from turnover_assets.core.comparison import TableDifference, compare_tables, prepare_cells
 from turnover_assets.core.monitoring.tables import PUBLISHED as MONITORED
+from turnover_assets.core.published_keys import given_keys
 from turnover_assets.errors import NoSnapshotError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
@@ -127,6 +128,7 @@ def table_keys(panel: PanelSpec) -> dict[str, tuple[str, ...]]:
     """The columns by which rows of published tables belong together; a table not named is a bag of rows."""
     series = (*panel.keys, panel.time)
     return {
+        **given_keys(panel),
         "forecasts": series,
         "aggregates": ("level", "member", panel.time),
         "explanations": series,

@@ -10,9 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from turnover_assets.errors import TurnoverError
-
-DRIVER = "postgresql+psycopg2"  # as SQLAlchemy is told; libpq knows no drivers
-WAIT_SECONDS = 10
+from turnover_assets.storage.postgres_address import ESCAPE, Parts
 
 
 def ask(uri: str, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -27,9 +25,12 @@ def ask(uri: str, query: str, values: Sequence[object] = ()) -> list[tuple[Any, 
         TurnoverError: The database cannot be reached or read.
     """
     driver = _driver()
-    address = uri.replace(f"{DRIVER}:", "postgresql:", 1)
     try:
-        with closing(driver.connect(address, connect_timeout=WAIT_SECONDS)) as connection:
+        parts = Parts.of(uri)
+    except ValueError as error:
+        raise TurnoverError(f"TURNOVER_MLFLOW_URI cannot be used: {error}. {ESCAPE}") from None
+    try:
+        with closing(driver.connect(parts.address, **parts.secrets)) as connection:
             connection.set_session(readonly=True)
             with connection.cursor() as cursor:
                 cursor.execute(query, values)
@@ -37,9 +38,10 @@ def ask(uri: str, query: str, values: Sequence[object] = ()) -> list[tuple[Any, 
     except driver.errors.UndefinedTable:
         return []
     except driver.Error as error:
+        problem = parts.without_secrets(" ".join(str(error).split()))
         raise TurnoverError(
-            f"MLflow's database cannot be used ({' '.join(str(error).split())}). See that it runs and that "
-            "TURNOVER_MLFLOW_URI names it, with a user who may write there; nothing was changed."
+            f"MLflow's database cannot be used ({problem}). See that it runs and that TURNOVER_MLFLOW_URI "
+            "names it, with a user who may write there; nothing was changed."
         ) from None
 
 

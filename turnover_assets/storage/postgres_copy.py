@@ -18,11 +18,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from pydantic import SecretStr
 
 from turnover_assets.errors import PostgresCopyError
+from turnover_assets.storage.postgres_address import ESCAPE, Parts
 from turnover_assets.storage.postgres_tables import Table, short_name
 from turnover_assets.storage.snapshots import Snapshot
 
@@ -44,8 +44,6 @@ SNAPSHOT_COLUMNS = {
     "tables": "jsonb NOT NULL",  # rows and SHA-256 of each
 }
 LOCK_TIMEOUT = "60s"  # for who changes or locks a table of the copy
-PASSWORDS = ("password", "sslpassword")  # as libpq names them among the options
-DEFAULTS = {"connect_timeout": "10", "application_name": "turnover-assets"}
 REACH = "Check TURNOVER_POSTGRES_URL, that the server is up, and that it lets this user in from here."
 # What to do, by Postgres's code of the error.
 REMEDIES = {
@@ -90,8 +88,11 @@ class Database:
         return f"postgresql://{self._parts.servers}/{self._parts.database} (schema {self.schema})"
 
     @property
-    def _parts(self) -> "Parts":
-        return Parts.of(self.url.get_secret_value())
+    def _parts(self) -> Parts:
+        try:
+            return Parts.of(self.url.get_secret_value())
+        except ValueError as error:
+            raise PostgresCopyError("TURNOVER_POSTGRES_URL", str(error), ESCAPE) from None
 
     def current(self) -> str | None:
         """Name of the snapshot that is in the database; None where there is none.
@@ -144,56 +145,6 @@ class Database:
             remedy = REMEDIES.get(error.pgcode or "", otherwise)
             # Not chained: the library's own text has the address.
             raise PostgresCopyError(self.place, self._parts.without_secrets(primary), remedy) from None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """An address in parts, so that a password never gets into a message of the library.
-
-    Attributes:
-        servers: Hosts and ports.
-        database: Name of the database; empty for the user's own.
-        address: The address without passwords.
-        secrets: Passwords, by the name that libpq gives them.
-    """
-
-    servers: str
-    database: str
-    address: str
-    secrets: Mapping[str, str]
-
-    @classmethod
-    def of(cls, url: str) -> "Parts":
-        """Take an address apart.
-
-        Raises:
-            PostgresCopyError: A character of the password makes that impossible.
-        """
-        rest = url.partition("://")[2]
-        authority = rest[: min([len(rest), *(rest.find(c) for c in "/?" if c in rest)])]
-        tail = rest[len(authority) :]
-        if "@" in tail:
-            raise PostgresCopyError(
-                "TURNOVER_POSTGRES_URL",
-                "its user or password holds a / or ?, or its options an @",
-                "Write such characters as %2F, %3F and %40.",
-            )
-        path, _, query = tail.partition("?")
-        user, _, password = authority.rpartition("@")[0].partition(":")
-        servers = authority.rpartition("@")[2]
-        options = {**DEFAULTS, **dict(parse_qsl(query))}
-        secrets = {str(name): options.pop(name) for name in PASSWORDS if name in options}
-        if password:
-            secrets["password"] = unquote(password)
-        address = f"postgresql://{user}@{servers}{path}?{urlencode(options, quote_via=quote)}"
-        return cls(servers, path.strip("/"), address if user else address.replace("@", "", 1), secrets)
-
-    def without_secrets(self, text: str) -> str:
-        """A text in which no password stands, neither as it is nor as addresses write it."""
-        for secret in self.secrets.values():
-            for written in (secret, quote(secret, safe="")):
-                text = text.replace(written, "***")
-        return text
 
 
 def _facts_there(cursor: "Cursor", schema: str) -> Mapping[str, Any] | None:

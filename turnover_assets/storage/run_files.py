@@ -56,7 +56,9 @@ class RunFiles:
             return cls(folder, run_id, "")
         try:
             address = str(client.get_run(run_id).info.artifact_uri)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise  # the database has a bad moment: what it does not tell now is not gone
             address = ""
         return cls(folder, run_id, "" if address.startswith(("file:", "/")) else address)
 
@@ -135,11 +137,20 @@ class RunFiles:
                 store.fetch(stored.key, target)
             if not is_whole(partial):
                 return None
-            shutil.rmtree(self._fetched / name, ignore_errors=True)
-            partial.replace(self._fetched / name)
+            return self._put(partial, self._fetched / name, is_whole)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return self._fetched / name
+
+    def _put(self, partial: Path, target: Path, is_whole: Callable[[Path], bool]) -> Path:
+        """Give a folder its place, unless another process was quicker, which may load from it by now."""
+        if not is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)
+            try:
+                partial.replace(target)
+            except OSError:
+                if not is_whole(target):
+                    raise
+        return target
 
     def size(self) -> int:
         """Bytes that removing them would free.

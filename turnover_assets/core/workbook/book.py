@@ -45,6 +45,8 @@ def workbook(content: Content, *, large: int = LARGE) -> bytes:
         for name, write, header in _sheets(book, content):
             sheet = Sheet(book, styles, name, tables=small)
             write(sheet)
+            if name != layout.SUMMARY:
+                sheet.sheet.set_landscape()
             sheet.printed(content.title, content.origin.cutoff, content.origin.snapshot, header)
     return buffer.getvalue()
 

@@ -24,6 +24,7 @@ LONGEST_TEXT = 32_767  # characters of a cell
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # what Excel takes for a formula where a person edits a cell
 LINE = 118  # characters of a line of text across a sheet
 LINE_HEIGHT = 15  # points
+WIDEST = 30  # characters of a column whose width a table does not say
 A4, MARGIN = 9, 0.5  # paper; inches
 
 
@@ -130,6 +131,7 @@ class Sheet:
             if column.width is not None:
                 self.sheet.set_column(place, place, column.width)
             self.put(row, place, column.header, "header")
+        self.sheet.set_row(row, LINE_HEIGHT * max(map(_header_lines, columns)))
         found = Rows(row + 1, row + len(rows))
         for number, values in enumerate(rows, start=found.first):
             for place, (column, value) in enumerate(zip(columns, values, strict=True)):
@@ -173,7 +175,7 @@ class Sheet:
         )
 
     def printed(self, title: str, cutoff: date, snapshot: str, header_row: int | None = None) -> None:
-        """How the sheet is printed: across, as wide as the page, with title and page numbers.
+        """How the sheet is printed: as wide as the page, with title and page numbers.
 
         Args:
             title: On the left of each page's head.
@@ -181,7 +183,6 @@ class Sheet:
             snapshot: On the left of each page's foot.
             header_row: The row that is repeated on every page, if any.
         """
-        self.sheet.set_landscape()
         self.sheet.set_paper(A4)
         self.sheet.set_margins(left=MARGIN, right=MARGIN, top=0.8, bottom=0.7)
         self.sheet.fit_to_pages(1, 0)
@@ -189,6 +190,12 @@ class Sheet:
         self.sheet.set_footer(f"&L{for_header(snapshot)}&RPage &P of &N")
         if header_row is not None:
             self.sheet.repeat_rows(header_row)
+
+
+def _header_lines(column: Column) -> int:
+    """Lines that a header needs; words are not broken."""
+    width = max(1, int((column.width or WIDEST) - 1))
+    return len(wrap(column.header, width, break_long_words=False)) or 1
 
 
 def is_missing(value: Any) -> bool:

@@ -116,10 +116,11 @@ class Content:
 
     @cached_property
     def texts(self) -> list[str]:
-        """Columns that tell series apart: the keys, then levels that are none."""
-        own = [] if self.level in self.panel.keys else [self.level]
-        levels = [name for name in self.panel.level_names if name not in (*self.panel.keys, *own)]
-        return [*self.panel.keys, *(name for name in levels if name in self.forecasts)]
+        """Columns that tell series apart: the keys, then levels that are none and have several members."""
+        levels = [name for name in self.panel.level_names if name not in self.panel.keys]
+        known = [name for name in levels if name in self.forecasts]
+        several = [name for name in known if self.forecasts[name].nunique(dropna=False) > 1]
+        return [*self.panel.keys, *several]
 
     @property
     def period_word(self) -> str:

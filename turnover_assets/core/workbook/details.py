@@ -39,7 +39,7 @@ def _columns(content: Content) -> list[Column]:
         Column("Last year", "amount", 12),
         Column("Growth", "growth", 10),
         Column("Last year as reported", "amount", 12),
-        Column("Why", "wrapped", 90),
+        Column("Why", "wrapped", 130),
     ]
 
 

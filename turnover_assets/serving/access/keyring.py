@@ -74,8 +74,11 @@ class Keyring:
         return known
 
     def is_used(self) -> bool:
-        """Whether a key was ever made; also revoked ones count, so that revoking never opens a service."""
-        return bool(self._now())
+        """Whether a key was ever made; also revoked ones count, so that revoking never opens a service.
+
+        Nor does a file that cannot be read: what it holds is not known.
+        """
+        return bool(self._now()) or bool(self.problem)
 
     def in_force(self) -> int:
         """How many keys are in force."""

@@ -98,10 +98,10 @@ class IssuerKeys:
             WrongTokenError: There is none.
         """
         found = self._known(key_id, algorithm)
-        if found is None and self._clock() - self._tried_at >= UNKNOWN_SECONDS:
-            self.refresh()
-        if found is None and not self._under_way.done():
-            await asyncio.wrap_future(self._under_way)
+        if found is None:
+            if self._clock() - self._tried_at >= UNKNOWN_SECONDS:
+                self.refresh()
+            await asyncio.wrap_future(self._under_way)  # which may be done before it is waited for
             found = self._known(key_id, algorithm)
         if found is None:
             if self.problem and not self._keys:
@@ -178,7 +178,7 @@ class Tokens:
         except jwt.PyJWTError:
             raise WrongTokenError("malformed", "What follows Bearer is neither a key nor a token.") from None
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if algorithm not in self._rules.algorithms:
+        if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
             raise WrongTokenError("algorithm", "The token is signed by an algorithm that is not accepted.")
         key = await self.keys.find(key_id if isinstance(key_id, str) else None, algorithm)
         version = self.keys.version
@@ -222,7 +222,7 @@ class Tokens:
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    return next(str(claims[name])[:200] for name in NAMES if claims.get(name))
+    return next((str(claims[name])[:200] for name in NAMES if claims.get(name)), "")
 
 
 def _usable(

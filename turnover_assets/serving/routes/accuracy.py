@@ -20,6 +20,8 @@ from turnover_assets.serving.parameters import (
     Definition,
     Given,
     chosen,
+    horizon_condition,
+    horizon_field,
     own,
     page_fields,
     parameters,
@@ -62,7 +64,7 @@ home that has only just begun to forecast has no live figures yet.""",
             series_fields(panel),
             level_fields(panel),
             period_fields("cutoffs"),
-            own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon),
+            horizon_field(panel),
             own("source", Literal["live", "backtest"], "What was published (default), or the backtest."),
             page_fields(most_rows),
         ),
@@ -104,8 +106,7 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
         return _of_series(panel, view, given, is_live)
     found = level_conditions(given)
     period_conditions(found, given, "cutoff")
-    if (horizon := given.value("horizon")) is not None:
-        found.add("horizon = $horizon", horizon=horizon)
+    horizon_condition(found, given)
     table = _live_sums() if is_live else _backtest_sums()
     if not is_live:
         found.values["baseline"] = SEASONAL_NAIVE

@@ -14,6 +14,8 @@ from turnover_assets.serving.parameters import (
     Conditions,
     Definition,
     Given,
+    horizon_condition,
+    horizon_field,
     own,
     page_fields,
     parameters,
@@ -37,7 +39,7 @@ each other: they come from the errors that forecasts of the sum itself made.""",
             "AggregateParameters",
             level_fields(panel),
             period_fields("forecasts of periods"),
-            own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon),
+            horizon_field(panel),
             page_fields(most_rows),
         ),
         row=row("Aggregate", _columns(panel)),
@@ -77,8 +79,7 @@ def _columns(panel: PanelSpec) -> dict[str, Definition]:
 def _ask(panel: PanelSpec, given: Given) -> Question:
     found = level_conditions(given)
     period_conditions(found, given, panel.time)
-    if (horizon := given.value("horizon")) is not None:
-        found.add("horizon = $horizon", horizon=horizon)
+    horizon_condition(found, given)
     columns = ", ".join(["level", "member", "cutoff", panel.time, "horizon", "forecast", *BOUNDS, "parts"])
     return Question(
         f"SELECT {columns} FROM aggregates WHERE {found.sql}", ["level", "member", "horizon"], found.values

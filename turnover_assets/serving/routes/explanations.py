@@ -13,7 +13,8 @@ from turnover_assets.serving.pages import Question
 from turnover_assets.serving.parameters import (
     Definition,
     Given,
-    own,
+    horizon_condition,
+    horizon_field,
     page_fields,
     parameters,
     period_conditions,
@@ -46,7 +47,7 @@ causes sales.""",
             "ExplanationParameters",
             series_fields(panel),
             period_fields("forecasts of periods"),
-            own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon),
+            horizon_field(panel),
             page_fields(most_rows),
         ),
         row=row("Explanation", _columns(panel)),
@@ -77,8 +78,7 @@ def _columns(panel: PanelSpec) -> dict[str, Definition]:
 def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     found = series_conditions(panel, view, given)
     period_conditions(found, given, panel.time)
-    if (horizon := given.value("horizon")) is not None:
-        found.add("horizon = $horizon", horizon=horizon)
+    horizon_condition(found, given)
     columns = ", ".join(_columns(panel))
     return Question(
         f"SELECT {columns} FROM explanations WHERE {found.sql}", [*panel.keys, "horizon"], found.values

@@ -20,6 +20,8 @@ from turnover_assets.serving.parameters import (
     Day,
     Definition,
     Given,
+    horizon_condition,
+    horizon_field,
     one_series,
     own,
     page_fields,
@@ -59,7 +61,7 @@ are what was published then or, where nothing was, what would have been forecast
             "ForecastParameters",
             series_fields(panel),
             period_fields("forecasts of periods"),
-            own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon),
+            horizon_field(panel),
             _cutoff_field(panel),
             own("role", Role, "Whose forecasts; without it the champion's, which are the published ones."),
             page_fields(most_rows),
@@ -91,8 +93,7 @@ def _columns(panel: PanelSpec) -> dict[str, Definition]:
 def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     found = series_conditions(panel, view, given)
     period_conditions(found, given, panel.time)
-    if (horizon := given.value("horizon")) is not None:
-        found.add("horizon = $horizon", horizon=horizon)
+    horizon_condition(found, given)
     table = _table(view, given, found)
     columns = ", ".join([*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS])
     return Question(
@@ -157,7 +158,7 @@ def refuse_unknown_series(panel: PanelSpec, given: Given, what: str) -> None:
         Problem: It names one series, and nothing that would leave out some of its rows.
     """
     series = one_series(panel, given)
-    narrowed = any(given.value(name) is not None for name in ("from", "to", "horizon"))
+    narrowed = any(given.value(name) is not None for name in ("from", "to", "horizon", "is_forecast"))
     if series is not None and not narrowed:
         named = ", ".join(f"{key} {value}" for key, value in series.items())
         raise Problem(
