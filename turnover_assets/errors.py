@@ -157,6 +157,24 @@ class NoSnapshotError(TurnoverError):
     """Nothing has been published yet, or the published snapshot cannot be read."""
 
 
+class ModelRefusedError(TurnoverError):
+    """A published model that is not taken into use; the message is the reason, without a remedy."""
+
+
+class QuestionError(TurnoverError):
+    """A what-if question that cannot be answered as it was asked.
+
+    Args:
+        field: The part of the question that is wrong, for example `covariates.0.values.price`.
+        detail: What is wrong with it.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, field: str, detail: str, remedy: str) -> None:
+        self.field, self.detail, self.remedy = field, detail, remedy
+        super().__init__(f"{field}: {detail} {remedy}")
+
+
 class PublishError(TurnoverError):
     """A snapshot could not be written; the one published before stays current."""
 

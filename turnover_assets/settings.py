@@ -188,6 +188,11 @@ class Settings(BaseSettings):
     api_seconds: float = Field(
         15.0, gt=0, description="Seconds after which the REST API gives up on a question."
     )
+    what_if_threads: int = Field(1, ge=1, description="Threads that answer what-if questions.")
+    what_if_waiting: int = Field(4, ge=0, description="What-if questions that may wait for one of them.")
+    what_if_seconds: float = Field(
+        20.0, gt=0, description="Time that a what-if question may take, waiting included."
+    )
     api_client_seconds: float = Field(
         10.0, gt=0, description="Seconds in which a client must send its request, and go on reading."
     )

@@ -43,6 +43,7 @@ _TEXT = {"schema": {"type": "string"}}
 _ORIGIN = Origin("2017-06-10_20170613T040512_a7c7db", "2017-06-10", 4, "105fc200829f06bd")
 ROW_HEADERS = {
     **{name: _TEXT | {"example": example} for name, example in _ORIGIN.headers.items()},
+    "X-Turnover-Role": _TEXT | {"description": "Of forecasts: whose they are, or `mixed`."},
     "ETag": _TEXT | {"description": "Send it as If-None-Match to be told whether it still holds."},
     "Link": _TEXT | {"description": 'Address of the next page, as `rel="next"`.'},
 }
@@ -73,6 +74,8 @@ def about(panel: PanelSpec) -> dict[str, Any]:
         "telemetry": {"tracing": False, "metrics": False},
         "openapi_tags": [
             {"name": "forecasts", "description": "What is published, and what it was made of."},
+            {"name": "what-if", "description": "Forecasts as they would be."},
+            {"name": "inference", "description": "For clients of MLflow and of the Open Inference Protocol."},
             {"name": "operation", "description": "For those who run the service."},
         ],
     }

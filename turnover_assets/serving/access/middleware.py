@@ -33,7 +33,14 @@ METRICS = "/metrics"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 EXPOSED = (
     *("X-Request-ID", "X-Turnover-Snapshot", "X-Turnover-Cutoff", "X-Turnover-Model-Version"),
-    *("X-Turnover-Data-Version", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"),
+    *(
+        "X-Turnover-Data-Version",
+        "X-Turnover-Role",
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "RateLimit-Reset",
+        "Retry-After",
+    ),
 )
 
 
