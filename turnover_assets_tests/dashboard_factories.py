@@ -19,6 +19,7 @@ from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.dashboard.app import create_app
 from turnover_assets.serving.dashboard.what_if import WhatIf
+from turnover_assets.serving.what_if import answer_question
 from turnover_assets.settings import Settings
 from turnover_assets.storage import snapshots
 from turnover_assets.storage.snapshots import Snapshot
@@ -29,7 +30,7 @@ NOT_PAGES = re.compile(r"^(/static/|/download\?|/workbook\?|/logout|.*\.csv\?)")
 
 
 @contextmanager
-def reading(settings: Settings, what_if: WhatIf | None = None, **options: Any) -> Iterator[TestClient]:
+def reading(settings: Settings, what_if: WhatIf = answer_question, **options: Any) -> Iterator[TestClient]:
     """A reader on this machine."""
     app = create_app(settings, what_if)
     options = {"client": ("127.0.0.1", 50000), "headers": HTML, **options}

@@ -449,7 +449,6 @@ def test_old_forecasts_carry_a_banner(served_home: Settings, tmp_path: Path) -> 
         "/download?table=../forecasts",
         "/workbook?name=../../adjustments.toml",
         "/static/nothing",
-        "/what-if",
     ],
 )
 def test_an_address_of_nothing_gets_a_page_that_leads_on(reader: TestClient, address: str) -> None:

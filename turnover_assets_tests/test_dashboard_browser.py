@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from turnover_assets.serving.dashboard.app import create_app
 from turnover_assets.serving.dashboard.what_if import WhatIf
+from turnover_assets.serving.what_if import answer_question
 from turnover_assets.settings import Settings
 from turnover_assets.storage.api_keys import KeyStore
 from turnover_assets.storage.snapshots import current
@@ -62,7 +63,7 @@ class Site:
 
 
 @contextmanager
-def served(settings: Settings, what_if: WhatIf | None = None) -> Iterator[str]:
+def served(settings: Settings, what_if: WhatIf = answer_question) -> Iterator[str]:
     """The web page, answering on loopback."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))

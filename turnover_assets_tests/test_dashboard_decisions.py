@@ -3,22 +3,24 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from babel import Locale
 from fastapi.testclient import TestClient
 
 from turnover_assets.core.adjustments import read_adjustments
-from turnover_assets.errors import TurnoverError
+from turnover_assets.errors import QuestionError, TurnoverError
 from turnover_assets.serving.dashboard.pages.what_if import asked
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop
 from turnover_assets.settings import Settings
 from turnover_assets.storage import stewardship
+from turnover_assets.storage.api_keys import KeyStore
 from turnover_assets.storage.ledger import add_entry, ledger_version
 from turnover_assets.storage.snapshots import current
 from turnover_assets.storage.stewardship import (
@@ -30,7 +32,6 @@ from turnover_assets.storage.stewardship import (
 )
 from turnover_assets_tests.api_factories import publish
 from turnover_assets_tests.dashboard_factories import (
-    HTML,
     chart_data,
     form_value,
     page_of,
@@ -358,7 +359,7 @@ class Doubles:
     def __call__(self, served: Served, asked: Mapping[str, Any], stop: Stop) -> Mapping[str, Any]:
         self.questions.append(asked)
         if asked.get("series") == [{"store": 99}]:
-            raise TurnoverError("No series with store 99 is forecast.")
+            raise QuestionError("series.0.store", "No series with store 99 is forecast.", "Name another.")
         time = served.view.panel.time
         rows = served.view.records(
             f"SELECT * REPLACE (CAST({time} AS VARCHAR) AS {time}), forecast AS baseline FROM forecasts "
@@ -367,6 +368,7 @@ class Doubles:
         data = [{**row, "forecast": 2 * row["forecast"]} for row in rows]
         totals = pd.DataFrame(data).groupby(time, as_index=False)[["baseline", "forecast"]].sum()
         return {
+            "model": {"version": 1},
             "data": data,
             "totals": totals.to_dict("records"),
             "changes": ["Promotion of 1,500.5 was assumed."],
@@ -457,10 +459,53 @@ def test_a_question_that_cannot_be_answered_says_why_above_the_form(
 def test_numbers_that_are_none_are_refused() -> None:
     for text in ("nan", "inf", "1e999", "x"):
         with pytest.raises(Problem, match="is no number"):
-            asked(walmart_like(), {"key_store": text})
+            asked(walmart_like(), {"key_store": text}, Locale("en"))
 
 
-def test_without_anybody_who_answers_there_is_no_such_page(us_stores: Settings) -> None:
+@pytest.mark.parametrize(
+    ("tag", "text", "meant"),
+    [
+        ("en", "1,500", 1500.0),
+        ("en", "1,5", 1.5),
+        ("en", "1,500.5", 1500.5),
+        ("de", "1.500", 1500.0),
+        ("de", "1.500,5", 1500.5),
+        ("de", "1.5", 1.5),
+        ("fr", "1 500,5", 1500.5),
+        ("de_CH", "1\N{RIGHT SINGLE QUOTATION MARK}500.5", 1500.5),
+    ],
+)
+def test_numbers_are_read_as_their_reader_writes_them(tag: str, text: str, meant: float) -> None:
+    question = asked(walmart_like(), {"key_store": "1", "ahead_temperature": text}, Locale.parse(tag))
+
+    assert question["covariates"] == [{"values": {"temperature": meant}}]
+
+
+def test_plans_may_be_for_one_period_alone() -> None:
+    given = {"key_store": "1", "ahead_is_holiday": "true", "when": "2030-01-04"}
+
+    question = asked(walmart_like(), given, Locale("en"))
+
+    assert question["covariates"] == [{"values": {"is_holiday": True}, "periods": [date(2030, 1, 4)]}]
+    with pytest.raises(Problem, match="is no date"):
+        asked(walmart_like(), {**given, "when": "tomorrow"}, Locale("en"))
+
+
+def test_a_snapshot_without_a_model_answers_nothing_and_says_so(us_stores: Settings) -> None:
     with reading(us_stores) as client:
+        token = form_value(page_of(client, "/what-if"), "csrf")
+
+        answer = client.post("/what-if", data={"csrf": token, "key_store": "1"})
+
+    assert answer.status_code == 503
+    assert "No model can be asked" in Page(answer.text).text
+    assert 'value="1"' in answer.text
+
+
+def test_only_those_who_may_ask_find_the_form(us_stores: Settings) -> None:
+    key = KeyStore(us_stores.keys_path).create("Grace", ("read",), datetime.now(UTC)).secret
+    with reading(us_stores) as client:
+        client.post("/login", data={"key": key, "next": "/"})
+
         assert "What if" not in page_of(client, "/").text
-        assert client.get("/what-if", headers=HTML).status_code == 404
+        assert client.get("/what-if").status_code == 403

@@ -91,7 +91,7 @@ class View:
         return table in self.snapshot.facts["tables"]
 
     def keep(self, *tables: str) -> None:
-        """Hold tables in memory rather than reading their files for each question; those held already stay."""
+        """Hold tables in memory rather than reading their files for each question; those that are stay so."""
         for name in (table for table in tables if self.has(table) and table not in self._kept):
             self._con.execute(f'CREATE TABLE "kept {name}" AS SELECT * FROM "{name}"')
             self._con.execute(f'DROP VIEW "{name}"')

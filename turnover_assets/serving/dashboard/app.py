@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from turnover_assets import __version__
 from turnover_assets.serving import access, audit
 from turnover_assets.serving.access import require
+from turnover_assets.serving.champion import Champions
 from turnover_assets.serving.dashboard import errors
 from turnover_assets.serving.dashboard.pages import (
     about,
@@ -33,6 +34,8 @@ from turnover_assets.serving.dashboard.static_files import PREFIX, StaticFiles
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.limits import Limits
+from turnover_assets.serving.what_if import answer_question
+from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshot_mirror import bring_served
 
@@ -42,14 +45,15 @@ PACKED_FROM = 1000  # bytes
 READ = (overview, lists, member, series, accuracy, quality, adjustments, what_if, downloads, about)
 
 
-def create_app(settings: Settings, what_if: WhatIf | None = None) -> FastAPI:
+def create_app(settings: Settings, what_if: WhatIf = answer_question) -> FastAPI:
     """The web page of a data home.
 
-    Its state has `settings`, `panel`, `static`, `what_if`, and `follower`, which starts and ends with it.
+    Its state has `settings`, `panel`, `static`, `what_if`, the `what_if_workers`, and `follower`, which
+    starts and ends with it.
 
     Args:
         settings: The settings.
-        what_if: Answers questions of what would be; without it there is no such page.
+        what_if: Answers questions of what would be.
     """
     app = FastAPI(
         title="Forecasts",
@@ -62,9 +66,13 @@ def create_app(settings: Settings, what_if: WhatIf | None = None) -> FastAPI:
     state = app.state
     state.settings, state.panel = settings, settings.panel_spec
     state.static, state.what_if = StaticFiles(), what_if
+    state.what_if_workers = Workers(
+        settings.what_if_threads, settings.what_if_waiting, settings.what_if_seconds
+    )
+    champions = Champions(settings.panel_spec)
     state.follower = Follower(
         settings.served_path,
-        lambda taken: Shown(taken, settings),
+        lambda taken: Shown(taken, settings, champions),
         settings.snapshot_poll_seconds,
         lambda: bring_served(settings),
     )
@@ -88,4 +96,5 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await asyncio.to_thread(app.state.what_if_workers.close)
         app.state.follower.close()

@@ -196,7 +196,7 @@ def render(request: Request, template: str, formats: Formats, **content: Any) ->
         .render(
             formats=formats,
             panel=state.panel,
-            navigation=navigation(state.panel, what_if=state.what_if is not None),
+            navigation=navigation(state.panel, what_if=_may_ask(request)),
             static=static.address,
             locales=locale_choices(),
             release=__version__,
@@ -205,6 +205,11 @@ def render(request: Request, template: str, formats: Formats, **content: Any) ->
             **content,
         )
     )
+
+
+def _may_ask(request: Request) -> bool:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return caller is not None and "what-if" in caller.scopes
 
 
 def html_answer(request: Request, html: str, status: int = 200) -> Response:

@@ -26,6 +26,7 @@ from turnover_assets.core.explanation_words import YEAR_AGO
 from turnover_assets.core.forecast_history import CHAMPION
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
+from turnover_assets.serving.champion import Champions
 from turnover_assets.serving.dashboard.formats import usual_size
 from turnover_assets.serving.dashboard.members import column_types, member_address, member_title, name_sql
 from turnover_assets.serving.served import Served, unusable
@@ -98,6 +99,7 @@ class Shown:
     Args:
         snapshot: The snapshot.
         settings: Settings, with the panel that it must be of.
+        champions: Where the model comes from that answers beside it; None where nothing is asked of it.
 
     Attributes:
         served: It as the REST API has it.
@@ -109,7 +111,7 @@ class Shown:
         NoSnapshotError: It is of another panel, or cannot be read.
     """
 
-    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
+    def __init__(self, snapshot: Snapshot, settings: Settings, champions: Champions | None = None) -> None:
         snapshot.check_digests()
         self.panel = settings.panel_spec
         self.served = Served(snapshot, settings)
@@ -119,6 +121,7 @@ class Shown:
             self._derive()
             self.members = self._members()
             forecasts = self.view.records("SELECT forecast FROM forecasts")
+            self.served.champion = champions.take(snapshot) if champions else None
         except duckdb.Error as error:
             self.served.close()
             raise unusable(snapshot, error) from None

@@ -9,20 +9,24 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any
 
+from babel import Locale
+from babel.numbers import NumberFormatError, parse_decimal
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from turnover_assets.core.templating import Records
-from turnover_assets.errors import TurnoverError
+from turnover_assets.errors import QuestionError
 from turnover_assets.panel import Column, PanelSpec
+from turnover_assets.serving import audit
 from turnover_assets.serving.access import require, session
 from turnover_assets.serving.dashboard.charts import Band, Chart, Line
-from turnover_assets.serving.dashboard.members import no_such, spaced
+from turnover_assets.serving.dashboard.members import spaced, title
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.view import Stop
+from turnover_assets.serving.workers import Workers
 
 router = APIRouter()
 LEVELS = (10, 500)  # per cent of the newest history that may be asked for
@@ -49,47 +53,61 @@ async def _form(request: Request) -> FormData:
 @router.get("/what-if", dependencies=[Depends(require("what-if"))])
 def what_if_page(reader: Reading) -> Response:
     """The form; an address may fill it in."""
-    _answering(reader)
     return _page(reader, dict(reader.request.query_params))
 
 
 @router.post("/what-if", dependencies=[Depends(require("what-if"))])
-def what_if(request: Request, reader: Reading, form: Annotated[FormData, Depends(_form)]) -> Response:
+async def what_if(request: Request, form: Annotated[FormData, Depends(_form)]) -> Response:
     """The answer, above the form as it was sent."""
-    answering = _answering(reader)
     given = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
     session.check_csrf(request, given.pop("csrf", ""))
-    try:
-        answer = answering(reader.shown.served, asked(reader.panel, given), Stop())
-    except Problem as problem:
-        return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", code=422)
-    except TurnoverError as error:
-        return _page(reader, given, problem=str(error), code=422)
-    return _page(reader, given, _result(reader.panel, answer))
+    workers: Workers = request.app.state.what_if_workers
+    return await workers.run(lambda stop: _answer(request, given, stop))
 
 
-def asked(panel: PanelSpec, given: Mapping[str, str]) -> dict[str, Any]:
-    """The question that a form asks.
+def _answer(request: Request, given: Mapping[str, str], stop: Stop) -> Response:
+    answering: WhatIf = request.app.state.what_if
+    with request.app.state.follower.use() as shown:
+        reader = Reader(request, shown)
+        try:
+            answer = answering(shown.served, asked(reader.panel, given, reader.formats.locale), stop)
+        except QuestionError as error:
+            return _page(reader, given, problem=_told(error), code=422)
+        except Problem as problem:
+            return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", code=problem.status)
+        audit.note(request, model_version=answer["model"]["version"], predictions=len(answer["data"]))
+        return _page(reader, given, _result(reader.panel, answer))
+
+
+def _told(error: QuestionError) -> str:
+    """What is wrong, after the name of the field that it is wrong in."""
+    name = error.field.rpartition(".")[2]
+    return f"{'' if name.isdecimal() else f'{title(name)}: '}{error.detail} {error.remedy}"
+
+
+def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
+    """The question that a form asks, with numbers as its reader writes them.
 
     Raises:
         Problem: A field cannot be read.
     """
-    keys = _values(given, "key_", panel.series.keys)
+    keys = _values(given, "key_", panel.series.keys, locale)
     if not keys:
         raise Problem(422, "No series is named.", "Fill in at least one of its keys.")
     found: dict[str, Any] = {}
     if given.get("what") == "new":
         new: dict[str, Any] = {"keys": keys}
-        if attributes := _values(given, "of_", _attributes(panel)):
+        if attributes := _values(given, "of_", _attributes(panel), locale):
             new["attributes"] = attributes
         if mean := given.get("mean"):
-            new["level"] = _number(mean, "the usual amount")
+            new["level"] = _number(mean, "the usual amount", locale)
         found["new"] = [new]
     else:
         found["series"] = [keys]
-    if ahead := _values(given, "ahead_", _ahead(panel)):
-        found["covariates"] = [{"values": ahead}]
-    level = _number(given.get("level") or "100", "the level")
+    if ahead := _values(given, "ahead_", _ahead(panel), locale):
+        when = given.get("when")
+        found["covariates"] = [{"values": ahead, **({"periods": [_day(when)]} if when else {})}]
+    level = _number(given.get("level") or "100", "the level", locale)
     if not LEVELS[0] <= level <= LEVELS[1]:
         raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
     if level != 100:
@@ -103,13 +121,6 @@ def _attributes(panel: PanelSpec) -> list[Column]:
 
 def _ahead(panel: PanelSpec) -> list[Column]:
     return [column for table in panel.covariates for column in table.columns]
-
-
-def _answering(reader: Reader) -> WhatIf:
-    found: WhatIf | None = reader.request.app.state.what_if
-    if found is None:
-        raise no_such("What would be cannot be asked here.")
-    return found
 
 
 def _page(
@@ -127,6 +138,7 @@ def _page(
         keys=reader.panel.series.keys,
         attributes=[(column, _choices(reader, column)) for column in _attributes(reader.panel)],
         ahead=_ahead(reader.panel),
+        periods=_periods(reader),
         given=given,
         result=result,
         chart=_chart(reader, result) if result and result.rows else None,
@@ -145,30 +157,56 @@ def _choices(reader: Reader, column: Column) -> list[Any]:
     return [row["value"] for row in found] if len(found) <= CHOICES else []
 
 
-def _values(given: Mapping[str, str], prefix: str, columns: Sequence[Column]) -> dict[str, Any]:
+def _periods(reader: Reader) -> list[date]:
+    """The periods to forecast."""
+    time = reader.panel.time
+    return [
+        row["period"]
+        for row in reader.shown.view.records(f"SELECT DISTINCT {time} AS period FROM forecasts ORDER BY 1")
+    ]
+
+
+def _values(
+    given: Mapping[str, str], prefix: str, columns: Sequence[Column], locale: Locale
+) -> dict[str, Any]:
     return {
-        column.name: _value(column, given[f"{prefix}{column.name}"])
+        column.name: _value(column, given[f"{prefix}{column.name}"], locale)
         for column in columns
         if given.get(f"{prefix}{column.name}")
     }
 
 
-def _value(column: Column, text: str) -> Any:
+def _value(column: Column, text: str, locale: Locale) -> Any:
     if column.type in ("integer", "number"):
-        value = _number(text, spaced(column.name))
+        value = _number(text, spaced(column.name), locale)
         return int(value) if column.type == "integer" and value == int(value) else value
     return text.lower() == "true" if column.type == "flag" else text[:LONGEST]
 
 
-def _number(text: str, what: str) -> float:
-    """A number as people type it, with a comma or a point before its decimals."""
+def _number(text: str, what: str, locale: Locale) -> float:
+    """A number as people type it.
+
+    What is well-formed in the reader's locale counts as that, so that 1.500 is a thousand and a half where
+    points are between thousands; any other number may have a point or a comma before its decimals.
+    """
+    written = text[:LONGEST].replace(" ", "")
     try:
-        value = float(text[:LONGEST].replace(" ", "").replace(",", "."))
-    except ValueError:
-        value = float("nan")
+        value = float(parse_decimal(written, locale, strict=True))
+    except NumberFormatError:
+        try:
+            value = float(written.replace(",", "."))
+        except ValueError:
+            value = float("nan")
     if not abs(value) < float("inf"):
         raise Problem(422, f"{text[:50]!r} is no number.", f"Correct {what}.")
     return value
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Problem(422, f"{text[:50]!r} is no date.", "Choose one from the list.") from None
 
 
 def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
