@@ -23,10 +23,10 @@ class WhatIf(Protocol):
             stop: Ends it from another thread.
 
         Returns:
-            `model`: with its `version`; `data`: a row for each series and period with the series keys, the time
-            column (ISO dates), `baseline` (what was published; None for a new series), `forecast`, `lower_80`,
-            `upper_80`; `totals`: their sums by period, without bounds; `changes`: what was changed, in sentences;
-            `warnings`: what a reader should know, each with a `text`.
+            `model`: with its `version`. `data`: a row for each series and period, with the series keys, the
+            time column (ISO dates), `baseline` (what was published; None for a new series), `forecast`,
+            `lower_80`, `upper_80`. `totals`: their sums by period, without bounds. `changes`: what was
+            changed, in sentences. `warnings`: what a reader should know, each with a `text`.
 
         Raises:
             QuestionError: It cannot be answered as it was asked; the message says why and what to do.
