@@ -120,7 +120,7 @@ def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-@pytest.mark.parametrize("kind", ["desk", "phone", "dark"])
+@pytest.mark.parametrize("kind", ["desk", "phone", pytest.param("dark", marks=pytest.mark.slow)])
 def test_every_page_is_accessible_and_fits_its_window(browser: Browser, site: Site, kind: str) -> None:
     options = {"desk": DESK, "phone": PHONE, "dark": DARK}[kind]
     with window(browser, **options) as page:
@@ -218,6 +218,7 @@ def test_the_whole_page_can_be_used_by_keyboard_alone(browser: Browser, site: Si
         assert "Region 2" in page.locator("h1").inner_text()
 
 
+@pytest.mark.slow
 def test_tabbing_reaches_the_end_of_every_page_without_a_trap(browser: Browser, site: Site) -> None:
     with window(browser, **DESK) as page:
         for name in ("overview", "series", "adjustment", "what-if"):

@@ -372,7 +372,7 @@ class Doubles:
             "data": data,
             "totals": totals.to_dict("records"),
             "changes": ["Promotion of 1,500.5 was assumed."],
-            "warnings": [{"text": "The model has never seen this."}],
+            "warnings": [{"kind": "outside-training", "about": "", "text": "The model has never seen this."}],
         }
 
 

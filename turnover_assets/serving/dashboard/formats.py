@@ -23,6 +23,7 @@ OFFERED = (
     *("hu", "it", "it_CH", "ja", "ko", "lt", "lv", "nb", "nl", "pl", "pt", "pt_BR", "ro", "sk", "sl", "sv"),
     *("tr", "uk", "zh"),
 )
+MOST_DECIMALS = 2  # of numbers in sentences, from 1 on
 NONE = "\N{EN DASH}"
 LARGE = 100_000  # amounts from which on they are written short
 MANYFOLD = 9.995  # a change beyond which only that it is so large is of interest
@@ -30,6 +31,7 @@ SIZES = (100.0, 10.0)  # amounts that are usually smaller are written with one d
 LONGEST = 500  # characters of the header that are looked at
 # A number as explanations and findings write it, in English: with groups, or with decimals.
 ENGLISH = re.compile(r"(?<![\w.,-])(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+)(?![\w-]|[.,]\d)")
+PER_CENT = re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?) ?%")
 ISO_DATE = re.compile(r"(?<![\w-])(\d{4})-(\d{2})-(\d{2})(?![\w-])")
 
 
@@ -127,7 +129,7 @@ class Formats:
         """An amount with its unit, short where it is long."""
         if value is None:
             return NONE
-        text = self.amount(value) if abs(value) < LARGE else self._compact(value, 2)
+        text = self.amount(value) if abs(value) < LARGE else self._compact(float(f"{value:.3g}"), 2)
         return f"{text} {self._symbol()}".strip()
 
     def short(self, value: float) -> str:
@@ -184,20 +186,31 @@ class Formats:
         """How long ago something was, in English words."""
         return f"{format_timedelta(passed, threshold=1.2, locale=DEFAULT)} ago"
 
+    def range_name(self, width: int) -> str:
+        """What the range that is meant to hold a share of outcomes is called."""
+        return f"{self.share(width / 100, 0)} range"
+
     def words(self, text: str) -> str:
         """A sentence that was written in English, with its numbers and dates as the reader writes them.
 
         Example:
             >>> from turnover_assets.panel import default_panel
             >>> german = Formats.of(default_panel(), "de", 100.0)
-            >>> german.words("1,840.5 expected in 2030-06-01, 12 % above 1,470; store 3")
-            '1.840,5 expected in 01.06.2030, 12 % above 1.470; store 3'
+            >>> german.words("1,840.5 expected in 2030-06-01, 1.5 above 1,470; store 3")
+            '1.840,5 expected in 01.06.2030, 1,5 above 1.470; store 3'
+            >>> Formats.of(default_panel(), "en", 100.0).words("12 % above it")
+            '12% above it'
         """
-        return ISO_DATE.sub(self._date_word, ENGLISH.sub(self._number_word, text))
+        numbers = ENGLISH.sub(self._number_word, PER_CENT.sub(self._share_word, text))
+        return ISO_DATE.sub(self._date_word, numbers)
+
+    def _share_word(self, found: re.Match[str]) -> str:
+        return self.share(float(found[1]) / 100, len(found[1].partition(".")[2]))
 
     def _number_word(self, found: re.Match[str]) -> str:
         plain = found[1].replace(",", "")
-        return self.number(float(plain), len(plain.partition(".")[2]))
+        value, decimals = float(plain), len(plain.partition(".")[2])
+        return self.number(value, decimals if value < 1 else min(decimals, MOST_DECIMALS))
 
     def _date_word(self, found: re.Match[str]) -> str:
         try:

@@ -181,19 +181,20 @@ def chart(panel: PanelSpec, history: History, formats: Formats, title: str, name
         lines.append(Line("past", told, column("past_forecast"), dots=True))
     lines.append(Line("forecast", "Forecast", _joined(history)))
     bands = [
-        Band(f"band-{width}", f"{width} % range", column(f"lower_{width}"), column(f"upper_{width}"))
+        Band(f"band-{width}", formats.range_name(width), column(f"lower_{width}"), column(f"upper_{width}"))
         for width in (95, 80)
     ]
     first = _begin(periods, history.cutoff, SHOWN_DAYS[panel.frequency.every])
     summary = _summary(panel, history, formats)
     return Chart(
-        name, title, summary, periods, lines, bands, first, history.cutoff, _limit(history.rows[first:])
+        name, title, summary, periods, lines, bands, first, history.cutoff, limit(history.rows[first:])
     )
 
 
-def _limit(rows: Records) -> float | None:
+def limit(
+    rows: Records, others: Sequence[str] = ("adjusted", "last_year", "past_forecast", "forecast", "upper_95")
+) -> float | None:
     """Where reported slips, which adjustments mend, would flatten all else: an amount that holds the rest."""
-    others = ("adjusted", "last_year", "past_forecast", "forecast", "upper_95")
     most = max((row[name] for row in rows for name in others if row[name] is not None), default=0.0)
     slips = max((row["reported"] for row in rows if row["reported"] is not None), default=0.0)
     return most * FLATTENED if most > 0 and slips > most * FLATTENED else None

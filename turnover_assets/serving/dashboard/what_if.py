@@ -26,7 +26,8 @@ class WhatIf(Protocol):
             `model`: with its `version`. `data`: a row for each series and period, with the series keys, the
             time column (ISO dates), `baseline` (what was published; None for a new series), `forecast`,
             `lower_80`, `upper_80`. `totals`: their sums by period, without bounds. `changes`: what was
-            changed, in sentences. `warnings`: what a reader should know, each with a `text`.
+            changed, in sentences. `warnings`: what a reader should know, each with its `kind`, what
+            it is `about`, and a `text`.
 
         Raises:
             QuestionError: It cannot be answered as it was asked; the message says why and what to do.

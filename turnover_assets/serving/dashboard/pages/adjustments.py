@@ -17,6 +17,7 @@ from turnover_assets.core.calendar import label_of
 from turnover_assets.core.templating import Records
 from turnover_assets.errors import LedgerError, NoSnapshotError, TurnoverError
 from turnover_assets.serving.access import require, session
+from turnover_assets.serving.dashboard import history
 from turnover_assets.serving.dashboard.charts import Chart, Line
 from turnover_assets.serving.dashboard.members import no_such
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
@@ -231,4 +232,5 @@ def _chart(reader: Reader, entry: Entry, rows: Records) -> Chart:
         f"both amounts for every {reader.panel.frequency.every} of it.",
         periods,
         lines,
+        limit=history.limit(rows, ("repaired",)),
     )

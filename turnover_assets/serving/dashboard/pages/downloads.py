@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from turnover_assets.errors import UnknownNameError
 from turnover_assets.serving.dashboard.lists import natural
-from turnover_assets.serving.dashboard.members import no_such
+from turnover_assets.serving.dashboard.members import no_such, spaced
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
 
 router = APIRouter()
@@ -43,6 +43,17 @@ IN_WORDS = {
     "checks": "What was checked, and what came of it",
     "forecast_history": "Every forecast that was published before",
     "seasonal_profile": "The season of the year",
+    "measures": "Accuracy and data quality in figures, as alerts see them",
+    "stability": "How much forecasts moved from one publishing to the next",
+    "drift": "How far inputs are from those of a year ago",
+    "inputs": "What came in before each publishing",
+    "feature_ranges": "What the model has seen of each of its inputs",
+    "gate_checks": "How the model was compared with the one before it",
+    "retraining": "When a new model is due, and why",
+    "decisions": "What schedules and sensors decided, and why",
+    "runs": "How the runs went that made all this",
+    "steps": "How long each of their steps took",
+    "profile": "Sums, means and gaps of each column, run by run",
 }
 FIRST = ("forecasts", "aggregates", "explanations", "monitored_accuracy", "adjustments")
 
@@ -52,9 +63,12 @@ def downloads(reader: Reading) -> Response:
     """What can be downloaded."""
     tables = reader.shown.facts["tables"]
     names = [*(name for name in FIRST if name in tables), *sorted(tables.keys() - {*FIRST})]
-    words = IN_WORDS | {
-        reader.panel.series.name: f"The history: {reader.panel.target} as reported, and as adjusted"
-    }
+    static = {table.name: f"What is known of each {spaced(table.keys[0])}" for table in reader.panel.static}
+    words = (
+        IN_WORDS
+        | static
+        | {reader.panel.series.name: f"The history: {reader.panel.target} as reported, and as adjusted"}
+    )
     return reader.page(
         "downloads",
         "Downloads",

@@ -17,6 +17,7 @@ from turnover_assets.serving.dashboard.shown import Shown
 
 router = APIRouter()
 LISTED = 100
+STRONGEST = 12  # findings that are shown at once
 IN_WORDS = {
     "block": "at another level",
     "point": "a single value far off",
@@ -46,7 +47,7 @@ def quality(reader: Reading) -> Response:
         refused=_refused(shown),
         checks=_checks(shown),
         counts=_counts(shown),
-        listed=LISTED,
+        strongest=STRONGEST,
     )
 
 

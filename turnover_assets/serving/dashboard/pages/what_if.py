@@ -31,8 +31,10 @@ from turnover_assets.serving.workers import Workers
 router = APIRouter()
 LEVELS = (10, 500)  # per cent of the newest history that may be asked for
 LONGEST = 200
+OFFERED = 1000  # values of a key that are offered
 CHOICES = 60  # values of an attribute that are offered
 MOST_FIELDS = 200
+OF_ONE = ("new-series", "level-guessed")  # what is told of one series among others
 SHOWN = ("baseline", "forecast", "lower_80", "upper_80")
 
 
@@ -44,6 +46,16 @@ class Result:
     series: int
     changes: Sequence[str] = field(default_factory=tuple)
     warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether anything was published to compare it with."""
+        return any(row["baseline"] is not None for row in self.rows)
+
+    def sum(self, name: str) -> float | None:
+        """The sum of a figure over all periods; None where one of them is not known."""
+        values = [row[name] for row in self.rows]
+        return None if None in values else float(sum(values))
 
 
 async def _form(request: Request) -> FormData:
@@ -104,15 +116,18 @@ def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[st
         found["new"] = [new]
     else:
         found["series"] = [keys]
+        found |= _history(panel, given, locale)
     if ahead := _values(given, "ahead_", _ahead(panel), locale):
         when = given.get("when")
         found["covariates"] = [{"values": ahead, **({"periods": [_day(when)]} if when else {})}]
+    return found
+
+
+def _history(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
     level = _number(given.get("level") or "100", "the level", locale)
     if not LEVELS[0] <= level <= LEVELS[1]:
         raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
-    if level != 100:
-        found["history"] = {"factor": level / 100, "periods": panel.horizon}
-    return found
+    return {} if level == 100 else {"history": {"factor": level / 100, "periods": panel.horizon}}
 
 
 def _attributes(panel: PanelSpec) -> list[Column]:
@@ -136,6 +151,7 @@ def _page(
         "/what-if",
         code,
         keys=reader.panel.series.keys,
+        known={key: _known(reader, key) for key in reader.panel.keys},
         attributes=[(column, _choices(reader, column)) for column in _attributes(reader.panel)],
         ahead=_ahead(reader.panel),
         periods=_periods(reader),
@@ -155,6 +171,14 @@ def _choices(reader: Reader, column: Column) -> list[Any]:
         f"ORDER BY 1 LIMIT {CHOICES + 1}"
     )
     return [row["value"] for row in found] if len(found) <= CHOICES else []
+
+
+def _known(reader: Reader, key: str) -> list[Any]:
+    """The values of a series key, those that most series have first."""
+    found = reader.shown.view.records(
+        f'SELECT {key} AS value FROM "all series" GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {OFFERED}'
+    )
+    return [row["value"] for row in found]
 
 
 def _periods(reader: Reader) -> list[date]:
@@ -189,7 +213,7 @@ def _number(text: str, what: str, locale: Locale) -> float:
     What is well-formed in the reader's locale counts as that, so that 1.500 is a thousand and a half where
     points are between thousands; any other number may have a point or a comma before its decimals.
     """
-    written = text[:LONGEST].replace(" ", "")
+    written = text[:LONGEST].replace(" ", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     try:
         value = float(parse_decimal(written, locale, strict=True))
     except NumberFormatError:
@@ -218,16 +242,32 @@ def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
         {"period": date.fromisoformat(str(row[panel.time]))} | {name: row.get(name) for name in SHOWN}
         for row in shown
     ]
-    warnings = [str(warning["text"]) for warning in answer["warnings"]]
-    return Result(rows, series, list(answer["changes"]), warnings)
+    for row in rows:
+        known = row["baseline"] is not None
+        row["difference"] = row["forecast"] - row["baseline"] if known else None
+    changes = [_sentence(text) for text in answer["changes"]]
+    warnings = [
+        _sentence(f"{told['about']}: {told['text']}" if told["kind"] in OF_ONE else told["text"])
+        for told in answer["warnings"]
+    ]
+    return Result(rows, series, changes, list(dict.fromkeys(warnings)))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _chart(reader: Reader, result: Result) -> Chart:
     rows = result.rows
     lines = [Line("forecast", "What would be", [row["forecast"] for row in rows])]
-    if any(row["baseline"] is not None for row in rows):
+    if result.has_baseline:
         lines.insert(0, Line("last-year", "As published", [row["baseline"] for row in rows]))
-    band = Band("band-80", "80 % range", [row["lower_80"] for row in rows], [row["upper_80"] for row in rows])
+    band = Band(
+        "band-80",
+        reader.formats.range_name(80),
+        [row["lower_80"] for row in rows],
+        [row["upper_80"] for row in rows],
+    )
     formats = reader.formats
     told = f"From {formats.money(rows[0]['forecast'])} to {formats.money(rows[-1]['forecast'])}."
     return Chart(

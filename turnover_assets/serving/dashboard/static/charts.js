@@ -11,6 +11,9 @@
   const dayOfMonth = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", ...utc });
   const year = new Intl.DateTimeFormat(locale, { year: "numeric", ...utc });
   const DAY = 86400;
+  const HINT = matchMedia("(hover: none)").matches
+    ? "Touch the chart to read its values."
+    : "Point at the chart, or use the arrow keys, to read its values.";
   const amount = (value) => (Math.abs(value) >= 100 ? whole : plain).format(value);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const faded = (hex, share) => hex + Math.round(255 * share).toString(16).padStart(2, "0");
@@ -20,6 +23,13 @@
     if (dots) return { stroke, width: 0, paths: () => null, points: { show: true, size: 7, fill: stroke, width: 0 } };
     const width = { forecast: 2.75, "last-year": 1.5 }[key] || 2;
     return { stroke, width, dash: key === "last-year" ? [5, 4] : undefined, points: { show: false } };
+  };
+
+  // Labels at the periods themselves, as many as fit.
+  const atPeriods = (self, periods) => {
+    const within = periods.filter((at) => at >= self.scales.x.min && at <= self.scales.x.max);
+    const every = Math.ceil((within.length * 72) / Math.max(1, self.width));
+    return within.filter((_, k) => k % every === 0);
   };
 
   const options = (data, plot) => {
@@ -36,14 +46,15 @@
       series.push({ label: line.name, ...looks(line.key, line.dots) });
       table.push(line.values);
     });
+    const few = data.periods.length <= 26;
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--c-grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return [{
       width: plot.clientWidth, height: plot.clientHeight, series, bands,
-      padding: [8, 8, 0, 0],
+      padding: [8, 30, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
       scales: { y: { range: (_, low, high) => uPlot.rangeNum(Math.min(0, low ?? 0), Math.min(Math.max(0, high ?? 1), data.limit ?? Infinity), 0.08, true) } },
       axes: [
-        { ...axis, size: 28, space: 80, values: (_, splits, __, ___, step) => splits.map((at) => (step >= 360 * DAY ? year : step >= 28 * DAY ? month : dayOfMonth).format(at * 1e3)) },
+        { ...axis, size: 28, space: 80, splits: few ? (self) => atPeriods(self, data.periods) : undefined, values: (_, splits, __, ___, step) => splits.map((at) => (few ? dayOfMonth : step >= 360 * DAY ? year : step >= 28 * DAY ? month : dayOfMonth).format(at * 1e3)) },
         { ...axis, size: 54, values: (_, splits) => splits.map((value) => (Math.abs(value) >= 10000 ? compact : plain).format(value)) },
       ],
       legend: { show: false },
@@ -61,7 +72,7 @@
     let chart = null, at = null, shown = [data.begin, last];
 
     const tell = (position) => {
-      if (position === null || position === undefined) { told.textContent = ""; return; }
+      if (position === null || position === undefined) { told.textContent = HINT; return; }
       const parts = [document.createElement("b")];
       parts[0].textContent = day.format(data.periods[position] * 1e3);
       const add = (name, text) => {
@@ -111,6 +122,7 @@
 
     figure.querySelector(".drawing").style.display = "none";
     draw();
+    tell(null);
     plot.setAttribute("role", "group");
     plot.setAttribute("tabindex", "0");
     plot.setAttribute("aria-label", plot.getAttribute("aria-label") + " Arrow keys read single values.");

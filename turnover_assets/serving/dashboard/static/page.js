@@ -68,6 +68,7 @@
     const told = map.parentElement.querySelector(".readout");
     const hold = (position) => links.forEach((link, k) => link.setAttribute("tabindex", k === position ? "0" : "-1"));
     hold(0);
+    told.textContent = "Point at a circle, or go there by the arrow keys, to read what it stands for.";
     links.forEach((link, k) => {
       const tell = () => { told.textContent = link.getAttribute("aria-label"); };
       link.addEventListener("mouseenter", tell);
@@ -92,6 +93,12 @@
   document.querySelectorAll("table[data-sortable]").forEach(sortable);
   document.querySelectorAll("input[data-filter]").forEach(filtering);
   document.querySelectorAll("svg[data-map]").forEach(walkable);
+  // A button that asks for something that takes a while says so, until the answer, or the reader's way back.
+  document.querySelectorAll("button[data-busy]").forEach((button) => {
+    const told = button.textContent;
+    button.form.addEventListener("submit", () => { button.textContent = button.dataset.busy; });
+    addEventListener("pageshow", () => { button.textContent = told; });
+  });
   const chosen = document.getElementById("lang");
   if (chosen) chosen.addEventListener("change", () => chosen.form.submit());
 })();
