@@ -20,6 +20,7 @@ from turnover_assets.serving.dashboard.shown import SEASON_DAYS, Shown
 
 SHOWN_DAYS = {"week": 2 * 364, "day": 26 * 7}  # before the cutoff, at first
 FLATTENED = 3.0  # times the largest other amount
+HEADROOM = 1.1
 FIGURES = ("reported", "adjusted", "last_year", "past_forecast", "forecast", *BOUNDS)
 LIVE, BACKTEST, NOTHING = "live", "backtest", ""
 
@@ -196,8 +197,9 @@ def limit(
 ) -> float | None:
     """Where reported slips, which adjustments mend, would flatten all else: an amount that holds the rest."""
     most = max((row[name] for row in rows for name in others if row[name] is not None), default=0.0)
-    slips = max((row["reported"] for row in rows if row["reported"] is not None), default=0.0)
-    return most * FLATTENED if most > 0 and slips > most * FLATTENED else None
+    reported = [row["reported"] for row in rows if row["reported"] is not None]
+    kept = [value for value in reported if value <= most * FLATTENED]
+    return max([most, *kept]) * HEADROOM if most > 0 and len(kept) < len(reported) else None
 
 
 def _joined(history: History) -> list[float | None]:
