@@ -153,7 +153,7 @@ def test_charts_answer_the_pointer_the_keyboard_and_the_buttons(browser: Browser
         plot.focus()
         page.keyboard.press("End")
         assert "Forecast" in told.inner_text()
-        assert "80 % range" in told.inner_text()
+        assert "80% range" in told.inner_text()
         at_end = told.inner_text()
         page.keyboard.press("ArrowLeft")
         assert told.inner_text() != at_end
@@ -258,8 +258,9 @@ def test_a_steward_decides_in_the_page(browser: Browser, site: Site) -> None:
     assert len(detected(site.settings)) > 1
 
 
-def test_every_other_control_does_what_it_says(browser: Browser, site: Site) -> None:
-    with window(browser, accept_downloads=True, **DESK) as page:
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_other_control_does_what_it_says(browser: Browser, site: Site, options: dict[str, Any]) -> None:
+    with window(browser, accept_downloads=True, **options) as page:
         page.goto(site.address + "/about")
         page.get_by_label("Numbers and dates").select_option("de")  # taken at once
         page.wait_for_url("**lang=de**")
@@ -272,7 +273,18 @@ def test_every_other_control_does_what_it_says(browser: Browser, site: Site) -> 
         with page.expect_download() as download:
             page.get_by_role("link", name="as CSV").click()
         assert download.value.suggested_filename == "Store_1_department_11.csv"
+        page.goto(site.address + "/downloads")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="forecasts as Parquet", exact=True).click()
+        assert download.value.suggested_filename.endswith(".parquet")
+        page.goto(site.address + "/quality")
+        page.locator("summary").first.click()
         page.goto(site.address + "/what-if")
+        assert page.get_by_label("in % of what was reported").is_visible()
+        page.get_by_text("Something new.").click()
+        assert not page.get_by_label("in % of what was reported").is_visible()
+        assert page.get_by_label("Usual amount of a week").is_visible()
+        page.get_by_text("What there is.").click()
         page.get_by_label("Store", exact=True).fill("1")
         page.get_by_role("button", name="Ask").click()
         assert "The model has never seen this." in page.locator("main").inner_text()
