@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
-from turnover_assets.core.what_if.answer import BASELINE
+from turnover_assets.core.what_if.sums import BASELINE
 from turnover_assets.serving import what_if
 from turnover_assets.serving.routes import what_if as what_if_route
 from turnover_assets.settings import Settings, load_settings
@@ -101,6 +101,30 @@ def test_sums_of_several_series_have_no_bounds_and_nulls_where_there_is_no_basel
     assert found["totals"][0]["forecast"] == pytest.approx(sum(of_first))
 
 
+def test_sums_of_levels_come_with_bounds_of_their_own(client: TestClient, made: Published) -> None:
+    week = str(made.forecasts["week"].min())[:10]
+
+    found = ask(
+        client,
+        series=[ONE],
+        history={"factor": 1.5, "periods": 8},
+        levels=["department", "total"],
+        periods=[week],
+    )
+
+    sums = {row["level"]: row for row in found["aggregates"]}
+    assert len(found["data"]) == 1
+    assert (sums["department"]["member"], sums["total"]["member"]) == ("73", "")
+    first = made.forecasts.query("horizon == 1")
+    assert sums["total"]["baseline"] == pytest.approx(first["forecast"].sum())
+    assert sums["total"]["parts"] == len(first)
+    for row in sums.values():
+        figures = [row[name] for name in ("lower_95", "lower_80", "forecast", "upper_80", "upper_95")]
+        assert figures == sorted(figures)
+        assert row["difference"] == pytest.approx(row["forecast"] - row["baseline"])
+    assert ask(client, series=[ONE])["aggregates"] == []
+
+
 def test_a_panel_with_values_known_ahead_takes_them(tmp_path: Path) -> None:
     walmart = publish_panel(tmp_path / "made", walmart_like(), walmart_history())
     serve_panel(tmp_path, walmart)
@@ -130,6 +154,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no factor": ({"series": [ONE], "history": {"periods": 3}}, "history.factor"),
     "a factor below 0": ({"series": [ONE], "history": {"factor": -1, "periods": 3}}, "history.factor"),
     "no such period": ({"series": [ONE], "periods": ["2001-01-06"]}, "periods.0"),
+    "no such level": ({"series": [ONE], "levels": ["shop"]}, "levels.0"),
     "no date": ({"series": [ONE], "periods": ["soon"]}, "periods.0"),
     "too many parts": ({"series": [ONE] * 101}, "series"),
     "a newcomer without keys": ({"new": [{}]}, "new.0.keys"),

@@ -17,6 +17,7 @@ from turnover_assets.core.models.naive import SeasonalNaive
 from turnover_assets.core.what_if import answer as answers
 from turnover_assets.core.what_if.answer import Answer, answer
 from turnover_assets.core.what_if.question import read_question
+from turnover_assets.core.what_if.sums import BASELINE
 from turnover_assets.errors import QuestionError
 from turnover_assets_tests.factories import (
     daily,
@@ -91,6 +92,18 @@ def assert_forecasts(found: Answer, expected: pd.DataFrame, published: Published
         np.testing.assert_allclose(both[name], both[f"{name}_expected"], rtol=1e-9, atol=1e-9)
 
 
+def scaled(published: Published, series: dict[str, Any], factor: float, periods: int) -> pd.DataFrame:
+    """What would have landed, had the newest periods of a series been so many times what they were."""
+    panel = published.panel
+    frame = published.frames[panel.series.name].copy()
+    label = pd.to_datetime(frame[panel.time], format=panel.series.time.format).dt.date
+    since = label_of(panel, published.bench.last - periods)
+    hit = (label > since) & (frame[list(panel.keys)] == pd.Series(series)).all(axis=1)
+    assert hit.any()
+    frame.loc[hit, panel.target] *= factor
+    return frame
+
+
 # Without and with changes, against the pipeline --------------------------------------------------
 
 
@@ -119,17 +132,11 @@ def test_one_series_is_forecast_as_among_all(made: Any, name: str) -> None:
 def test_another_history_is_forecast_as_if_it_had_landed(made: Any, name: str) -> None:
     published = made(name)
     panel, series = published.panel, series_of(published)[1]
-    table = panel.series.name
-    frame = published.frames[table].copy()
-    label = pd.to_datetime(frame[panel.time], format=panel.series.time.format).dt.date
-    since = label_of(panel, published.bench.last - 5)
-    hit = (label > since) & (frame[list(panel.keys)] == pd.Series(series)).all(axis=1)
-    frame.loc[hit, panel.target] *= 1.7
 
     found = ask(published, series=[series], history={"factor": 1.7, "periods": 5})
 
-    assert hit.any()
-    assert_forecasts(found, published.forecast_of({**published.frames, table: frame}), published)
+    frames = {**published.frames, panel.series.name: scaled(published, series, factor=1.7, periods=5)}
+    assert_forecasts(found, published.forecast_of(frames), published)
     assert (found.table["difference"] != 0.0).any()
 
 
@@ -169,6 +176,77 @@ def test_plans_that_had_not_landed_at_all_can_be_asked_for(walmart: Published, t
 
     assert_forecasts(found, without.forecast_of({**frames, "features": planned}), without)
     without.bench.close()
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_sums_are_forecast_as_if_the_change_had_landed(made: Any, name: str) -> None:
+    published = made(name)
+    panel, series = published.panel, series_of(published)[1]
+    levels = [*panel.level_names, "total"]
+
+    found = ask(published, series=[series], history={"factor": 1.7, "periods": 5}, levels=levels).sums
+
+    frames = {**published.frames, panel.series.name: scaled(published, series, factor=1.7, periods=5)}
+    for figures, expected in (
+        (FIGURES, published.sums_of(frames)),
+        (BASELINE, published.sums_of(published.frames)),
+    ):
+        expected = expected.rename(columns=dict(zip(FIGURES, figures, strict=True)))
+        both = found.merge(expected, on=["level", "member", "horizon"], suffixes=("", "_expected"))
+        assert len(both) == len(found) == panel.horizon * len(levels)
+        for figure in figures:
+            np.testing.assert_allclose(both[figure], both[f"{figure}_expected"], rtol=1e-9, atol=1e-9)
+        assert (both["parts"] == both["parts_expected"]).all()
+    assert found["upper_80"].gt(found["forecast"]).all()
+    assert (found["difference"] != 0.0).any()
+
+
+def test_sums_reach_the_members_that_a_question_does_and_no_others(weeks: Published) -> None:
+    first, other = weeks.forecasts["department"].unique()[:2]
+
+    found = ask(weeks, series=[{"department": int(first)}], levels=["department"])
+
+    assert set(found.sums["member"]) == {str(first)} != {str(other)}
+    assert set(found.sums["level"]) == {"department"}
+    assert (found.sums["difference"] == 0.0).all()
+    assert ask(weeks, series=[{"department": int(first)}]).sums.empty
+
+
+def test_sums_without_a_change_are_those_of_their_series(weeks: Published) -> None:
+    found = ask(weeks, series=series_of(weeks, 1), levels=["total", "total"])
+
+    whole = weeks.forecasts.groupby("horizon")[["forecast"]].sum()
+    np.testing.assert_allclose(found.sums["forecast"], whole["forecast"])
+    np.testing.assert_allclose(found.sums["baseline"], whole["forecast"])
+    assert len(found.table) == 8
+    assert (found.sums["parts"] == len(series_of(weeks))).all()
+
+
+def test_a_newcomer_adds_to_the_sums_it_belongs_to(weeks: Published) -> None:
+    new = {"keys": {"store": 99, "department": 73}, "attributes": {"region": 3}, "level": 500.0}
+
+    found = ask(weeks, new=[new], levels=["region", "total"])
+
+    before = ask(weeks, series=series_of(weeks), levels=["region", "total"]).sums
+    own = found.table.set_index("horizon")["forecast"]
+    assert set(found.sums.loc[found.sums["level"] == "region", "member"]) == {"3"}
+    both = found.sums.merge(before, on=["level", "member", "horizon"], suffixes=("", "_before"))
+    assert len(both) == len(found.sums) == 16
+    np.testing.assert_allclose(both["baseline"], both["forecast_before"])
+    assert (both["parts"] == both["parts_before"] + 1).all()
+    # What it adds is its own, and what other series are moved by higher sums of their levels.
+    assert ((both["difference"] - both["horizon"].map(own)).abs() < 0.2 * both["baseline"]).all()
+
+
+def test_a_member_that_is_new_has_no_baseline(weeks: Published) -> None:
+    new = {"keys": {"store": 99, "department": 999}, "attributes": {"region": 3}, "like": {"store": 2}}
+
+    found = ask(weeks, new=[new], levels=["department"]).sums
+
+    assert set(found["member"]) == {"999"}
+    assert found[["baseline", "baseline_upper_95", "difference"]].isna().all(axis=None)
+    assert (found["parts"] == 1).all()
+    assert found["forecast"].gt(0).all()
 
 
 def test_questions_leave_nothing_behind(weeks: Published) -> None:
@@ -389,6 +467,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "periods.0",
         "not among the periods",
     ),
+    "no level": ({"series": [{"store": 2}], "levels": ["total", "shop"]}, "levels.1", "no level 'shop'"),
     "a day that is no label": (
         {"series": [{"store": 2}], "periods": [date(2017, 6, 5)]},
         "periods.0",

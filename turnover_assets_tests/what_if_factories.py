@@ -10,7 +10,9 @@ import pandas as pd
 
 from turnover_assets.core import intervals
 from turnover_assets.core.adjustments import write_adjustments
+from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.conformal import Calibration
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import forecast_table
@@ -55,9 +57,17 @@ class Published:
 
     def forecast_of(self, frames: Frames) -> pd.DataFrame:
         """What the pipeline would forecast, had other frames landed: everything is made anew."""
+        return self.champion.forecast(*self._scoring_of(frames))
+
+    def sums_of(self, frames: Frames) -> pd.DataFrame:
+        """The sums that the pipeline would forecast, had other frames landed."""
+        rows, series = self._scoring_of(frames)
+        return self.champion.aggregate(self.champion.forecast(rows, series), rows, series)
+
+    def _scoring_of(self, frames: Frames) -> tuple[Rows, pd.DataFrame]:
         with duckdb.connect(config={"threads": 2}) as con:
             prepare(con, self.panel, frames)
-            return self.champion.forecast(*scoring(con, self.panel))
+            return scoring(con, self.panel)
 
     @property
     def forecasts(self) -> pd.DataFrame:
@@ -126,7 +136,9 @@ def trained(panel: PanelSpec, candidate: Candidate, rows: Rows) -> TrainedModel:
     bounds = [-quantiles[0], quantiles[0], -quantiles[1], quantiles[1]]
     table = pd.DataFrame([bounds], columns=list(intervals.BOUNDS), index=pd.Index([1], name="horizon"))
     versions = {"panel": panel.digest, "cutoff": "", "code_version": "0"}
-    return TrainedModel(candidate, intervals.Intervals(table), tuple(feature_names(panel)), versions)
+    sums = {level: Calibration(table / 2) for level in (*panel.level_names, TOTAL)}
+    bounded = intervals.Intervals(table, aggregates=sums)
+    return TrainedModel(candidate, bounded, tuple(feature_names(panel)), versions)
 
 
 def history_of(published: Published) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from turnover_assets.core.features import feature_names
-from turnover_assets.core.forecasting import forecast_table
+from turnover_assets.core.forecasting import aggregate_table, forecast_table
 from turnover_assets.core.golden import differences
 from turnover_assets.core.models import Rows
 from turnover_assets.errors import ModelRefusedError
@@ -81,6 +81,10 @@ class Champion:
     def forecast(self, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
         """Forecasts with bounds; see forecasting.forecast_table."""
         return forecast_table(self.panel, self.model.candidate, self.model.intervals, rows, series)
+
+    def aggregate(self, table: pd.DataFrame, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
+        """Sums of forecasts with bounds of their own; see forecasting.aggregate_table."""
+        return aggregate_table(self.panel, self.model.intervals, table, rows, series)
 
     @cached_property
     def used_features(self) -> frozenset[str]:

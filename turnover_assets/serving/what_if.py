@@ -11,10 +11,11 @@ from datetime import date
 from typing import Any
 
 from turnover_assets.core.forecast_history import CHAMPION
-from turnover_assets.core.what_if.answer import BASELINE, FIGURES, Answer, answer
+from turnover_assets.core.what_if.answer import Answer, answer
 from turnover_assets.core.what_if.overlay import Overlay
 from turnover_assets.core.what_if.question import read_question
 from turnover_assets.core.what_if.remarks import Ranges
+from turnover_assets.core.what_if.sums import BASELINE, FIGURES
 from turnover_assets.serving.champion import Champion
 from turnover_assets.serving.problems import busy_problem
 from turnover_assets.serving.served import Served
@@ -74,6 +75,7 @@ def answer_question(served: Served, asked: Mapping[str, Any], stop: Stop) -> dic
         "warnings": [asdict(remark) for remark in found.warnings],
         "data": _rows(found, [*panel.keys, panel.time, "horizon"]),
         "totals": _totals(found, panel.time),
+        "aggregates": [_plain(row) for row in found.sums.astype(object).to_dict("records")],
     }
 
 

@@ -8,19 +8,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.intervals import BOUNDS
-from turnover_assets.core.what_if.answer import BASELINE
 from turnover_assets.core.what_if.question import attribute_columns, covariate_columns
 from turnover_assets.core.what_if.remarks import Kind
+from turnover_assets.core.what_if.sums import BASELINE
 from turnover_assets.panel import Column, PanelSpec
 from turnover_assets.serving.origin import OriginDocument
 from turnover_assets.serving.parameters import EXAMPLES, LONGEST_TEXT, Day, Definition
+from turnover_assets.serving.routes.aggregates import level_columns
 from turnover_assets.serving.rows import amount, column, key_columns, optional, row, time_column
 
 MOST_PARTS = 100  # of a question, of each kind
 LARGEST_FACTOR = 100.0
 LARGEST_LEVEL = 1e15
 MOST_PERIODS = 10_000  # more than any history has
+LEVELS = f"Sums to give too, with bounds: the members of these levels that are reached, or `{TOTAL}` for all."
 NUMERIC = ("number", "integer")
 _TYPES: Mapping[str, Any] = {
     "integer": Annotated[int, Field(ge=-(2**63), lt=2**63)],
@@ -78,6 +81,7 @@ def question_model(panel: PanelSpec) -> type[BaseModel]:
         "covariates": _list(_part("Known", text, change), "Other values of what is known ahead."),
         "history": (History | None, Field(None, description="Another level of the newest history.")),
         "new": _list(_newcomer_model(panel, keys, selector), "Series that there are not yet."),
+        "levels": _levels(panel),
         "periods": _periods("Answer for these periods; else for all."),
     }
     return _part("Question", "What is asked, and what is to be otherwise.", fields)
@@ -112,30 +116,51 @@ def answer_model(panel: PanelSpec) -> type[BaseModel]:
         "difference": optional(float, "Sum of the differences; null where all series are new.", 170.0),
     }
     rows, totals = row("WhatIfRow", _columns(panel)), row("WhatIfSum", sums)
+    added = row("WhatIfAggregate", _sum_columns(panel))
     fields: Fields = {
         "served": (OriginDocument, Field(description="Where the answer comes from.")),
         "model": (ModelDocument, Field(description="The model that answered.")),
         "changes": (list[str], Field(description="What was changed, in sentences.")),
         "warnings": (list[Remarked], Field(description="What a reader should know.")),
         "data": (list[rows], Field(description="The rows.")),  # type: ignore[valid-type]
-        "totals": (list[totals], Field(description="Sums by period.")),  # type: ignore[valid-type]
+        "totals": (list[totals], Field(description="Sums of the rows by period.")),  # type: ignore[valid-type]
+        "aggregates": (list[added], Field(description="The sums of `levels`.")),  # type: ignore[valid-type]
     }
     model: type[BaseModel] = create_model("WhatIf", **fields)
     return model
 
 
 def _columns(panel: PanelSpec) -> dict[str, Definition]:
-    without = {name: optional(float, f"Without the changes: {name}.", 1500.0) for name in BASELINE}
     return {
         **key_columns(panel),
+        **_figures(panel, "a new series"),
+        "is_new": column(bool, "Whether there is no such series yet."),
+    }
+
+
+def _sum_columns(panel: PanelSpec) -> dict[str, Definition]:
+    return {
+        **level_columns(),
+        **_figures(panel, "a new member"),
+        "parts": column(int, "Number of series in the sum, new ones included.", 312),
+    }
+
+
+def _figures(panel: PanelSpec, new: str) -> dict[str, Definition]:
+    without = {name: optional(float, f"Without the changes: {name}.", 1500.0) for name in BASELINE}
+    return {
         **time_column(panel, "Period that is forecast"),
         "horizon": column(int, "How many periods after the cutoff it is.", 1),
         **without,
         "forecast": column(float, f"Expected {amount(panel)}, with the changes.", 2010.0),
         **{name: optional(float, f"With the changes: {name}.", 1700.0) for name in BOUNDS},
-        "difference": optional(float, "What the changes add; null for a new series.", 170.0),
-        "is_new": column(bool, "Whether there is no such series yet."),
+        "difference": optional(float, f"What the changes add; null for {new}.", 170.0),
     }
+
+
+def _levels(panel: PanelSpec) -> Definition:
+    level = Literal[(*panel.level_names, TOTAL)]  # type: ignore[valid-type]
+    return list[level] | None, Field(None, max_length=MOST_PARTS, description=LEVELS)
 
 
 def _part(name: str, text: str, fields: Fields) -> type[BaseModel]:

@@ -1,7 +1,7 @@
 """The answer to a what-if question: forecasts without and with the changes.
 
 What belongs here: the order in which a question is worked out, and the figures. What does not: its parts
-(overlay.py, newcomers.py), and what is said beside the figures (remarks.py).
+(overlay.py, newcomers.py, sums.py), and what is said beside the figures (remarks.py).
 
 Invariants:
     - without a change the forecasts are those that were published;
@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from turnover_assets.core.calendar import label_of
-from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.models import Rows
 from turnover_assets.core.what_if.newcomers import Placed, peers_of, place, with_peers_bounds
 from turnover_assets.core.what_if.overlay import Overlay
@@ -32,13 +31,13 @@ from turnover_assets.core.what_if.remarks import (
     said,
 )
 from turnover_assets.core.what_if.settling import settle_in
+from turnover_assets.core.what_if.sums import BASELINE, FIGURES, Members, compared_sums, reach_sums
 from turnover_assets.errors import QuestionError
 from turnover_assets.panel import PanelSpec
 
 MOST_SERIES, MOST_NEW = 500, 100
 SAME = 1e-6  # relative difference to what was published, within which it is that
-FIGURES = ("forecast", *BOUNDS)
-BASELINE = ("baseline", *(f"baseline_{bound}" for bound in BOUNDS))
+Forecast = tuple[pd.DataFrame, Rows, pd.DataFrame]  # forecasts, what they were made of, and the series
 Open = Callable[[], AbstractContextManager[Overlay]]
 
 
@@ -56,6 +55,9 @@ class Model(Protocol):
     def forecast(self, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
         """Forecasts with bounds; see forecasting.forecast_table."""
 
+    def aggregate(self, table: pd.DataFrame, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
+        """Sums of forecasts with bounds of their own; see forecasting.aggregate_table."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -65,11 +67,15 @@ class Answer:
         table: A row for each series and period asked for: the series keys, the time column, `horizon`, the
             columns of BASELINE (NaN for a new series), `forecast`, bounds, `difference` (NaN for a new
             series), `is_new`; units of the target.
+        sums: A row for each sum and period asked for: `level`, `member` (text, empty for the total), and the
+            same columns from the time column on, with `parts` (number of series with the changes) in place
+            of `is_new`; the baseline is NaN where there was no such member.
         changes: What was changed, in sentences.
         warnings: What a reader should know.
     """
 
     table: pd.DataFrame
+    sums: pd.DataFrame
     changes: tuple[str, ...]
     warnings: tuple[Remark, ...]
 
@@ -90,15 +96,16 @@ def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ran
     with opened() as overlay:
         published = overlay.con.execute("FROM published").df()
         _ask(overlay, question)
-        before = overlay.rows() if len(overlay.asked()) else None
         placed = _place(overlay, question)
-        for change in question.known:
-            overlay.change(change)
-        if question.history:
-            overlay.scale(question.history)
-        after = overlay.rows()
+        wanted = reach_sums(overlay, question.levels, placed)
+        before = overlay.rows() if overlay.has_rows() else None
+        _change(overlay, question, placed)
+        after, asked = overlay.rows(), overlay.asked()
     unchanged = model.forecast(*before) if before else published.iloc[:0]
-    found, recomputed = _compared(panel, model.forecast(*after), unchanged, published, placed)
+    made = model.forecast(*after)
+    base, recomputed = _baseline(panel, unchanged, published)
+    found = _compared(panel, made.merge(asked, on=list(panel.keys)), unchanged, base, published, placed)
+    sums = _summed(panel, model, wanted, (made, *after), (unchanged, *before) if before else None)
     has_effect = bool((found["difference"].fillna(0.0) != 0.0).any())
     remarks = [
         *([recomputed] if recomputed else []),
@@ -106,9 +113,18 @@ def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ran
         *about_training(panel, model.used_features, before[0] if before else None, after[0], ranges),
         *about_newcomers(placed),
     ]
+    return Answer(
+        _at(question, panel, found),
+        _at(question, panel, sums),
+        tuple(said(panel, question, placed)),
+        tuple(remarks),
+    )
+
+
+def _at(question: Question, panel: PanelSpec, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the periods asked for."""
     times = {label_of(panel, t) for t in question.periods}
-    table = found[found[panel.time].isin(times)].reset_index(drop=True)
-    return Answer(table, tuple(said(panel, question, placed)), tuple(remarks))
+    return table[table[panel.time].isin(times)].reset_index(drop=True)
 
 
 def _ask(overlay: Overlay, question: Question) -> None:
@@ -126,7 +142,7 @@ def _ask(overlay: Overlay, question: Question) -> None:
 
 
 def _place(overlay: Overlay, question: Question) -> list[Placed]:
-    """Find the newcomers' peers, and add them to the tables."""
+    """The newcomers among their peers."""
     if not question.newcomers:
         return []
     peers = peers_of(overlay)
@@ -138,27 +154,43 @@ def _place(overlay: Overlay, question: Question) -> list[Placed]:
     if len(placed) > MOST_NEW:
         detail = f"It makes {len(placed)} series, more than {MOST_NEW}."
         raise QuestionError("new", detail, "Name more of the keys, or ask in several questions.")
-    settle_in(overlay, placed)
     return placed
+
+
+def _change(overlay: Overlay, question: Question, placed: Sequence[Placed]) -> None:
+    """Change the tables as the question says."""
+    if placed:
+        settle_in(overlay, placed)
+    for change in question.known:
+        overlay.change(change)
+    if question.history:
+        overlay.scale(question.history)
+
+
+def _baseline(
+    panel: PanelSpec, unchanged: pd.DataFrame, published: pd.DataFrame
+) -> tuple[pd.DataFrame, Remark | None]:
+    """What was published, where the model makes that without changes; else what it makes without them."""
+    on = [*panel.keys, "horizon"]
+    if _same(unchanged, unchanged[on].merge(published, on=on)):
+        return published, None
+    text = (
+        "The model in use does not make what was published of these series, as another one made it; so "
+        "the baseline is what it makes without changes."
+    )
+    return unchanged, Remark("baseline-recomputed", "", text)
 
 
 def _compared(
     panel: PanelSpec,
     made: pd.DataFrame,
     unchanged: pd.DataFrame,
+    base: pd.DataFrame,
     published: pd.DataFrame,
     placed: Sequence[Placed],
-) -> tuple[pd.DataFrame, Remark | None]:
-    """Forecasts beside the baseline: what was published, where the model makes that without changes."""
+) -> pd.DataFrame:
+    """Forecasts beside the baseline."""
     on = [*panel.keys, "horizon"]
-    base, remark = published, None
-    if not _same(unchanged, unchanged[on].merge(published, on=on)):
-        base = unchanged
-        text = (
-            "The model in use does not make what was published of these series, as another one made it; so "
-            "the baseline is what it makes without changes."
-        )
-        remark = Remark("baseline-recomputed", "", text)
     names = dict(zip(FIGURES, BASELINE, strict=True))
     own = unchanged[on].merge(base[[*on, *names]].rename(columns=names), on=on, validate="one_to_one")
     own = own.merge(unchanged[[*on, "forecast"]].rename(columns={"forecast": "without"}), on=on)
@@ -168,7 +200,20 @@ def _compared(
         new = with_peers_bounds(panel, made, placed, published).assign(is_new=True)
         own = pd.concat([own, new], ignore_index=True) if len(own) else new
     columns = [*panel.keys, panel.time, "horizon", *BASELINE, *FIGURES, "difference", "is_new"]
-    return own.reindex(columns=columns).sort_values(on, ignore_index=True), remark
+    return own.reindex(columns=columns).sort_values(on, ignore_index=True)
+
+
+def _summed(
+    panel: PanelSpec, model: Model, wanted: Members, made: Forecast, unchanged: Forecast | None
+) -> pd.DataFrame:
+    """The sums that are wanted beside their baseline."""
+    figures = [panel.time, "horizon", *BASELINE, *FIGURES, "difference"]
+    columns = ["level", "member", *figures, "parts"]
+    if not wanted:
+        return pd.DataFrame(columns=columns)
+    with_changes = model.aggregate(*made)
+    without = model.aggregate(*unchanged) if unchanged else with_changes.iloc[:0]
+    return compared_sums(wanted, with_changes, without)[columns]
 
 
 def _same(made: pd.DataFrame, other: pd.DataFrame) -> bool:

@@ -16,12 +16,14 @@ import duckdb
 import pandas as pd
 
 from turnover_assets.core import relations
+from turnover_assets.core.adjustments import series_attributes_sql
 from turnover_assets.core.models import Rows
 from turnover_assets.core.rows import select_rows
 from turnover_assets.core.what_if.question import Known, Scaled, Selector, covariate_columns
 from turnover_assets.panel import PanelSpec
 
 ASKED = "asked"
+WIDER = "wider"
 
 
 class Overlay:
@@ -48,6 +50,7 @@ class Overlay:
     ) -> None:
         self.con, self.panel, self.last, self.in_force = con, panel, last, in_force
         self._base, self._changed, self._other_history = base, set[str](), False
+        self._rows_of = ASKED
         con.execute(f"USE {own}; CREATE SCHEMA cleaned")
         for table in panel.tables:
             con.execute(f"CREATE VIEW cleaned.{table} AS FROM {base}.cleaned.{table}")
@@ -65,6 +68,22 @@ class Overlay:
         self.con.execute(f"INSERT INTO {ASKED} {chosen} EXCEPT FROM {ASKED}", [*selector.values()])
         return int(found[0][0])
 
+    def also(self, series: pd.DataFrame) -> None:
+        """Forecast these series too, without asking for them; changes stay with those asked for."""
+        self.con.register("others", series)
+        keys = ", ".join(self.panel.keys)
+        self.con.execute(
+            f"CREATE TABLE {WIDER} AS FROM {ASKED}; "
+            f"INSERT INTO {WIDER} SELECT {keys} FROM others EXCEPT FROM {ASKED}"
+        )
+        self.con.unregister("others")
+        self._rows_of = WIDER
+
+    def ask_new(self, newcomers: str) -> None:
+        """Ask for series that a relation names, which there are by now."""
+        for relation in dict.fromkeys((ASKED, self._rows_of)):
+            self.con.execute(f"INSERT INTO {relation} SELECT {', '.join(self.panel.keys)} FROM {newcomers}")
+
     def members_sql(self) -> str:
         """SQL for the published series: keys and attributes."""
         keys = ", ".join(self.panel.keys)
@@ -73,6 +92,10 @@ class Overlay:
             f"LEFT JOIN cleaned.{table.name} USING ({', '.join(table.keys)})" for table in self.panel.static
         )
         return f"SELECT {keys}{attributes} FROM (SELECT DISTINCT {keys} FROM published) {joins}"
+
+    def has_rows(self) -> bool:
+        """Whether any series is to be forecast by now."""
+        return bool(self._fetch(f"SELECT count(*) FROM {self._rows_of}")[0][0])
 
     def asked(self) -> pd.DataFrame:
         """The series asked for: their keys, in order."""
@@ -123,15 +146,21 @@ class Overlay:
         self._other_history |= table not in {covariates.name for covariates in self.panel.covariates}
 
     def rows(self) -> tuple[Rows, pd.DataFrame]:
-        """Feature rows of the series asked for, at the newest cutoff, and their `series_id` with keys."""
+        """Feature rows of the series asked for, at the newest cutoff, and what the series are.
+
+        Returns:
+            The rows; and `series_id`, the series keys and the members of each level. Both with those of also.
+        """
         con, panel = self.con, self.panel
         if self._other_history:
             relations.prepare_shared(con, panel, self.last, in_force=self.in_force)
-        relations.prepare_own(con, panel, ASKED)
+        relations.prepare_own(con, panel, self._rows_of)
         relations.choose_scoring_pairs(con, panel, self.last, relations.NO_END)
         keys = ", ".join(panel.keys)
+        columns = ", ".join(f"a.{name}" for name in dict.fromkeys([*panel.keys, *panel.level_names]))
         series = con.execute(
-            f"SELECT series_id, {keys} FROM series JOIN {ASKED} USING ({keys}) ORDER BY series_id"
+            f"SELECT s.series_id, {columns} FROM series AS s JOIN {self._rows_of} USING ({keys}) "
+            f"JOIN ({series_attributes_sql(panel)}) AS a USING ({keys}) ORDER BY series_id"
         ).df()
         return select_rows(con, panel), series
 

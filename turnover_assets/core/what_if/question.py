@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.errors import QuestionError
 from turnover_assets.panel import Column, CovariateTable, PanelSpec
@@ -75,6 +76,7 @@ class Question:
         known: Values known ahead that are to be others, the later of two on one value counts.
         history: Another level of the newest history; None where it stays.
         newcomers: Series to be added.
+        levels: Levels of the sums that are wanted too; `total` for the sum of all series.
         periods: Indices of the periods to answer for.
     """
 
@@ -82,6 +84,7 @@ class Question:
     known: tuple[Known, ...]
     history: Scaled | None
     newcomers: tuple[Newcomer, ...]
+    levels: tuple[str, ...]
     periods: tuple[int, ...]
 
 
@@ -91,8 +94,8 @@ def read_question(panel: PanelSpec, last: int, asked: Mapping[str, Any]) -> Ques
     Args:
         panel: The panel.
         last: Index of the newest period known.
-        asked: `series`, `covariates`, `history`, `new`, `periods`, as docs/what-if.md describes them; each
-            may be missing or None.
+        asked: `series`, `covariates`, `history`, `new`, `levels`, `periods`, as docs/what-if.md describes
+            them; each may be missing or None.
 
     Raises:
         QuestionError: It names something that there is not, or asks for nothing.
@@ -118,6 +121,7 @@ def read_question(panel: PanelSpec, last: int, asked: Mapping[str, Any]) -> Ques
         tuple(known),
         Scaled(float(history["factor"]), int(history["periods"])) if history else None,
         newcomers,
+        _levels(panel, asked.get("levels") or ()),
         _periods(panel, ahead, asked.get("periods"), "periods"),
     )
 
@@ -186,6 +190,16 @@ def _newcomer(panel: PanelSpec, item: Mapping[str, Any], field: str) -> Newcomer
         per,
         _selector(_selectable(panel), like, f"{field}.like") if like else {},
     )
+
+
+def _levels(panel: PanelSpec, names: Sequence[str]) -> tuple[str, ...]:
+    known = (*panel.level_names, TOTAL)
+    for i, name in enumerate(names):
+        if name not in known:
+            raise QuestionError(
+                f"levels.{i}", f"There is no level {name!r}.", f"Use some of these: {', '.join(known)}."
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def _periods(

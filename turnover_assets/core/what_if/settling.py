@@ -10,7 +10,7 @@ import pandas as pd
 
 from turnover_assets.core.adjustments import FACTOR_IN_FORCE
 from turnover_assets.core.what_if.newcomers import Placed
-from turnover_assets.core.what_if.overlay import ASKED, Overlay
+from turnover_assets.core.what_if.overlay import Overlay
 
 
 def settle_in(overlay: Overlay, placed: Sequence[Placed]) -> None:
@@ -28,7 +28,7 @@ def settle_in(overlay: Overlay, placed: Sequence[Placed]) -> None:
     _add_attributes(overlay, placed)
     _add_plans(overlay)
     _add_history(overlay)
-    con.execute(f"INSERT INTO {ASKED} SELECT {', '.join(panel.keys)} FROM newcomers")
+    overlay.ask_new("newcomers")
     con.unregister("newcomers")
     con.unregister("newcomers_peers")
     scale = newcomers[[*panel.keys, "factor"]].rename(columns={"factor": FACTOR_IN_FORCE})
