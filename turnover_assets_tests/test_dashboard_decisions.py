@@ -371,9 +371,20 @@ class Doubles:
             "model": {"version": 1},
             "data": data,
             "totals": totals.to_dict("records"),
+            "aggregates": _doubled(served, asked["levels"][0]) if "levels" in asked else [],
             "changes": ["Promotion of 1,500.5 was assumed."],
             "warnings": [{"kind": "outside-training", "about": "", "text": "The model has never seen this."}],
         }
+
+
+def _doubled(served: Served, level: str) -> list[dict[str, Any]]:
+    time = served.view.panel.time
+    rows = served.view.records(
+        f"SELECT * REPLACE (CAST({time} AS VARCHAR) AS {time}), forecast AS baseline FROM aggregates "
+        "WHERE level = $level AND member = '1' ORDER BY horizon",
+        {"level": level},
+    )
+    return [{**row, "forecast": 2 * row["forecast"], "upper_80": 3 * row["forecast"]} for row in rows]
 
 
 @pytest.fixture
@@ -415,10 +426,13 @@ def test_the_form_asks_in_the_panels_own_words_and_shows_the_answer(
             "series": [{"store": 1}],
             "covariates": [{"values": {"temperature": 12.5, "is_holiday": True}}],
             "history": {"factor": 1.2, "periods": 8},
+            "levels": ["store"],
         }
     ]
-    row = next(cells for cells in table_cells(answer.text) if len(cells) == 4 and "2018" in cells[0])
-    assert row[1:] == ["630", "315", "+315"]  # series of 105 and 210, twice
+    row = next(cells for cells in table_cells(answer.text) if len(cells) == 5 and "2018" in cells[0])
+    assert row[1] == "630"  # series of 105 and 210, twice
+    assert row[2].endswith("945")  # the range of the sum, not the sum of ranges
+    assert row[3:] == ["315", "+315"]
     assert "The model has never seen this." in Page(answer.text).text
     assert 'value="12,5"' in answer.text
 

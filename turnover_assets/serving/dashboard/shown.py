@@ -122,9 +122,11 @@ class Shown:
             self.members = self._members()
             forecasts = self.view.records("SELECT forecast FROM forecasts")
             self.served.champion = champions.take(snapshot) if champions else None
-        except duckdb.Error as error:
+        except BaseException as error:
             self.served.close()
-            raise unusable(snapshot, error) from None
+            if isinstance(error, duckdb.Error):
+                raise unusable(snapshot, error) from None
+            raise
         self.usual = usual_size([row["forecast"] for row in forecasts])
 
     @property

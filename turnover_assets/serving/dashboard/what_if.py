@@ -19,15 +19,15 @@ class WhatIf(Protocol):
 
         Args:
             served: The snapshot.
-            asked: `series` or `new`, `covariates`, `history`, as `POST /v1/what-if` takes them.
+            asked: `series` or `new`, `covariates`, `history`, `levels`, as `POST /v1/what-if` takes them.
             stop: Ends it from another thread.
 
         Returns:
             `model`: with its `version`. `data`: a row for each series and period, with the series keys, the
             time column (ISO dates), `baseline` (what was published; None for a new series), `forecast`,
-            `lower_80`, `upper_80`. `totals`: their sums by period, without bounds. `changes`: what was
-            changed, in sentences. `warnings`: what a reader should know, each with its `kind`, what
-            it is `about`, and a `text`.
+            `lower_80`, `upper_80`. `totals`: their sums by period, without bounds. `aggregates`: sums of the
+            members of levels that were asked for, with bounds. `changes`: what was changed, in sentences.
+            `warnings`: what a reader should know, each with its `kind`, what it is `about`, and a `text`.
 
         Raises:
             QuestionError: It cannot be answered as it was asked; the message says why and what to do.

@@ -48,6 +48,11 @@ class Result:
     warnings: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def has_ranges(self) -> bool:
+        """Whether there are ranges to show."""
+        return all(row["lower_80"] is not None for row in self.rows)
+
+    @property
     def has_baseline(self) -> bool:
         """Whether anything was published to compare it with."""
         return any(row["baseline"] is not None for row in self.rows)
@@ -117,6 +122,8 @@ def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[st
     else:
         found["series"] = [keys]
         found |= _history(panel, given, locale)
+        if len(keys) == 1 and keys.keys() <= {*panel.level_names}:
+            found["levels"] = list(keys)  # the sum of its series, which has ranges of its own
     if ahead := _values(given, "ahead_", _ahead(panel), locale):
         when = given.get("when")
         found["covariates"] = [{"values": ahead, **({"periods": [_day(when)]} if when else {})}]
@@ -234,10 +241,10 @@ def _day(text: str) -> date:
 
 
 def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
-    """What the page shows of an answer; ranges only where they are of a single series: they do not add up."""
-    data = answer["data"]
+    """What is shown of an answer: of several series their sum, with ranges where it has some of its own."""
+    data, sums = answer["data"], answer["aggregates"]
     series = len({tuple(row[key] for key in panel.keys) for row in data})
-    shown = data if series == 1 else answer["totals"]
+    shown = data if series == 1 else sums if len({row["member"] for row in sums}) == 1 else answer["totals"]
     rows = [
         {"period": date.fromisoformat(str(row[panel.time]))} | {name: row.get(name) for name in SHOWN}
         for row in shown
@@ -276,5 +283,5 @@ def _chart(reader: Reader, result: Result) -> Chart:
         told,
         [row["period"] for row in rows],
         lines,
-        [band] if result.series == 1 else [],
+        [band] if result.has_ranges else [],
     )
