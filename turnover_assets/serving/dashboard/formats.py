@@ -23,7 +23,8 @@ OFFERED = (
     *("hu", "it", "it_CH", "ja", "ko", "lt", "lv", "nb", "nl", "pl", "pt", "pt_BR", "ro", "sk", "sl", "sv"),
     *("tr", "uk", "zh"),
 )
-MOST_DECIMALS = 2  # of numbers in sentences, from 1 on
+# Numbers in sentences, from 1 on, have at most so many digits, but not fewer decimals than these.
+SENTENCE_DIGITS, LEAST_DECIMALS = 4, 2
 NONE = "\N{EN DASH}"
 LARGE = 100_000  # amounts from which on they are written short
 MANYFOLD = 9.995  # a change beyond which only that it is so large is of interest
@@ -210,7 +211,8 @@ class Formats:
     def _number_word(self, found: re.Match[str]) -> str:
         plain = found[1].replace(",", "")
         value, decimals = float(plain), len(plain.partition(".")[2])
-        return self.number(value, decimals if value < 1 else min(decimals, MOST_DECIMALS))
+        most = max(LEAST_DECIMALS, SENTENCE_DIGITS - len(str(int(value))))
+        return self.number(value, decimals if value < 1 else min(decimals, most))
 
     def _date_word(self, found: re.Match[str]) -> str:
         try:
