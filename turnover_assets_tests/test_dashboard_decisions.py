@@ -32,6 +32,7 @@ from turnover_assets.storage.stewardship import (
 )
 from turnover_assets_tests.api_factories import publish
 from turnover_assets_tests.dashboard_factories import (
+    HTML,
     chart_data,
     form_value,
     page_of,
@@ -345,6 +346,24 @@ def test_deciding_needs_the_scope_and_records_the_name_of_the_key(settings: Sett
         client.post("/adjustment", data={**form, "verdict": "veto", "reason": "r", "who": "Mallory"})
 
     assert [entry["who"] for entry in entries(settings, "veto")] == ["Grace Hopper"]
+
+
+def test_whom_a_trusted_proxy_names_need_not_sign_in_and_decides_under_that_name(settings: Settings) -> None:
+    found = detected(settings)["adjustment_id"][0]
+    behind = settings.model_copy(
+        update={"proxy_user_header": "X-Forwarded-User", "proxy_user_scopes": "read,adjust"}
+    )
+    with reading(behind, headers={**HTML, "X-Forwarded-User": "ada"}) as client:
+        page = page_of(client, f"/adjustment?id={found}")
+        form = {name: form_value(page, name) for name in ("csrf", "id", "seen")}
+        client.post("/adjustment", data={**form, "verdict": "veto", "reason": "r"})
+
+        assert "Signed in as ada" in page.text
+        assert "Sign out" not in page.text
+    with reading(behind) as client:
+        assert client.get("/", follow_redirects=False).headers["location"].startswith("/login")
+
+    assert [entry["who"] for entry in entries(settings, "veto")] == ["ada"]
 
 
 # What if -----------------------------------------------------------------------------------------
