@@ -71,6 +71,16 @@ class LedgerError(FileProblemsError):
     )
 
 
+class LedgerMovedError(TurnoverError):
+    """A ledger that somebody has changed since it was looked at."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"The ledger {source} was changed by somebody else meanwhile. Nothing was written; look at how "
+            "things stand now, and decide again."
+        )
+
+
 class AlertRulesError(FileProblemsError):
     """A file of alert rules that cannot be used."""
 

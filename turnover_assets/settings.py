@@ -169,6 +169,10 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
+    dashboard_port: int = Field(
+        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
+    )
     snapshot_poll_seconds: float = Field(
         2.0, gt=0, description="Seconds between two looks of servers at what is published."
     )
