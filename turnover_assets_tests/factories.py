@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
 from filelock import FileLock
+from matplotlib.figure import Figure
 
 from turnover_assets.core import cleaning
 from turnover_assets.core.samples import sample_files
@@ -296,6 +298,11 @@ def copy_home(landed: Landed, root: Path) -> Landed:
     return Landed(settings, root / "files", landed.outcome, landed.retailer)
 
 
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave every picture empty from now on."""
+    patch.setattr(Figure, "draw", lambda *_: None)
+
+
 def next_week(landed: Landed, amount: str = "", ahead: int = 1) -> str:
     """A file for a week after the last one, for every series of the retailer.
 
@@ -404,6 +411,7 @@ __all__ = [
     "daily_history",
     "default_history",
     "default_panel",
+    "draw_nothing",
     "empty_raw",
     "insert_frames",
     "insert_raw",

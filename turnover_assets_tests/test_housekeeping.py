@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from typer.testing import CliRunner
 
 from turnover_assets.cli import app
@@ -41,7 +40,7 @@ from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.search_log import search_log
 from turnover_assets.storage.snapshots import FACTS, current
 from turnover_assets.storage.warehouse import Warehouse
-from turnover_assets_tests.factories import Landed, copy_home, next_week, quiet
+from turnover_assets_tests.factories import Landed, copy_home, draw_nothing, made_once, next_week, quiet
 from turnover_assets_tests.model_factories import make_model, make_registry, make_training_record
 
 NOW = datetime(2031, 6, 1, 12, tzinfo=UTC)
@@ -365,24 +364,28 @@ def test_searches_go_with_their_trials_and_the_one_in_use_stays(tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
-def used_once(plain: Landed, tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    """A home after three more weeks, a training and a promotion by hand."""
-    home = copy_home(plain, tmp_path_factory.mktemp("used"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
-        for ahead in (1, 2, 3):
-            (home.folder / f"more{ahead}.csv").write_text(next_week(home, ahead=ahead))
-            bring_up_to_date(home.settings, home.folder, quiet, retrain=ahead == 2)
-        registry = registry_of(home)
-        registry.promote(registry.versions()[-1].version, by="test", reason="test")
-        bring_up_to_date(home.settings, home.folder, quiet)
-    return home
+def used_once(plain: Landed, shared_folder: Path) -> Landed:
+    """A home after two more weeks, a training and a promotion by hand; tests change copies of it."""
+
+    def make(folder: Path) -> Landed:
+        home = copy_home(plain, folder)
+        with pytest.MonkeyPatch.context() as patched:
+            draw_nothing(patched)
+            for ahead in (1, 2):
+                (home.folder / f"more{ahead}.csv").write_text(next_week(home, ahead=ahead))
+                bring_up_to_date(home.settings, home.folder, quiet, retrain=ahead == 2)
+            registry = registry_of(home)
+            registry.promote(registry.versions()[-1].version, by="test", reason="test")
+            bring_up_to_date(home.settings, home.folder, quiet)
+        return home
+
+    return made_once(shared_folder / "used", make)
 
 
 @pytest.fixture
 def used(used_once: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landed:
     """The same, in a home and a folder of one's own."""
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+    draw_nothing(monkeypatch)
     return copy_home(used_once, tmp_path)
 
 
