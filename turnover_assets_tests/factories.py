@@ -1,5 +1,6 @@
 """Small panels, raw rows and warehouses for tests."""
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +35,9 @@ from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import Warehouse
 
 T = TypeVar("T")
+
+# Modules whose functions run in processes of their own; see clean_processes.
+WITH_PROCESSES = ("kills", "test_kept", "test_snapshots", "test_warehouse")
 
 LANDED_AT = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
@@ -303,6 +308,16 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Figure, "draw", lambda *_: None)
 
 
+def clean_processes() -> ForkServerContext:
+    """Where processes come from that have imported what tests need of them, and have nothing open.
+
+    Each is forked from a server without threads, so that it begins at once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.{name}" for name in WITH_PROCESSES])
+    return context
+
+
 def next_week(landed: Landed, amount: str = "", ahead: int = 1) -> str:
     """A file for a week after the last one, for every series of the retailer.
 
@@ -406,6 +421,7 @@ __all__ = [
     "Landed",
     "RawFile",
     "clean_all",
+    "clean_processes",
     "copy_home",
     "daily",
     "daily_history",

@@ -361,6 +361,8 @@ def test_searches_go_with_their_trials_and_the_one_in_use_stays(tmp_path: Path) 
 
 
 # A whole home ------------------------------------------------------------------------------------
+#
+# What needs one that was used for some weeks is slow, since making it is.
 
 
 @pytest.fixture(scope="module")
@@ -450,6 +452,7 @@ def test_after_housekeeping_everything_works_as_before(used: Landed) -> None:
     assert bring_up_to_date(used.settings, used.folder, quiet).refreshed
 
 
+@pytest.mark.slow
 def test_the_landing_sensor_asks_for_nothing_again(used: Landed) -> None:
     settings = used.settings.model_copy(update={"landing": used.folder})
 
@@ -468,6 +471,7 @@ def test_the_landing_sensor_asks_for_nothing_again(used: Landed) -> None:
     assert before[0] == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_read_and_what_it_names_stay(used: Landed) -> None:
     names = sorted(path.parent.name for path in used.settings.published_path.glob(f"[!.]*/{FACTS}"))
     facts = json.loads((used.settings.published_path / names[0] / FACTS).read_text())
@@ -500,6 +504,7 @@ def test_young_runs_stay_whole(copied: Landed) -> None:
     assert [part for part, swept in found.items() if swept.removed] == []
 
 
+@pytest.mark.slow
 def test_logs_of_runs_deleted_in_the_page_go(used: Landed) -> None:
     with instance_of(used) as instance:
         run_id = instance.get_runs(dg.RunsFilter(job_name=jobs.REFRESH))[-1].run_id
@@ -516,6 +521,7 @@ def test_logs_of_runs_deleted_in_the_page_go(used: Landed) -> None:
     assert not list(used.settings.dagster_path.rglob(f"{run_id}*"))
 
 
+@pytest.mark.slow
 def test_a_deletion_that_a_kill_cut_short_is_finished(used: Landed, monkeypatch: pytest.MonkeyPatch) -> None:
     from turnover_assets.defs import run_housekeeping as work
 

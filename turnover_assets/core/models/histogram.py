@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import skops.io
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
@@ -101,6 +100,8 @@ class HistogramBoosting(Candidate):
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
+        import skops.io  # late: it lists every estimator of scikit-learn, which takes a second
+
         skops.io.dump(self._fitted, folder / "model.skops")
         (folder / "features.json").write_text(json.dumps({"names": self._names}))
         write_parameters(folder, self._parameters)
@@ -108,6 +109,8 @@ class HistogramBoosting(Candidate):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
+        import skops.io
+
         facts = json.loads((folder / "features.json").read_text())
         model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
         return cls(read_parameters(folder), model, facts["names"])
