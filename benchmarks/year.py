@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,8 @@ from peer_windows import markdown
 
 from turnover_assets.storage.decision_log import DecisionLog
 from turnover_assets_tests.year import WEEKS, YEAR, Year, fast_motion
+
+MEASURES = ["wape", "wape_seasonal_naive", "bias", "coverage_80", "coverage_95"]
 
 
 def main() -> int:
@@ -33,9 +34,15 @@ def main() -> int:
         plan = WEEKS if chosen.short else YEAR
         began = time.monotonic()
         with fast_motion(root, plan, tell, sensor_interval_seconds=1) as year:
-            with suppress(KeyboardInterrupt):  # Ctrl-C: the account of the weeks so far
+            ended_early = ""
+            try:
                 year.run()
-            return account(year, time.monotonic() - began)
+            except (KeyboardInterrupt, TimeoutError) as error:  # the account of the weeks so far
+                ended_early = str(error) or "interrupted"
+            code = account(year, time.monotonic() - began)
+            if ended_early:
+                print(f"\nEnded early: {ended_early}")
+            return code or bool(ended_early)
 
 
 def tell(news: str) -> None:
@@ -64,7 +71,24 @@ def account(year: Year, seconds: float) -> int:
     )
     for problem in (*repeated, *unnoticed):
         print(f"- {problem}")
+    print(f"\nThe models, and what the gate said:\n\n{models(year)}")
+    print(f"\nThe total by cutoff, in %:\n\n{markdown(100 * year.totals()[MEASURES])}")
     return 1 if lost or doubled or repeated or unnoticed else 0
+
+
+def models(year: Year) -> str:
+    """Every version: what it is, as of when, and why it did or did not become champion."""
+    rows = [
+        {
+            "version": facts.version,
+            "candidate": facts.candidate,
+            "as of": facts.cutoff,
+            "gate": facts.decision,
+            "reason": facts.reason,
+        }
+        for facts in year.versions()
+    ]
+    return markdown(pd.DataFrame(rows).set_index("version"))
 
 
 if __name__ == "__main__":

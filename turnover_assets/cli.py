@@ -20,6 +20,7 @@ from turnover_assets.commands.backtest import backtest
 from turnover_assets.commands.backup import backup, restore
 from turnover_assets.commands.compare import compare
 from turnover_assets.commands.console import ExportFormat, err, plain_errors, write_log_line, write_whole
+from turnover_assets.commands.dashboard import dashboard
 from turnover_assets.commands.decisions import decisions
 from turnover_assets.commands.doctor import doctor
 from turnover_assets.commands.evidently import evidently
@@ -157,6 +158,7 @@ app.command()(backfill)
 app.command()(backtest)
 app.command()(backup)
 app.command()(compare)
+app.command()(dashboard)
 app.command()(decisions)
 app.command()(files)
 app.command()(doctor)

@@ -71,6 +71,16 @@ class LedgerError(FileProblemsError):
     )
 
 
+class LedgerMovedError(TurnoverError):
+    """A ledger that somebody has changed since it was looked at."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"The ledger {source} was changed by somebody else meanwhile. Nothing was written; look at how "
+            "things stand now, and decide again."
+        )
+
+
 class AlertRulesError(FileProblemsError):
     """A file of alert rules that cannot be used."""
 
@@ -145,6 +155,24 @@ class WarehouseBusyError(TurnoverError):
 
 class NoSnapshotError(TurnoverError):
     """Nothing has been published yet, or the published snapshot cannot be read."""
+
+
+class ModelRefusedError(TurnoverError):
+    """A published model that is not taken into use; the message is the reason, without a remedy."""
+
+
+class QuestionError(TurnoverError):
+    """A what-if question that cannot be answered as it was asked.
+
+    Args:
+        field: The part of the question that is wrong, for example `covariates.0.values.price`.
+        detail: What is wrong with it.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, field: str, detail: str, remedy: str) -> None:
+        self.field, self.detail, self.remedy = field, detail, remedy
+        super().__init__(f"{field}: {detail} {remedy}")
 
 
 class PublishError(TurnoverError):

@@ -169,6 +169,10 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address that the REST API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    dashboard_host: str = Field("127.0.0.1", description="Address that the dashboard listens on.")
+    dashboard_port: int = Field(
+        8050, ge=0, le=65535, description="Port of the dashboard; 0 takes a free one."
+    )
     snapshot_poll_seconds: float = Field(
         2.0, gt=0, description="Seconds between two looks of servers at what is published."
     )
@@ -183,6 +187,11 @@ class Settings(BaseSettings):
     api_waiting: int = Field(64, ge=0, description="Questions that may wait for one of these threads.")
     api_seconds: float = Field(
         15.0, gt=0, description="Seconds after which the REST API gives up on a question."
+    )
+    what_if_threads: int = Field(1, ge=1, description="Threads that answer what-if questions.")
+    what_if_waiting: int = Field(4, ge=0, description="What-if questions that may wait for one of them.")
+    what_if_seconds: float = Field(
+        20.0, gt=0, description="Time that a what-if question may take, waiting included."
     )
     api_client_seconds: float = Field(
         10.0, gt=0, description="Seconds in which a client must send its request, and go on reading."

@@ -16,6 +16,7 @@ from turnover_assets.serving.app import create_app
 from turnover_assets.serving.server import address_of, listening_socket, server_config
 from turnover_assets.settings import Settings
 from turnover_assets.storage import snapshots
+from turnover_assets.storage.published_model import GOLDEN, MODEL_FOLDER, PublishedModel
 from turnover_assets.storage.snapshots import Snapshot
 
 WEEKS_BACK = (3, 6, 9)  # cutoffs that the history of forecasts has beside the newest
@@ -33,7 +34,13 @@ def publish(published: Path, source: Snapshot, changed: Mapping[str, pd.DataFram
         for name, frame in (changed or {}).items():
             con.register(f"frame_{name}", frame)
             queries[name] = f'SELECT * FROM "frame_{name}"'
-        return snapshots.publish(con, published, queries, facts)
+        return snapshots.publish(con, published, queries, facts, model_of(source))
+
+
+def model_of(source: Snapshot) -> PublishedModel | None:
+    """The model of a snapshot, to be published again."""
+    folder = source.folder / MODEL_FOLDER
+    return PublishedModel(folder, pd.read_parquet(folder / GOLDEN)) if folder.is_dir() else None
 
 
 def with_past_cutoffs(source: Snapshot) -> dict[str, pd.DataFrame]:

@@ -206,8 +206,8 @@ def look(home: Path, acknowledged: Iterable[str], figures: Figures, at: str) -> 
 
 def is_whole(snapshot: snapshots.Snapshot) -> bool:
     """Whether every file of a snapshot has the content that was published."""
-    for table, noted in snapshot.facts["tables"].items():
-        with snapshot.path(table).open("rb") as stream:
+    for name, noted in snapshot.files.items():
+        with (snapshot.folder / name).open("rb") as stream:
             if file_digest(stream, "sha256").hexdigest() != noted["sha256"]:
                 return False
     return True

@@ -92,7 +92,7 @@ def test_forecasts_of_a_series_are_those_published(client: TestClient, snapshot:
 
     found = rows(client, f"/v1/forecasts?{query(**series)}")
 
-    assert found == as_rows(frame.assign(origin="published"))
+    assert found == as_rows(frame.assign(role="champion", origin="published"))
     assert len(found) == 8
 
 
@@ -106,9 +106,9 @@ def test_forecasts_are_selected_by_several_members_horizon_and_period(
 
     address = f"/v1/forecasts?store={stores[0]}&store={stores[1]}&from={weeks[2]}&to={weeks[4]}"
 
-    assert rows(client, address) == as_rows(expected.assign(origin="published"))
+    assert rows(client, address) == as_rows(expected.assign(role="champion", origin="published"))
     only = rows(client, f"{address}&horizon=4")
-    assert only == as_rows(expected[expected["horizon"] == 4].assign(origin="published"))
+    assert only == as_rows(expected[expected["horizon"] == 4].assign(role="champion", origin="published"))
 
 
 @pytest.mark.parametrize("attribute", ["region", "zone", "postcode"])
@@ -120,7 +120,7 @@ def test_forecasts_are_selected_by_attributes(client: TestClient, snapshot: Snap
 
     found = rows(client, f"/v1/forecasts?{attribute}={member}")
 
-    assert found == as_rows(expected.assign(origin="published"))
+    assert found == as_rows(expected.assign(role="champion", origin="published"))
     assert found
 
 
@@ -136,7 +136,7 @@ def test_forecasts_of_older_cutoffs_are_those_kept(
 
     found = rows(client, f"/v1/forecasts?cutoff={cutoff}&role={role}")
 
-    assert found == as_rows(kept.assign(origin="published"))
+    assert found == as_rows(kept.assign(role=role, origin="published"))
     assert len(found) == len(snapshot.read("forecasts"))
 
 

@@ -17,12 +17,19 @@ from turnover_assets_tests.api_factories import live_server
 
 load_all_checks()
 FEW, MANY = 12, 400  # requests made up for each operation
-PUBLIC = ("/healthz", "/readyz")
+PUBLIC = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 OPEN_ANYWAY = {"ignored_auth"}  # where no key is configured, none is needed
 # It tries wrong keys, and the twentieth of an address is told to wait; without any key is a test of its own.
 WRONG_KEYS = {"ignored_auth"}
-# That the series keys exclude a level is nothing that a schema of parameters can say.
-NOT_ALWAYS = {"/v1/accuracy": {"positive_data_acceptance"}}
+# That the series keys exclude a level is nothing that a schema of parameters can say; nor which series there
+# are, or that a tensor has as many values as its shape says.
+POSTED = (
+    "/v1/what-if",
+    "/invocations",
+    "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}/infer",
+)
+NOT_ALWAYS = {path: {"positive_data_acceptance"} for path in ("/v1/accuracy", *POSTED)}
 Schema = Any
 
 

@@ -23,7 +23,7 @@ from turnover_assets.storage.comparison import (
     find_snapshot,
     table_keys,
 )
-from turnover_assets.storage.snapshots import Snapshot, current, publish
+from turnover_assets.storage.snapshots import FACTS, Snapshot, current, publish
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import TURNOVER_HEADER, Landed, quiet
 
@@ -83,6 +83,21 @@ def test_snapshots_of_the_same_values_are_equal_whichever_run_made_them(
     assert {change.what: (change.a, change.b) for change in found.facts}["model.version"] == (1, 2)
     assert "checks" not in found.tables
     assert found.restated == found.new == found.gone == found.forecasts == ()
+
+
+def test_the_files_of_a_model_are_no_difference_of_their_own(
+    publish_: Callable[..., Snapshot], tmp_path: Path
+) -> None:
+    a, b = (
+        Snapshot(
+            made.folder, made.facts | {"model": {"version": 1, "files": {"model.json": {"sha256": digest}}}}
+        )
+        for made, digest in ((publish_(), "a"), (publish_(), "b"))
+    )
+
+    found = compared(tmp_path, a, b)
+
+    assert not [change.what for change in found.facts if change.what.startswith("model")]
 
 
 def test_restatements_series_totals_and_forecasts_are_told_apart(
@@ -213,7 +228,7 @@ def test_an_unknown_snapshot_is_one_line(
 def test_late_data_flows_through_and_what_was_published_stays(copied: Landed) -> None:
     settings, keys = copied.settings, ["store", "department", "week"]
     old = current(settings.published_path)
-    before = {path.name: path.read_bytes() for path in old.folder.iterdir()}
+    before = {name: (old.folder / name).read_bytes() for name in (*old.files, FACTS)}
     row = old.read("turnover").sort_values(keys).iloc[-3]
     late = f"{row.week:%Y-%m-%d},{row.store},{row.department},{row.turnover + 5000:.2f}\n"
     (copied.folder / "zz_late.csv").write_text(TURNOVER_HEADER + late)
@@ -226,7 +241,7 @@ def test_late_data_flows_through_and_what_was_published_stays(copied: Landed) ->
         tables = {name for (name,) in con.execute(f"SELECT DISTINCT table_name FROM {CELLS}").fetchall()}
     with Warehouse(settings.warehouse_path).transaction() as con:
         restated = con.execute(f"SELECT * FROM {RESTATEMENTS} WHERE new_file = 'zz_late.csv'").df()
-    assert {path.name: path.read_bytes() for path in old.folder.iterdir()} == before
+    assert {name: (old.folder / name).read_bytes() for name in (*old.files, FACTS)} == before
     assert [(c.b - c.a) for c in found.restated] == pytest.approx([5000.0], abs=0.01)
     assert restated[["store", "department", "old_value"]].values.tolist() == [
         [row.store, row.department, row.turnover]

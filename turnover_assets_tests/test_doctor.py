@@ -224,8 +224,9 @@ def flip(path: Path) -> None:
     [
         ("kept files", lambda settings: one_of(settings.home / "raw", "??/*")),
         ("published", lambda settings: current(settings.published_path).path("forecasts")),
+        ("published", lambda settings: current(settings.published_path).folder / "model" / "model.json"),
     ],
-    ids=["kept", "published"],
+    ids=["kept", "published", "published model"],
 )
 def test_a_changed_byte_is_found_with_deep_alone(
     ill: Settings, check: str, place: Callable[[Settings], Path]

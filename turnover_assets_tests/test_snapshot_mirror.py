@@ -195,7 +195,7 @@ DAMAGES: dict[str, tuple[Callable[[Bucket, Snapshot], None], str]] = {
             f"{made.name}/snapshot.json",
             json.dumps({"tables": {"../../x": {"bytes": 1, "sha256": ""}}}).encode(),
         ),
-        r"names a table '../../x'",
+        r"names a file '../../x",
     ),
     "the pointer": (lambda bucket, made: damage(bucket, "CURRENT", b"../../etc\n"), "does not hold the name"),
 }

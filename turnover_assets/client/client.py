@@ -132,9 +132,7 @@ class Client:
         return self._rows("models", which)
 
     def what_if(self, question: Mapping[str, Any]) -> Rows:
-        """What the champion would forecast, had something been otherwise.
-
-        The API of this release has no such questions yet.
+        """What the champion would forecast, had something been otherwise; see docs/what-if.md for questions.
 
         Raises:
             ApiError: The question cannot be answered; `fields` says what is wrong with each of its parts.

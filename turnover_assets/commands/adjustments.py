@@ -1,15 +1,12 @@
 """`turnover adjustments`: what is repaired in the history, and the steward's word on it.
 
 What belongs here: showing adjustments, and entering decisions on them into the ledger. What does not: what
-follows from a decision (core/adjustments.py), and writing the file (storage/ledger.py).
+follows from a decision (core/adjustments.py), and entering it (storage/stewardship.py).
 """
 
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from turnover_assets.commands.console import PIPED_WIDTH, err, plain_errors, user_name
-from turnover_assets.errors import NoSnapshotError, TurnoverError, UnknownNameError
+from turnover_assets.errors import NoSnapshotError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +56,7 @@ def list_adjustments(
     """
     from turnover_assets.core.adjustments import adjustments_table
     from turnover_assets.settings import load_settings
+    from turnover_assets.storage.stewardship import coming_adjustments
 
     with plain_errors():
         settings = load_settings()
@@ -66,7 +64,7 @@ def list_adjustments(
             known = _published(settings)
         except NoSnapshotError:
             known = []  # the ledger's entries can be shown all the same
-        coming = _coming(settings, known)
+        coming = coming_adjustments(settings, known)
         table = adjustments_table(settings.panel_spec, coming)
         stands = {(a.adjustment_id, a.status) for a in known}
         table["published"] = [(a.adjustment_id, a.status) in stands for a in coming]
@@ -92,13 +90,7 @@ def accept(
     What still goes on is entered without an end; give it one in the ledger when it stops.
     """
     with plain_errors():
-        settings, found = _found(adjustment_id)
-        remedy: dict[str, Any] = {"factor": found.factor, "value": found.value}
-        if factor is not None:
-            remedy = {"factor": factor}
-        elif found.remedy == "empty":
-            remedy = {"missing": True}
-        _enter(settings, "adjustment", found, remedy, reason or found.reason, who)
+        _decide(adjustment_id, "accept", reason, who, factor)
 
 
 @app.command()
@@ -109,8 +101,7 @@ def veto(
 ) -> None:
     """Enter into the ledger that a detector is mistaken, so that its adjustment does not apply."""
     with plain_errors():
-        settings, found = _found(adjustment_id)
-        _enter(settings, "veto", found, {}, reason, who)
+        _decide(adjustment_id, "veto", reason, who)
 
 
 @app.command()
@@ -130,71 +121,28 @@ def check() -> None:
 
 
 def _published(settings: "Settings") -> "list[Adjustment]":
-    """The adjustments of the current snapshot; none where it is of a release that had none."""
-    from turnover_assets.core.adjustments import read_adjustments
+    """The adjustments of the current snapshot."""
     from turnover_assets.storage.snapshots import lease
+    from turnover_assets.storage.stewardship import published_adjustments
 
     with lease(settings.published_path) as snapshot:
-        if "adjustments" not in snapshot.facts["tables"]:
-            return []
-        return read_adjustments(settings.panel_spec, snapshot.read("adjustments"))
+        return published_adjustments(snapshot, settings)
 
 
-def _coming(settings: "Settings", known: "list[Adjustment]") -> "list[Adjustment]":
-    """What the ledger as it is now makes of the published adjustments."""
-    from turnover_assets.core.adjustments import settle
-    from turnover_assets.storage.ledger import read_ledger
-
-    ledger = read_ledger(settings.ledger_path, settings.panel_spec)
-    rows = {a.adjustment_id: a.rows for a in known}
-    detected = [a for a in known if a.origin == "detector"]
-    settled = settle(detected, ledger, settings.adjustment_strength)
-    return [replace(a, rows=rows.get(a.adjustment_id, 0)) for a in settled]
-
-
-def _found(beginning: str) -> "tuple[Settings, Adjustment]":
-    """The one detector's adjustment whose id begins so."""
-    from turnover_assets.settings import load_settings
-
-    settings = load_settings()
-    known = _published(settings)
-    detected = {a.adjustment_id: a for a in known if a.origin == "detector"}
-    if any(a.adjustment_id.startswith(beginning) for a in known if a.origin == "steward"):
-        raise TurnoverError(
-            f"{beginning!r} is an entry of the ledger itself. Change it there: {settings.ledger_path}"
-        )
-    chosen = [a for name, a in detected.items() if name.startswith(beginning)]
-    if not chosen:
-        raise UnknownNameError("detector's adjustment", beginning, list(detected) or ["none"])
-    if len(chosen) > 1:
-        names = ", ".join(sorted(a.adjustment_id for a in chosen))
-        raise TurnoverError(f"{beginning!r} may be any of {names}. Give more of the id.")
-    return settings, chosen[0]
-
-
-def _enter(
-    settings: "Settings",
-    kind: Literal["adjustment", "veto"],
-    found: "Adjustment",
-    remedy: Mapping[str, Any],
-    reason: str,
+def _decide(
+    beginning: str,
+    verdict: Literal["accept", "veto"],
+    reason: str | None,
     who: str | None,
+    factor: float | None = None,
 ) -> None:
     """Write an entry on what a detector found, and say what follows."""
-    from turnover_assets.core.calendar import label_of
-    from turnover_assets.storage.ledger import add_entry
+    from turnover_assets.settings import load_settings
+    from turnover_assets.storage.stewardship import Word, enter, find_detected
 
-    panel = settings.panel_spec
-    fields = {
-        **({"where": found.where} if found.where else {"all": True}),
-        "since": label_of(panel, found.since),
-        "until": None if found.until is None else label_of(panel, found.until),
-        **remedy,
-        "reason": reason,
-        "who": who or user_name(),
-        "when": date.today(),
-    }
-    added = add_entry(settings.ledger_path, panel, kind, fields)
+    settings = load_settings()
+    found = find_detected(settings, _published(settings), beginning)
+    added = enter(settings, found, Word(verdict, who or user_name(), reason or found.reason, factor))
     err.print(f"Added to {escape(str(settings.ledger_path))}:\n\n{escape(added)}", soft_wrap=True)
     err.print("It applies from the next `turnover run` on; where the sensors are on, they start one.")
 

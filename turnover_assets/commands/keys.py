@@ -56,7 +56,7 @@ def create(
     ] = "",
     ab_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of its requests that the challenger answers, for a test."),
+        typer.Option(min=0, max=1, help="Share of the series that the challenger answers for it, a test."),
     ] = None,
 ) -> None:
     """Make a key and print it, once: only its digest is kept. Running servers know it within seconds."""

@@ -77,6 +77,12 @@ def label_sql(panel: PanelSpec, t: str) -> str:
     return f"(DATE '{first}' + CAST({t} AS INTEGER) * {panel.frequency.days})"
 
 
+def index_sql(panel: PanelSpec, label: str) -> str:
+    """SQL for the period index of the label date in expression `label`; see index_of."""
+    days = f"(date_diff('day', DATE '{epoch(panel)}', CAST({label} AS DATE)) - {label_offset(panel)})"
+    return f"CAST({days} // {panel.frequency.days} AS INTEGER)"
+
+
 def holidays_between(panel: PanelSpec, first: date, last: date) -> dict[date, str]:
     """Public holidays from `first` to `last`, both included; empty where the panel has no calendar."""
     if panel.holidays is None:

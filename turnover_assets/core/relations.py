@@ -67,6 +67,23 @@ def prepare(
             where a series is not in it.
         known: Last period whose reported value may stand as the outcome of a row; `last` where left out.
     """
+    prepare_shared(con, panel, last, adjusted=adjusted, in_force=in_force, known=known)
+    prepare_own(con, panel)
+
+
+def prepare_shared(
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    last: int,
+    *,
+    adjusted: str = "",
+    in_force: pd.DataFrame | None = None,
+    known: int | None = None,
+) -> None:
+    """Make the relations that rows of all series are put together from; arguments as of prepare.
+
+    They are those that shared_relations names.
+    """
     con.execute(f"CREATE OR REPLACE TEMP TABLE series AS {_series_sql(panel)}", [last])
     _add_scale_in_force(con, panel, in_force)
     con.execute(
@@ -74,14 +91,37 @@ def prepare(
         {"last": last, "h": panel.horizon, "known": last if known is None else known},
     )
     _add_up_levels(con, panel)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel)}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel)}")
     first, end = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
     if first is None:  # nothing is known yet, so there will be no rows either
         first = end = last
     con.register("calendar_frame", calendar_table(panel, first, end))
     con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
     con.unregister("calendar_frame")
+
+
+def shared_relations(panel: PanelSpec) -> tuple[str, ...]:
+    """Names of the relations that prepare_shared makes."""
+    return ("series", "grid", "calendar", *(f"level_{level}" for level in panel.level_names))
+
+
+def prepare_own(con: duckdb.DuckDBPyConnection, panel: PanelSpec, only: str = "") -> None:
+    """Make the relations of each series by itself, as_of and around, after the shared ones.
+
+    Args:
+        con: Connection on which prepare_shared was called.
+        panel: The panel.
+        only: Name of a relation of series keys, outside of which nothing is made; all series where left out.
+    """
+    grid = "grid"
+    if only:
+        grid = "own_grid"
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE own_grid AS SELECT * FROM grid WHERE series_id IN "
+            f"(SELECT series_id FROM series JOIN {only} USING ({', '.join(panel.keys)})) "
+            "ORDER BY series_id, t"
+        )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel, grid)}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel, grid)}")
 
 
 def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
@@ -291,7 +331,7 @@ def _windows_sql(key: str, columns: list[str], then: list[str], source: str) -> 
     return f"SELECT *,\n  {second}\nFROM (SELECT *,\n  {first}\nFROM {source} {over}) {over}"
 
 
-def _as_of_sql(panel: PanelSpec) -> str:
+def _as_of_sql(panel: PanelSpec, grid: str) -> str:
     """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
     windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
     level = panel.report_level
@@ -304,7 +344,7 @@ def _as_of_sql(panel: PanelSpec) -> str:
         f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
         "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
     ]
-    source = "(SELECT series_id, t, place, t - first_t AS age, y, paired, year_ago FROM grid)"
+    source = f"(SELECT series_id, t, place, t - first_t AS age, y, paired, year_ago FROM {grid})"
     known = _windows_sql("series_id", columns, _bases(season, windows), source)
     # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
     # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
@@ -316,7 +356,7 @@ def _as_of_sql(panel: PanelSpec) -> str:
     )
 
 
-def _around_sql(panel: PanelSpec) -> str:
+def _around_sql(panel: PanelSpec, grid: str) -> str:
     """What stood around the target period one and two seasons earlier: windows aligned to the target.
 
     Means over several periods keep the peaks that the series' level had.
@@ -334,7 +374,7 @@ def _around_sql(panel: PanelSpec) -> str:
         columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
     listed = ",\n  ".join(columns)
     windows = (
-        f"SELECT series_id, t, place, y, actual, reported,\n  {listed}\nFROM grid "
+        f"SELECT series_id, t, place, y, actual, reported,\n  {listed}\nFROM {grid} "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
     level = panel.report_level

@@ -31,6 +31,7 @@ from turnover_assets.core.forecast_history import (
     keep_forecasts,
 )
 from turnover_assets.core.forecasting import aggregate_table, forecast_table
+from turnover_assets.core.golden import golden_rows
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.models import BASELINE, Rows, candidate_class
 from turnover_assets.core.monitoring.tables import prepare as prepare_monitoring
@@ -40,6 +41,7 @@ from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.retraining import RETRAINING
 from turnover_assets.core.rows import read_rows, series_sql
 from turnover_assets.core.run_records import RUNS, STEPS
+from turnover_assets.core.seen import TRAINING, ranges_sql
 from turnover_assets.core.tables import has_table
 from turnover_assets.defs import common
 from turnover_assets.defs.as_of import add_cutoffs
@@ -47,9 +49,11 @@ from turnover_assets.defs.model import ACCURACY, BACKTEST, BACKTEST_SUMS, GATE_C
 from turnover_assets.defs.reports import monthly_name
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.defs.run_records import DECISIONS
+from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest, snapshots
+from turnover_assets.storage.published_model import PublishedModel
 from turnover_assets.storage.registry import ModelRegistry, TrainedModel
 
 CODE_VERSION = "2"
@@ -63,6 +67,7 @@ OF_TRAINING = {
     "backtest_aggregates": BACKTEST_SUMS,
     "backtest_accuracy": ACCURACY,
     "gate_checks": GATE_CHECKS,
+    "feature_ranges": TRAINING,
 }
 OF_OTHERS = {"forecasts_as_of": AS_OF, "runs": RUNS, "steps": STEPS, "decisions": DECISIONS}
 FIGURES = ("wape", "wape_seasonal_naive")
@@ -145,7 +150,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         pool=common.POOL,
     )
     def published(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource, registry: RegistryResource
     ) -> dg.MaterializeResult[None]:
         folder = settings.published_path
         cleaned = common.latest_metadata(context.instance, common.cleaned_key(panel.series.name))
@@ -161,7 +166,8 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "dagster_run_id": context.run.run_id,
             }
             add_cutoffs(context.instance, con, panel)
-            snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts)
+            model = published_model(context, con, panel, registry.open())
+            snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts, model)
         removed = snapshots.prune(folder, settings.keep_snapshots)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(snapshot.name),
@@ -174,7 +180,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "code_version": __version__,
                 "data_version": str(facts["data_version"]),
                 "as_of_run": common.latest_run(context.instance, common.AS_OF),
-                "bytes": sum(table["bytes"] for table in snapshot.facts["tables"].values()),
+                "bytes": sum(noted["bytes"] for noted in snapshot.files.values()),
                 "model_version": int(facts["model"]["version"]),
                 "tables": {name: table["rows"] for name, table in snapshot.facts["tables"].items()},
                 "removed_snapshots": removed,
@@ -238,6 +244,26 @@ def _model_facts(version: int, model: TrainedModel) -> pd.DataFrame:
     return pd.DataFrame([{**facts, **{name: model.backtest.get(name) for name in FIGURES}}])
 
 
+def published_model(
+    context: dg.AssetExecutionContext,
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    registry: ModelRegistry,
+) -> PublishedModel | None:
+    """The files of the model that made the forecasts, with golden rows; None where they are lost.
+
+    A registry that has lost them holds up what-if questions, and nothing else.
+    """
+    version = int(con.execute(f"SELECT version FROM {MODEL}").fetchall()[0][0])
+    try:
+        files = registry.files(version)
+    except TurnoverError as error:
+        context.log.warning("The snapshot is published without its model, so what-if waits: %s", error)
+        return None
+    rows, series = read_rows(con, panel, "scoring"), con.execute(series_sql(panel)).df()
+    return PublishedModel(files, golden_rows(panel, rows, series, con.execute(f"FROM {TABLE}").df()))
+
+
 def _baseline(panel: PanelSpec, champion: TrainedModel, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
     """The seasonal naive forecasts; their bounds are the champion's widths and say nothing."""
     table = forecast_table(panel, candidate_class(BASELINE)(), champion.intervals, rows, series)
@@ -266,6 +292,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         f"FROM {BACKTEST_SUMS} ORDER BY model, level, member, cutoff, horizon",
         "backtest_accuracy": f"SELECT * REPLACE ({cutoff}) FROM {ACCURACY}",
         "gate_checks": f"SELECT * FROM {GATE_CHECKS}",
+        "feature_ranges": ranges_sql(panel),
         "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",
         "forecast_history": f"SELECT * FROM {HISTORY} ORDER BY cutoff, role, {keys}, horizon",
         "forecasts_as_of": f"SELECT * FROM {AS_OF} ORDER BY cutoff, {keys}, horizon",

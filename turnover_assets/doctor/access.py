@@ -25,13 +25,14 @@ def access(patient: Patient) -> Iterator[Told]:
 
     settings = patient.settings
     ways = ways_in(settings, access_rules(settings))
-    if not is_loopback_host(settings.api_host) and not ways:
+    exposed = {host for host in (settings.api_host, settings.dashboard_host) if not is_loopback_host(host)}
+    if exposed and not ways:
         remedy = (
             "Make a key: `turnover keys create --name NAME --scope read`; until then servers refuse to start."
         )
         yield (
             "problem",
-            f"servers are to listen on {settings.api_host}, but nobody could be recognised",
+            f"servers are to listen on {', '.join(sorted(exposed))}, but nobody could be recognised",
             remedy,
         )
     elif not ways:

@@ -5,10 +5,11 @@ as files (home.py), and runs (records.py).
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -18,7 +19,7 @@ from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.migrations import SCHEMA_VERSION
 from turnover_assets.storage.models_database import ask
-from turnover_assets.storage.snapshots import CURRENT, FACTS, Snapshot, current, lease, read_snapshot
+from turnover_assets.storage.snapshots import CURRENT, FACTS, current, lease, read_snapshot
 from turnover_assets.storage.sqlite_files import reading
 from turnover_assets.storage.warehouse import FOREIGN_LOCK
 
@@ -137,16 +138,19 @@ def _damage_of(folder: Path, name: str, *, deep: bool) -> str:
             return ""
         with lease(folder, name) as snapshot:
             wrong = [
-                table for table, noted in snapshot.facts["tables"].items() if _differs(snapshot, table, noted)
+                name for name, noted in snapshot.files.items() if _differs(snapshot.folder / name, noted)
             ]
     except NoSnapshotError as error:
         return str(error)
     return f"{name}: {', '.join(wrong)} not as published" if wrong else ""
 
 
-def _differs(snapshot: Snapshot, table: str, noted: dict[str, str]) -> bool:
-    with snapshot.path(table).open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest() != noted["sha256"]
+def _differs(path: Path, noted: Mapping[str, Any]) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return file_digest(stream, "sha256").hexdigest() != str(noted["sha256"])
+    except OSError:
+        return True
 
 
 @check("model records")

@@ -17,6 +17,8 @@ from fastapi.datastructures import QueryParams
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from turnover_assets.serving import audit
+from turnover_assets.serving.access import Caller
 from turnover_assets.serving.formats import (
     Format,
     encoded,
@@ -36,6 +38,7 @@ from turnover_assets.serving.pages import (
 )
 from turnover_assets.serving.parameters import ROWS_OF_JSON, Given
 from turnover_assets.serving.problems import Problem, busy_problem
+from turnover_assets.serving.roles import ROLE_HEADER, of_caller, said_role, test_of
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
@@ -78,6 +81,7 @@ class Asked:
         accept: Its header Accept.
         known: Its header If-None-Match.
         given: Its parameters, validated.
+        caller: Who asks.
     """
 
     path: str
@@ -85,6 +89,7 @@ class Asked:
     accept: str | None
     known: str | None
     given: Given
+    caller: Caller | None = None
 
     def link(self, token: Token) -> str:
         """Address of the page that a token names."""
@@ -100,9 +105,12 @@ async def answer_rows(request: Request, resource: Resource, given: Given) -> Res
         accept=request.headers.get("accept"),
         known=request.headers.get("if-none-match"),
         given=given,
+        caller=request.state.caller,
     )
     app = request.app
     found: Response = await app.state.workers.run(lambda stop: _answer(app, resource, asked, stop))
+    if role := found.headers.get(ROLE_HEADER):
+        audit.note(request, role=role)
     return found
 
 
@@ -112,8 +120,8 @@ def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Respo
     text = given.value("page")
     token = read_token(text, question_digest) if text else None
     with source(app, token.snapshot if token else None) as served:
-        question = resource.ask(served.view, given)
-        tag = entity_tag(served.origin, format_)
+        question = of_caller(resource.ask, served.view, given, asked.caller)
+        tag = entity_tag(served.origin, format_, test_of(asked.caller, given))
         headers = {**served.origin.headers, **CACHING, "ETag": tag}
         if is_known(asked.known, tag):
             return Response(status_code=304, headers=headers)
@@ -127,6 +135,8 @@ def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Respo
             raise no_such_page(text) from None
         except UNANSWERABLE as error:
             raise _unanswerable(served.origin, error) from None
+        if "role" in table.column_names and table.num_rows:
+            headers[ROLE_HEADER] = said_role(set(table["role"].to_pylist()))
         following = None
         if last is not None:
             following = asked.link(Token(served.origin.snapshot, question_digest, last))

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 import duckdb
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from turnover_assets import __version__
 from turnover_assets.serving import access, audit, openapi, problems
 from turnover_assets.serving.answers import Resource
 from turnover_assets.serving.archive import Archive
+from turnover_assets.serving.champion import Champions
 from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.lean import LeanLookups
 from turnover_assets.serving.limits import Limits
@@ -21,7 +23,7 @@ from turnover_assets.serving.lookups import Lookups
 from turnover_assets.serving.metrics import Metrics
 from turnover_assets.serving.observing import Observing, log_as_json, log_as_text
 from turnover_assets.serving.parameters import parameters
-from turnover_assets.serving.routes import health, rows, snapshot
+from turnover_assets.serving.routes import health, inference, invocations, rows, snapshot, what_if
 from turnover_assets.serving.served import Served, unusable
 from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings, load_settings
@@ -44,7 +46,7 @@ def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     """
     panel = settings.panel_spec
     found = rows.resources(panel, settings.api_page_rows)
-    app = FastAPI(
+    app = FastAPIOffline(
         **openapi.about(panel),
         version=__version__,
         lifespan=_running,
@@ -52,18 +54,27 @@ def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     )
     state = app.state
     state.settings, state.panel = settings, panel
+    state.champions = Champions(panel)
     state.follower = Follower(
         settings.served_path,
-        lambda taken: _made(taken, settings, found),
+        lambda taken: _made(taken, settings, found, state.champions),
         settings.snapshot_poll_seconds,
         lambda: bring_served(settings),
     )
     state.archive = Archive(settings.served_path, lambda taken: Served(taken, settings))
     state.workers = Workers(settings.api_threads, settings.api_waiting, settings.api_seconds)
+    # Questions for the model have threads of their own, so that no look-up waits behind one.
+    state.what_if_workers = Workers(
+        settings.what_if_threads, settings.what_if_waiting, settings.what_if_seconds
+    )
     state.metrics = Metrics(state.follower)
+    state.metrics.register(state.champions)
     problems.install(app)
     app.include_router(rows.build(found))
     app.include_router(snapshot.router)
+    app.include_router(what_if.build(panel))
+    app.include_router(invocations.build(panel))
+    app.include_router(inference.build(panel))
     app.include_router(health.router)
     openapi.install(app)
     _add_middlewares(app, settings, access_log)
@@ -85,15 +96,15 @@ def _add_middlewares(app: FastAPI, settings: Settings, access_log: bool) -> None
     paths = {f"/v1/{name}": name for name in READY}
     app.add_middleware(LeanLookups, follower=app.state.follower, panel=app.state.panel, paths=paths)
     access.install(app, settings)
+    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     audit.install(app, settings)
     for collector in (app.state.access, app.state.audit):
         app.state.metrics.register(collector)
-    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     log = log_as_json if settings.log_format == "json" else log_as_text
     app.add_middleware(Observing, metrics=app.state.metrics, log=log, only_errors=not access_log)
 
 
-def _made(taken: Snapshot, settings: Settings, resources: list[Resource]) -> Served:
+def _made(taken: Snapshot, settings: Settings, resources: list[Resource], champions: Champions) -> Served:
     """What is made of the current snapshot, once its files are found whole: rows of series are made ready."""
     taken.check_digests()
     served = Served(taken, settings)
@@ -101,6 +112,7 @@ def _made(taken: Snapshot, settings: Settings, resources: list[Resource]) -> Ser
         for resource in resources:
             if resource.name in READY and served.view.has(resource.name):
                 served.lookups[resource.name] = _lookups(served, resource)
+        served.champion = champions.take(taken)
     except BaseException:
         served.close()
         raise
@@ -129,6 +141,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await tidying
         await asyncio.to_thread(state.workers.close)
+        await asyncio.to_thread(state.what_if_workers.close)
         state.follower.close()
         state.archive.close()
         state.metrics.close()

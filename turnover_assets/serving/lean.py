@@ -6,7 +6,7 @@ What belongs here: the shortest way from a request to rows that are ready. What 
 Invariants:
     - what is answered here is, byte for byte, what the ordinary way would answer (a test holds that);
     - what is not plainly a look-up of one series goes the ordinary way: other parameters, other formats, keys
-      that there are not, and callers who may not read.
+      that there are not, callers who may not read, and those some of whose series the challenger answers.
 """
 
 from collections.abc import Mapping
@@ -106,4 +106,4 @@ class LeanLookups:
 
 def _may_read(scope: Scope) -> bool:
     caller = scope["state"].get("caller")
-    return caller is not None and "read" in caller.scopes
+    return caller is not None and "read" in caller.scopes and not caller.ab_share

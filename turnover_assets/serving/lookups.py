@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from turnover_assets.serving.formats import FORMATS, json_document, json_rows, without_nan
 from turnover_assets.serving.origin import CACHING, Origin, entity_tag
+from turnover_assets.serving.roles import ROLE_HEADER, said_role
 
 KEPT_BODIES = 200_000  # encoded answers that are kept of a table; others are encoded each time
 JSON = FORMATS["json"]
@@ -33,6 +34,8 @@ class Lookups:
         self._bodies: dict[tuple[bytes, ...], bytes] = {}
         self.tag = entity_tag(origin, JSON)
         headers = {**origin.headers, **CACHING, "ETag": self.tag}
+        if "role" in table.column_names and table.num_rows:
+            headers[ROLE_HEADER] = said_role(set(table["role"].to_pylist()))
         self.headers: Headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     def body(self, series: tuple[bytes, ...]) -> bytes | None:

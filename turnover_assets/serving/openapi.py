@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from turnover_assets.panel import PanelSpec
-from turnover_assets.serving.access.middleware import METRICS, PUBLIC
+from turnover_assets.serving.access.middleware import DOCS_FILES, METRICS, PUBLIC
 from turnover_assets.serving.origin import Origin
 from turnover_assets.serving.problems import MEDIA_TYPE, ProblemDocument
 
@@ -43,6 +43,7 @@ _TEXT = {"schema": {"type": "string"}}
 _ORIGIN = Origin("2017-06-10_20170613T040512_a7c7db", "2017-06-10", 4, "105fc200829f06bd")
 ROW_HEADERS = {
     **{name: _TEXT | {"example": example} for name, example in _ORIGIN.headers.items()},
+    "X-Turnover-Role": _TEXT | {"description": "Of forecasts: whose they are, or `mixed`."},
     "ETag": _TEXT | {"description": "Send it as If-None-Match to be told whether it still holds."},
     "Link": _TEXT | {"description": 'Address of the next page, as `rel="next"`.'},
 }
@@ -70,9 +71,12 @@ def about(panel: PanelSpec) -> dict[str, Any]:
         "description": DESCRIPTION,
         "license_info": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         "redoc_url": None,
+        "static_url": DOCS_FILES,  # the page's scripts: it works without internet too
         "telemetry": {"tracing": False, "metrics": False},
         "openapi_tags": [
             {"name": "forecasts", "description": "What is published, and what it was made of."},
+            {"name": "what-if", "description": "Forecasts as they would be."},
+            {"name": "inference", "description": "For clients of MLflow and of the Open Inference Protocol."},
             {"name": "operation", "description": "For those who run the service."},
         ],
     }

@@ -70,9 +70,15 @@ def origin_of(snapshot: Snapshot) -> Origin:
     )
 
 
-def entity_tag(origin: Origin, format_: Format) -> str:
-    """What tells versions of an answer apart: a snapshot never changes, so its name and the format do."""
-    return f'"{origin.snapshot}.{format_.name}.{__version__}"'
+def entity_tag(origin: Origin, format_: Format, test: str = "") -> str:
+    """What tells versions of an answer apart: a snapshot never changes, so its name and the format do.
+
+    Args:
+        origin: Where it comes from.
+        format_: Its format.
+        test: What tells the caller's part in a test from that of others; empty without one.
+    """
+    return f'"{origin.snapshot}.{format_.name}.{__version__}{test}"'
 
 
 def is_known(known: str | None, tag: str) -> bool:

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.panel import PanelSpec
+from turnover_assets.serving.champion import InUse
 from turnover_assets.serving.lookups import Lookups
 from turnover_assets.serving.origin import origin_of
 from turnover_assets.serving.view import View
@@ -34,6 +35,7 @@ class Served:
         origin: What every answer names.
         view: Its tables.
         lookups: Rows by series that are ready to be sent, by the name of what they are rows of.
+        champion: The model that is asked beside it; None where nobody asks models of it.
 
     Raises:
         NoSnapshotError: It is of another panel, or cannot be read.
@@ -46,6 +48,7 @@ class Served:
             raise unusable(snapshot, error) from None
         self.view = View(snapshot, settings.panel_spec)
         self.lookups: dict[str, Lookups] = {}
+        self.champion: InUse | None = None
         try:
             self.view.keep(*HOT, *_small(snapshot, settings.panel_spec))
         except duckdb.Error as error:
@@ -55,6 +58,8 @@ class Served:
     def close(self) -> None:
         """Give back what is held."""
         self.view.close()
+        if self.champion is not None:
+            self.champion.close()
 
 
 def _small(snapshot: Snapshot, panel: PanelSpec) -> list[str]:

@@ -68,6 +68,7 @@ class View:
                 "another data home."
             )
         self.snapshot, self.panel = snapshot, panel
+        self._kept = set[str]()
         self._con = duckdb.connect(":memory:", config={"threads": threads})
         try:
             for name in snapshot.facts["tables"]:
@@ -90,11 +91,17 @@ class View:
         return table in self.snapshot.facts["tables"]
 
     def keep(self, *tables: str) -> None:
-        """Hold tables in memory rather than reading their files for each question."""
-        for name in filter(self.has, tables):
+        """Hold tables in memory rather than reading their files for each question; those that are stay so."""
+        for name in (table for table in tables if self.has(table) and table not in self._kept):
             self._con.execute(f'CREATE TABLE "kept {name}" AS SELECT * FROM "{name}"')
             self._con.execute(f'DROP VIEW "{name}"')
             self._con.execute(f'ALTER TABLE "kept {name}" RENAME TO "{name}"')
+            self._kept.add(name)
+
+    def derive(self, name: str, sql: str, values: Values = ()) -> None:
+        """Hold the rows of a query as a table of its own, which later questions can name."""
+        bound = dict(values) if isinstance(values, Mapping) else list(values)
+        self._con.execute(f'CREATE TABLE "{name}" AS {sql}', bound)
 
     def records(self, sql: str, values: Values = ()) -> Records:
         """The rows of a query, each by the names of its columns; values that are no number are None."""

@@ -61,7 +61,7 @@ class ApiKey:
         revoked_at: When it was revoked; None where it was not.
         replaced_by: Id of the key that took its place; empty where none did.
         rate: Its own rate, as core.api_keys.parse_rate reads it; empty for that of the settings.
-        ab_share: Share of its requests that the challenger answers; None where it takes part in no test.
+        ab_share: Share of series that the challenger answers for it; None where it takes part in no test.
     """
 
     key_id: str

@@ -136,6 +136,7 @@ def table_keys(panel: PanelSpec) -> dict[str, tuple[str, ...]]:
         "backtest_aggregates": ("model", "level", "member", "cutoff", "horizon"),
         "backtest_accuracy": ("model", "basis", "scope", "member", "cutoff"),
         "gate_checks": ("check",),
+        "feature_ranges": ("feature",),
         panel.series.name: series,
         "rejected": ("table_name", "file", "line", "rule"),
         "restatements": (*series, "new_file_no"),
@@ -222,16 +223,20 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _facts(a: Snapshot, b: Snapshot) -> tuple[Change, ...]:
-    flat_a, flat_b = (
-        _flat({name: value for name, value in snapshot.facts.items() if name != "tables"})
-        for snapshot in (a, b)
-    )
+    flat_a, flat_b = (_flat(_said(snapshot.facts)) for snapshot in (a, b))
     names = dict.fromkeys([*flat_a, *flat_b])
     return tuple(
         Change(name, flat_a.get(name), flat_b.get(name))
         for name in names
         if flat_a.get(name) != flat_b.get(name)
     )
+
+
+def _said(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts but those on files, which differ with every publishing and say nothing to people."""
+    said = {name: value for name, value in facts.items() if name not in ("tables", "model")}
+    model = {name: value for name, value in facts.get("model", {}).items() if name != "files"}
+    return said | {"model": model}
 
 
 def _of_the_series(

@@ -21,7 +21,7 @@ import tomlkit
 from filelock import FileLock
 
 from turnover_assets.core.ledger import Ledger, parse_ledger
-from turnover_assets.errors import HomeError, LedgerError, TurnoverError
+from turnover_assets.errors import HomeError, LedgerError, LedgerMovedError, TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage.durable import replace_file
 
@@ -53,7 +53,11 @@ def read_ledger(path: Path, panel: PanelSpec) -> Ledger:
 
 
 def add_entry(
-    path: Path, panel: PanelSpec, kind: Literal["adjustment", "veto"], fields: Mapping[str, Any]
+    path: Path,
+    panel: PanelSpec,
+    kind: Literal["adjustment", "veto"],
+    fields: Mapping[str, Any],
+    expected: str | None = None,
 ) -> str:
     """Add an entry at the end of a ledger; the file is made where there is none.
 
@@ -62,6 +66,7 @@ def add_entry(
         panel: The panel.
         kind: `adjustment` or `veto`.
         fields: The entry's fields as TOML has them; those that are None are left out.
+        expected: Version of the ledger that the entry was decided on; any where left out.
 
     Returns:
         The text that was added.
@@ -69,6 +74,7 @@ def add_entry(
     Raises:
         LedgerError: The ledger is not valid as it is; nothing is written.
         TurnoverError: It would not be valid with the entry; nothing is written.
+        LedgerMovedError: It is not the expected one any more; nothing is written.
         HomeError: The file cannot be written; it is as it was.
     """
     added = _entry_text(kind, fields)
@@ -76,6 +82,8 @@ def add_entry(
     try:
         with FileLock(target.with_name(f".{target.name}.lock"), timeout=LOCK_SECONDS):
             before = ledger_content(target)
+            if expected is not None and version_of(before) != expected:
+                raise LedgerMovedError(str(path))
             after = _appended(before or _HEADING.encode(), added)
             _parse(before, panel, path)
             _check_addition(after, panel, path)

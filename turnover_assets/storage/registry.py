@@ -30,6 +30,7 @@ from turnover_assets.storage.model_versions import (
     details_of,
     list_versions,
 )
+from turnover_assets.storage.published_model import MODEL_FOLDER, ORIGIN_FOLDER
 from turnover_assets.storage.run_files import RunFiles, artifacts_address
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from turnover_assets.storage.origin import Origin
 
 GATE = "gate"
-MODEL_FOLDER = "model"
-ORIGIN_FOLDER = "origin"
 CHECKS_FILE = "gate_checks.csv"
 LONGEST_TAG = 5000  # characters
 
@@ -302,7 +301,7 @@ class ModelRegistry:
             )
 
     def _misfit(self, version: int, panel: PanelSpec) -> str:
-        problems = "; and ".join(_misfits(self._loaded(version), panel))
+        problems = "; and ".join(misfits(self._loaded(version), panel))
         return f"Model version {version} cannot make forecasts now: {problems}." if problems else ""
 
     def why_unusable(self, panel: PanelSpec) -> str:
@@ -378,7 +377,7 @@ def _log_files(files: RunFiles, model: TrainedModel, record: TrainingRecord) -> 
         return _digest(folder / MODEL_FOLDER)
 
 
-def _misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
+def misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
     """Why a model cannot forecast a panel with this release."""
     from turnover_assets.core.features import feature_names
 

@@ -46,7 +46,8 @@ from turnover_assets.storage.comparison import snapshot_names
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.origin import LEDGER, Origin, library_versions
-from turnover_assets.storage.registry import ORIGIN_FOLDER, ModelRegistry, TrainedModel
+from turnover_assets.storage.published_model import ORIGIN_FOLDER
+from turnover_assets.storage.registry import ModelRegistry, TrainedModel
 from turnover_assets.storage.snapshots import Snapshot, lease
 from turnover_assets.storage.warehouse import Warehouse
 

@@ -3,12 +3,12 @@
 What belongs here: the order in which objects are written and read, so that a reader finds the old snapshot or
 the new one. What does not: snapshots themselves (snapshots.py), and how a store is reached (object_store.py).
 
-A store holds what `published/` holds: a folder of Parquet files with its snapshot.json for each snapshot, and
-CURRENT, which names one of them.
+A store holds what `published/` holds: a folder of Parquet files, with the champion's and its snapshot.json,
+for each snapshot, and CURRENT, which names one of them.
 
 Invariants:
     - CURRENT is written last, and names a snapshot all of whose objects are there;
-    - what is mirrored is what was published, and what is fetched is what was mirrored: every table is
+    - what is mirrored is what was published, and what is fetched is what was mirrored: every file is
       checked against its SHA-256 in snapshot.json, on this side and on that;
     - mirroring never changes the home, and nothing in the store but snapshots beyond those kept is removed;
     - a fetched snapshot takes its place as a published one does, in one step, or not at all.
@@ -35,11 +35,12 @@ from turnover_assets.storage.snapshots import (
     Snapshot,
     find_current,
     prune,
+    published_files,
     read_snapshot,
 )
 
 SNAPSHOT_NAME = re.compile(r"[0-9-]+_[0-9]{8}T[0-9]{6}_[0-9a-f]{6}")  # as snapshots.publish makes it
-TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+FILE_NAME = re.compile(r"([a-z][a-z0-9_]*/)*[a-z][a-z0-9_]*(\.[a-z0-9]+)+")
 ATTEMPTS = 3  # each one after the first follows a publishing in the middle of fetching
 
 
@@ -96,7 +97,7 @@ def mirror(snapshot: Snapshot, url: str, keep: int) -> Mirrored:
     sources = {f"{snapshot.name}/{name}": snapshot.folder / name for name in _files(snapshot)}
     missing = {key: path for key, path in sources.items() if there.get(key) != path.stat().st_size}
     for key, path in missing.items():
-        _check(snapshot, path)
+        _check(snapshot, path, key.removeprefix(f"{snapshot.name}/"))
         store.store(path, key)
     if _current_name_or_none(store) != snapshot.name:
         store.write(CURRENT, f"{snapshot.name}\n".encode())
@@ -112,12 +113,12 @@ def _current_name_or_none(store: ObjectStore) -> str | None:
 
 def _files(snapshot: Snapshot) -> list[str]:
     """The files of a snapshot; the one that says what they are is the last."""
-    return [*(f"{table}.parquet" for table in snapshot.facts["tables"]), FACTS]
+    return [*snapshot.files, FACTS]
 
 
-def _check(snapshot: Snapshot, path: Path) -> None:
+def _check(snapshot: Snapshot, path: Path, name: str) -> None:
     """Make sure that a file is what was published, so that nothing damaged is passed on."""
-    if path.name != FACTS and _digest(path) != snapshot.facts["tables"][path.stem]["sha256"]:
+    if name != FACTS and _digest(path) != snapshot.files[name]["sha256"]:
         raise NoSnapshotError(
             f"{path} is not as it was published, so it is not copied anywhere. Look after the disk "
             "(`turnover doctor --deep` reads everything), and publish a new one: `turnover run --retrain`."
@@ -154,7 +155,7 @@ def bring_served(settings: Settings) -> None:
 def fetch_current(url: str, folder: Path, keep: int = 2) -> Snapshot:
     """Bring the snapshot that is current in a store into a local folder, laid out as `published/`.
 
-    Where it is there already, this costs one small request. Tables that have not changed since the snapshot
+    Where it is there already, this costs one small request. Files that have not changed since the snapshot
     before are not fetched again. Readers use snapshots.current and snapshots.lease on the folder.
 
     Args:
@@ -218,9 +219,9 @@ def _fetch(store: ObjectStore, name: str, folder: Path, before: Snapshot | None)
     partial = folder / f"{PARTIAL}{name}-{uuid4().hex[:6]}"
     partial.mkdir()
     try:
-        tables = _fetch_facts(store, name, partial)
-        for table, noted in tables.items():
-            _fetch_table(store, name, table, noted, partial, before)
+        files = _fetch_facts(store, name, partial)
+        for file, noted in files.items():
+            _fetch_file(store, name, file, noted, partial, before)
         sync(partial)
         try:
             partial.rename(folder / name)
@@ -233,39 +234,41 @@ def _fetch(store: ObjectStore, name: str, folder: Path, before: Snapshot | None)
 
 
 def _fetch_facts(store: ObjectStore, name: str, partial: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Fetch snapshot.json; gives the tables that it names."""
+    """Fetch snapshot.json; gives the files that it names."""
     if store.fetch(f"{name}/{FACTS}", partial / FACTS) is None:
         raise _GoneError(f"{name}/{FACTS}")
     try:
         facts = json.loads((partial / FACTS).read_text("utf-8"))
-        tables = {
-            str(table): {n: noted[n] for n in ("bytes", "sha256")} for table, noted in facts["tables"].items()
+        files = {
+            str(file): {n: noted[n] for n in ("bytes", "sha256")}
+            for file, noted in published_files(facts).items()
         }
     except (ValueError, LookupError, TypeError, AttributeError):
         raise ObjectStoreError(store.url, "read", f"{name}/{FACTS} is damaged") from None
-    if strange := [table for table in tables if not TABLE_NAME.fullmatch(table)]:
-        raise ObjectStoreError(store.url, "read", f"{name}/{FACTS} names a table {strange[0]!r}")
-    return tables
+    if strange := [file for file in files if not FILE_NAME.fullmatch(file)]:
+        raise ObjectStoreError(store.url, "read", f"{name}/{FACTS} names a file {strange[0]!r}")
+    return files
 
 
-def _fetch_table(
+def _fetch_file(
     store: ObjectStore,
     name: str,
-    table: str,
+    file: str,
     noted: Mapping[str, Any],
     partial: Path,
     before: Snapshot | None,
 ) -> None:
-    """Fetch a table, or take it from the snapshot before where it has not changed; either is checked."""
-    target = partial / f"{table}.parquet"
-    known = before.facts["tables"].get(table, {}) if before else {}
+    """Fetch a file, or take it from the snapshot before where it has not changed; either is checked."""
+    target = partial / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    known = before.files.get(file, {}) if before else {}
     if before and known.get("sha256") == noted["sha256"]:
         with suppress(OSError):  # another process has removed it
-            shutil.copyfile(before.path(table), target)
-            sync(target)
+            shutil.copyfile(before.folder / file, target)
+            sync(target, target.parent)
             if _digest(target) == noted["sha256"]:
                 return
-    key = f"{name}/{table}.parquet"
+    key = f"{name}/{file}"
     digest = store.fetch(key, target)
     if digest is None:
         raise _GoneError(key)

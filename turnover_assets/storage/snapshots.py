@@ -36,6 +36,7 @@ from turnover_assets.storage.durable import (
     sync,
     writing_into,
 )
+from turnover_assets.storage.published_model import MODEL_FOLDER, PublishedModel
 
 CURRENT = "CURRENT"
 FACTS = "snapshot.json"
@@ -49,7 +50,8 @@ class Snapshot:
     Attributes:
         folder: Its folder.
         facts: What snapshot.json says: `id`, `created_at`, `cutoff`, versions, and `tables` with rows and
-            SHA-256 of each file.
+            SHA-256 of each file; `model` has the champion's `files` with the same (see published_model.py),
+            which a snapshot of an earlier release lacks.
     """
 
     folder: Path
@@ -88,6 +90,11 @@ class Snapshot:
                     "new one."
                 )
 
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every file of it but snapshot.json, by its path below the folder: `bytes` and `sha256`."""
+        return published_files(self.facts)
+
     def read(self, table: str) -> pd.DataFrame:
         """A published table, whole."""
         found: pd.DataFrame = pq.read_table(self.path(table)).to_pandas()
@@ -104,6 +111,13 @@ class Snapshot:
             with writer:
                 for batch in source.iter_batches():
                     writer.write_batch(batch)
+
+
+def published_files(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The files that snapshot.json names: tables and the model's; see Snapshot.files."""
+    tables = {f"{table}.parquet": noted for table, noted in facts["tables"].items()}
+    model = facts.get("model", {}).get("files", {})
+    return tables | {f"{MODEL_FOLDER}/{name}": noted for name, noted in model.items()}
 
 
 def current(published: Path) -> Snapshot:
@@ -196,6 +210,7 @@ def publish(
     published: Path,
     queries: Mapping[str, str],
     facts: Mapping[str, Any],
+    model: PublishedModel | None = None,
 ) -> Snapshot:
     """Write a new snapshot and make it current.
 
@@ -204,6 +219,7 @@ def publish(
         published: Folder of the snapshots.
         queries: For each published table the SQL that makes it.
         facts: Versions and other facts to keep beside the tables; must have `cutoff`.
+        model: The model that made the forecasts; left out, the snapshot serves look-ups only.
 
     Raises:
         PublishError: It could not be written; what was current stays so and nothing partial is left.
@@ -213,7 +229,7 @@ def publish(
     about = {"id": name, "created_at": created.isoformat(), **facts}
     try:
         with writing_into(published):
-            _write(con, published, name, queries, about)
+            _write(con, published, name, queries, about, model)
     except (OSError, duckdb.IOException) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PublishError(
@@ -229,13 +245,15 @@ def _write(
     name: str,
     queries: Mapping[str, str],
     about: Mapping[str, Any],
+    model: PublishedModel | None,
 ) -> None:
     """Write a snapshot's folder, give it its name, and point to it; where that fails nothing of it stays."""
     partial = published / f"{PARTIAL}{name}"
     try:
         partial.mkdir()
         tables = {table: _write_table(con, partial, table, query) for table, query in queries.items()}
-        (partial / FACTS).write_text(json.dumps({**about, "tables": tables}, indent=2, default=str), "utf-8")
+        said = {**about, **_model_facts(published, partial, about, model), "tables": tables}
+        (partial / FACTS).write_text(json.dumps(said, indent=2, default=str), "utf-8")
         sync(partial / FACTS, partial)
         partial.rename(published / name)
         sync(published)
@@ -245,6 +263,17 @@ def _write(
         if not _is_current(published, name):
             shutil.rmtree(published / name, ignore_errors=True)
         raise
+
+
+def _model_facts(
+    published: Path, partial: Path, about: Mapping[str, Any], model: PublishedModel | None
+) -> dict[str, Any]:
+    """Write the model, and what is said of it in place of what was."""
+    if model is None:
+        return {}
+    before = find_current(published)
+    files = model.write(partial, before.folder if before else None)
+    return {"model": {**about.get("model", {}), "files": files}}
 
 
 def _is_current(published: Path, name: str) -> bool:

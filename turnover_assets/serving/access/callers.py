@@ -26,7 +26,7 @@ class Caller:
         name: For people.
         scopes: What may be done.
         rate: How often; None for as often as is wanted.
-        ab_share: Share of the requests that the challenger answers; None where the caller takes part in no
+        ab_share: Share of the series that the challenger answers; None where the caller takes part in no
             test.
     """
 

@@ -32,6 +32,7 @@ from turnover_assets.serving.parameters import (
     series_fields,
 )
 from turnover_assets.serving.problems import Problem
+from turnover_assets.serving.roles import Role
 from turnover_assets.serving.rows import (
     column,
     dated,
@@ -45,7 +46,6 @@ from turnover_assets.serving.view import View
 
 HISTORY, AS_OF = "forecast_history", "forecasts_as_of"
 NEWEST_TOLD = 5  # cutoffs that an answer names where one is asked for that there is not
-Role = Literal["champion", "challenger", "baseline"]
 
 
 def resource(panel: PanelSpec, most_rows: int) -> Resource:
@@ -53,10 +53,11 @@ def resource(panel: PanelSpec, most_rows: int) -> Resource:
     return Resource(
         name="forecasts",
         summary="Forecasts by series",
-        description=f"""The next {panel.horizon} periods of each series, with bounds that 80 % and 95 % of
-outcomes keep to. Without `cutoff` they are those of the newest one. With the date of an older cutoff they
-are what was published then or, where nothing was, what would have been forecast then (`origin` is `as of`).
-`role` asks for what another model forecast beside the champion.""",
+        description=f"""The next {panel.horizon} periods of each series, with bounds that 80 % and 95 %
+of outcomes keep to. Without `cutoff` they are those of the newest one. With the date of an older cutoff
+they are what was published then or, where nothing was, what would have been forecast then (`origin` is
+`as of`). `role` asks for what another model forecast beside the champion. Where the caller's key takes
+part in a test of both, some of its series are answered by the challenger; each row names the `role`.""",
         parameters=parameters(
             "ForecastParameters",
             series_fields(panel),
@@ -86,6 +87,7 @@ def _columns(panel: PanelSpec) -> dict[str, Definition]:
         "model_version": optional(
             int, "Version of the model; null where it was made for this cutoff alone.", 4
         ),
+        "role": column(Role, "The part that the model had."),
         "origin": column(Literal["published", "as of"], "Published then, or made afterwards as of then."),
     }
 
@@ -97,7 +99,7 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     table = _table(view, given, found)
     columns = ", ".join([*panel.keys, "cutoff", panel.time, "horizon", "forecast", *BOUNDS])
     return Question(
-        f"SELECT {columns}, model_version, origin FROM ({table}) WHERE {found.sql}",
+        f"SELECT {columns}, model_version, role, origin FROM ({table}) WHERE {found.sql}",
         [*panel.keys, "horizon"],
         found.values,
     )
@@ -108,7 +110,7 @@ def _table(view: View, given: Given, found: Conditions) -> str:
     role, cutoff = given.value("role") or CHAMPION, given.value("cutoff")
     newest = str(view.facts["cutoff"])
     if role == CHAMPION and (cutoff is None or str(cutoff) == newest):
-        return "SELECT *, 'published' AS origin FROM forecasts"
+        return f"SELECT *, '{CHAMPION}' AS role, 'published' AS origin FROM forecasts"
     found.add("cutoff = CAST($cutoff AS DATE)", cutoff=str(cutoff or newest))
     found.add("role = $role", role=role)
     kept = f"SELECT *, 'published' AS origin FROM {HISTORY}"

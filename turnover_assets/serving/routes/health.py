@@ -61,6 +61,7 @@ async def readyz(request: Request) -> JSONResponse:
     """
     state = request.app.state
     found = readiness(state.settings, state.follower.following, datetime.now(UTC))
+    found.problems += [state.champions.problem] if state.champions.problem else []
     return JSONResponse(found.model_dump(), 200 if found.status == "ready" else 503)
 
 

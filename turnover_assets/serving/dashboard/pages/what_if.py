@@ -1,0 +1,287 @@
+"""What if: the form and its answer.
+
+What belongs here: reading the form by the panel's types, and showing the answer. What does not: the answer
+itself (dashboard/what_if.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Annotated, Any
+
+from babel import Locale
+from babel.numbers import NumberFormatError, parse_decimal
+from fastapi import APIRouter, Depends, Request
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from turnover_assets.core.templating import Records
+from turnover_assets.errors import QuestionError
+from turnover_assets.panel import Column, PanelSpec
+from turnover_assets.serving import audit
+from turnover_assets.serving.access import require, session
+from turnover_assets.serving.dashboard.charts import Band, Chart, Line
+from turnover_assets.serving.dashboard.members import spaced, title
+from turnover_assets.serving.dashboard.rendering import Reader, Reading
+from turnover_assets.serving.dashboard.what_if import WhatIf
+from turnover_assets.serving.problems import Problem
+from turnover_assets.serving.view import Stop
+from turnover_assets.serving.workers import Workers
+
+router = APIRouter()
+LEVELS = (10, 500)  # per cent of the newest history that may be asked for
+LONGEST = 200
+OFFERED = 1000  # values of a key that are offered
+CHOICES = 60  # values of an attribute that are offered
+MOST_FIELDS = 200
+OF_ONE = ("new-series", "level-guessed")  # what is told of one series among others
+SHOWN = ("baseline", "forecast", "lower_80", "upper_80")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer as the page shows it: sums over the series that were asked for."""
+
+    rows: Records
+    series: int
+    changes: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether there are ranges to show."""
+        return all(row["lower_80"] is not None for row in self.rows)
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether anything was published to compare it with."""
+        return any(row["baseline"] is not None for row in self.rows)
+
+    def sum(self, name: str) -> float | None:
+        """The sum of a figure over all periods; None where one of them is not known."""
+        values = [row[name] for row in self.rows]
+        return None if None in values else float(sum(values))
+
+
+async def _form(request: Request) -> FormData:
+    return await request.form(max_fields=MOST_FIELDS, max_files=0)
+
+
+@router.get("/what-if", dependencies=[Depends(require("what-if"))])
+def what_if_page(reader: Reading) -> Response:
+    """The form; an address may fill it in."""
+    return _page(reader, dict(reader.request.query_params))
+
+
+@router.post("/what-if", dependencies=[Depends(require("what-if"))])
+async def what_if(request: Request, form: Annotated[FormData, Depends(_form)]) -> Response:
+    """The answer, above the form as it was sent."""
+    given = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
+    session.check_csrf(request, given.pop("csrf", ""))
+    workers: Workers = request.app.state.what_if_workers
+    return await workers.run(lambda stop: _answer(request, given, stop))
+
+
+def _answer(request: Request, given: Mapping[str, str], stop: Stop) -> Response:
+    answering: WhatIf = request.app.state.what_if
+    with request.app.state.follower.use() as shown:
+        reader = Reader(request, shown)
+        try:
+            answer = answering(shown.served, asked(reader.panel, given, reader.formats.locale), stop)
+        except QuestionError as error:
+            return _page(reader, given, problem=_told(error), code=422)
+        except Problem as problem:
+            return _page(reader, given, problem=f"{problem.detail} {problem.remedy}", code=problem.status)
+        audit.note(request, model_version=answer["model"]["version"], predictions=len(answer["data"]))
+        return _page(reader, given, _result(reader.panel, answer))
+
+
+def _told(error: QuestionError) -> str:
+    """What is wrong, after the name of the field that it is wrong in."""
+    name = error.field.rpartition(".")[2]
+    return f"{'' if name.isdecimal() else f'{title(name)}: '}{error.detail} {error.remedy}"
+
+
+def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
+    """The question that a form asks, with numbers as its reader writes them.
+
+    Raises:
+        Problem: A field cannot be read.
+    """
+    keys = _values(given, "key_", panel.series.keys, locale)
+    if not keys:
+        raise Problem(422, "No series is named.", "Fill in at least one of its keys.")
+    found: dict[str, Any] = {}
+    if given.get("what") == "new":
+        new: dict[str, Any] = {"keys": keys}
+        if attributes := _values(given, "of_", _attributes(panel), locale):
+            new["attributes"] = attributes
+        if mean := given.get("mean"):
+            new["level"] = _number(mean, "the usual amount", locale)
+        found["new"] = [new]
+    else:
+        found["series"] = [keys]
+        found |= _history(panel, given, locale)
+        if len(keys) == 1 and keys.keys() <= {*panel.level_names}:
+            found["levels"] = list(keys)  # the sum of its series, which has ranges of its own
+    if ahead := _values(given, "ahead_", _ahead(panel), locale):
+        when = given.get("when")
+        found["covariates"] = [{"values": ahead, **({"periods": [_day(when)]} if when else {})}]
+    return found
+
+
+def _history(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
+    level = _number(given.get("level") or "100", "the level", locale)
+    if not LEVELS[0] <= level <= LEVELS[1]:
+        raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
+    return {} if level == 100 else {"history": {"factor": level / 100, "periods": panel.horizon}}
+
+
+def _attributes(panel: PanelSpec) -> list[Column]:
+    return [column for table in panel.static for column in table.columns]
+
+
+def _ahead(panel: PanelSpec) -> list[Column]:
+    return [column for table in panel.covariates for column in table.columns]
+
+
+def _page(
+    reader: Reader,
+    given: Mapping[str, str],
+    result: Result | None = None,
+    problem: str = "",
+    code: int = 200,
+) -> Response:
+    return reader.page(
+        "what_if",
+        "What if",
+        "/what-if",
+        code,
+        keys=reader.panel.series.keys,
+        known={key: _known(reader, key) for key in reader.panel.keys},
+        attributes=[(column, _choices(reader, column)) for column in _attributes(reader.panel)],
+        ahead=_ahead(reader.panel),
+        periods=_periods(reader),
+        given=given,
+        result=result,
+        chart=_chart(reader, result) if result and result.rows else None,
+        problem=problem,
+    )
+
+
+def _choices(reader: Reader, column: Column) -> list[Any]:
+    """The values that an attribute has, where they are few."""
+    if column.type == "number":
+        return []
+    found = reader.shown.view.records(
+        f'SELECT DISTINCT {column.name} AS value FROM "all series" WHERE {column.name} IS NOT NULL '
+        f"ORDER BY 1 LIMIT {CHOICES + 1}"
+    )
+    return [row["value"] for row in found] if len(found) <= CHOICES else []
+
+
+def _known(reader: Reader, key: str) -> list[Any]:
+    """The values of a series key, those that most series have first."""
+    found = reader.shown.view.records(
+        f'SELECT {key} AS value FROM "all series" GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {OFFERED}'
+    )
+    return [row["value"] for row in found]
+
+
+def _periods(reader: Reader) -> list[date]:
+    """The periods to forecast."""
+    time = reader.panel.time
+    return [
+        row["period"]
+        for row in reader.shown.view.records(f"SELECT DISTINCT {time} AS period FROM forecasts ORDER BY 1")
+    ]
+
+
+def _values(
+    given: Mapping[str, str], prefix: str, columns: Sequence[Column], locale: Locale
+) -> dict[str, Any]:
+    return {
+        column.name: _value(column, given[f"{prefix}{column.name}"], locale)
+        for column in columns
+        if given.get(f"{prefix}{column.name}")
+    }
+
+
+def _value(column: Column, text: str, locale: Locale) -> Any:
+    if column.type in ("integer", "number"):
+        value = _number(text, spaced(column.name), locale)
+        return int(value) if column.type == "integer" and value == int(value) else value
+    return text.lower() == "true" if column.type == "flag" else text[:LONGEST]
+
+
+def _number(text: str, what: str, locale: Locale) -> float:
+    """A number as people type it.
+
+    What is well-formed in the reader's locale counts as that, so that 1.500 is a thousand and a half where
+    points are between thousands; any other number may have a point or a comma before its decimals.
+    """
+    written = text[:LONGEST].replace(" ", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    try:
+        value = float(parse_decimal(written, locale, strict=True))
+    except NumberFormatError:
+        try:
+            value = float(written.replace(",", "."))
+        except ValueError:
+            value = float("nan")
+    if not abs(value) < float("inf"):
+        raise Problem(422, f"{text[:50]!r} is no number.", f"Correct {what}.")
+    return value
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Problem(422, f"{text[:50]!r} is no date.", "Choose one from the list.") from None
+
+
+def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
+    """What is shown of an answer: of several series their sum, with ranges where it has some of its own."""
+    data, sums = answer["data"], answer["aggregates"]
+    series = len({tuple(row[key] for key in panel.keys) for row in data})
+    shown = data if series == 1 else sums if len({row["member"] for row in sums}) == 1 else answer["totals"]
+    rows = [
+        {"period": date.fromisoformat(str(row[panel.time]))} | {name: row.get(name) for name in SHOWN}
+        for row in shown
+    ]
+    for row in rows:
+        known = row["baseline"] is not None
+        row["difference"] = row["forecast"] - row["baseline"] if known else None
+    changes = [_sentence(text) for text in answer["changes"]]
+    warnings = [
+        _sentence(f"{told['about']}: {told['text']}" if told["kind"] in OF_ONE else told["text"])
+        for told in answer["warnings"]
+    ]
+    return Result(rows, series, changes, list(dict.fromkeys(warnings)))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _chart(reader: Reader, result: Result) -> Chart:
+    rows = result.rows
+    lines = [Line("forecast", "What would be", [row["forecast"] for row in rows])]
+    if result.has_baseline:
+        lines.insert(0, Line("last-year", "As published", [row["baseline"] for row in rows]))
+    band = Band(
+        "band-80",
+        reader.formats.range_name(80),
+        [row["lower_80"] for row in rows],
+        [row["upper_80"] for row in rows],
+    )
+    formats = reader.formats
+    told = f"From {formats.money(rows[0]['forecast'])} to {formats.money(rows[-1]['forecast'])}."
+    return Chart(
+        "what-if",
+        "What would be forecast",
+        told,
+        [row["period"] for row in rows],
+        lines,
+        [band] if result.has_ranges else [],
+    )
