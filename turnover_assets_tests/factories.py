@@ -127,15 +127,26 @@ def daily() -> PanelSpec:
 
 
 @contextmanager
-def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A warehouse in memory, with its schemas."""
+def memory_warehouse(copy_of: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse in memory, with its schemas; with what keep_warehouse kept, where that is named."""
     con = duckdb.connect(config={"threads": 2})
     try:
-        for schema in SCHEMAS:
-            con.execute(f"CREATE SCHEMA {schema}")
+        if copy_of is None:
+            for schema in SCHEMAS:
+                con.execute(f"CREATE SCHEMA {schema}")
+        else:
+            con.execute(f"ATTACH '{copy_of}' AS kept (READ_ONLY)")
+            con.execute("COPY FROM DATABASE kept TO memory; DETACH kept")
         yield con
     finally:
         con.close()
+
+
+def keep_warehouse(con: duckdb.DuckDBPyConnection, path: Path) -> Path:
+    """Write a warehouse in memory to a file, of which tests have copies; filling one takes a second."""
+    con.execute(f"ATTACH '{path}' AS kept")
+    con.execute("COPY FROM DATABASE memory TO kept; DETACH kept")
+    return path
 
 
 @dataclass(frozen=True)
@@ -431,6 +442,7 @@ __all__ = [
     "empty_raw",
     "insert_frames",
     "insert_raw",
+    "keep_warehouse",
     "land_frame",
     "land_path",
     "land_retailer",
