@@ -26,6 +26,7 @@ from turnover_assets.embedded import open_instance
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import current
+from turnover_assets_tests.api_factories import client_of
 from turnover_assets_tests.factories import Landed, free_port, next_week, quiet
 from turnover_assets_tests.test_docs import anchors
 
@@ -68,10 +69,12 @@ def test_every_alert_waits_says_how_bad_it_is_and_where_to_read_on(name: str) ->
     assert heading in anchors(REPOSITORY / page)
 
 
-def test_rules_speak_of_metrics_that_there_are() -> None:
+def test_rules_speak_of_metrics_that_there_are(plain: Landed) -> None:
+    with client_of(plain.settings) as client:
+        served = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
     named = {name for rule in RULES for name in re.findall(r"\bturnover[:_][a-z_:]+", rule["expr"])}
 
-    assert named <= {*METRICS, *RECORDED}
+    assert named <= {*METRICS, *RECORDED, *served}
     assert named >= RECORDED
 
 
