@@ -49,6 +49,7 @@ PARTS = {
     "metrics",
     "prometheus",
     "api",
+    "dashboard",
 }
 # A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
 QUICK = {
@@ -61,6 +62,7 @@ QUICK = {
 }
 PAGES = (
     "/",
+    "/stack",
     "/docs",
     "/openapi.json",
     "/dagster/",
@@ -77,6 +79,16 @@ RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
 LAUNCH = """mutation { launchRun(executionParams: {selector: {
   repositoryLocationName: "turnover_assets", repositoryName: "__repository__", jobName: "housekeep"} }) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+REACH = """
+import socket, sys
+for part in sys.argv[1:]:
+    host, _, port = part.partition(":")
+    try:
+        socket.create_connection((host, int(port)), 3).close()
+        print("yes")
+    except OSError:
+        print("no")
+"""
 MODELS = "/mlflow/ajax-api/2.0/mlflow/model-versions/search"
 STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
@@ -301,11 +313,13 @@ def closed_without_a_password(stack: Stack) -> None:
     wrong = stack.ask("/dagster/")[0]
     stack.passwords["operator"] = right
     require(wrong == 401, "a wrong password is 401")
-    pages = ("/", "/dagster/server_info", "/view/server_info", "/mlflow/", "/prometheus/-/healthy")
+    pages = ("/", "/stack", "/dagster/server_info", "/view/server_info", "/mlflow/", "/prometheus/-/healthy")
     answers = {page: stack.ask(page)[0] for page in pages}
-    require(set(answers.values()) == {200}, f"with a password the pages work: {', '.join(pages)}")
-    viewer = {page: stack.ask(page, "viewer")[0] for page in ("/view/server_info", "/dagster/", "/mlflow/")}
-    require([*viewer.values()] == [200, 401, 401], "viewers see the read-only page alone")
+    wanted = {**dict.fromkeys(pages, 200), "/": 503}  # where nothing is published yet
+    require(answers == wanted, f"with a password the pages work: {', '.join(pages)}")
+    asked = ("/", "/view/server_info", "/dagster/", "/mlflow/")
+    viewer = [stack.ask(page, "viewer")[0] for page in asked]
+    require(viewer == [503, 200, 401, 401], "viewers see forecasts and the read-only Dagster alone")
     elsewhere = stack.ask("/dagster/graphql", content={"query": RUNS}, Origin="https://elsewhere.example")[0]
     require(elsewhere == 403, "what another site's page asks for is refused")
 
@@ -474,6 +488,21 @@ def api_answers_keys(stack: Stack) -> None:
         30,
     )
     require(len(days) in (1, 2), f"it can write nothing but its audit ({', '.join(days)})")
+
+
+def page_shows_forecasts(stack: Stack) -> None:
+    """The page with the forecasts: only through the proxy, which says who reads it, and for reading only."""
+
+    def shown(**claimed: str) -> str | None:
+        status, content = stack.ask("/", "viewer", **claimed)
+        return content.decode() if status == 200 and b"80 % range" in content else None
+
+    page = wait_for("the page shows the forecasts", shown, 60)
+    require("Signed in as viewer" in page, "the page shows the forecasts, and knows who has a password")
+    claimed = shown(**{"X-Forwarded-User": "operator"}) or ""
+    require("Signed in as viewer" in claimed, "a name that a client makes up is not believed")
+    reached = stack.compose("exec", "-T", "code", "python", "-c", REACH, "dashboard:8050", "api:8000").split()
+    require(reached == ["no", "no"], "from the network of runs neither page nor API is in reach")
 
 
 def quiet(stack: Stack) -> None:
@@ -713,6 +742,7 @@ def show(port: int, *, fresh: bool, keep: bool) -> None:
         history, weeks = sample(stack)
         first_forecast(stack, history)
         api_answers_keys(stack)
+        page_shows_forecasts(stack)
         watched(stack)
         killed_run(stack, weeks[0])
         database_restarted(stack, weeks[1])

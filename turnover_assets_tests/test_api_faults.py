@@ -28,6 +28,7 @@ from turnover_assets.serving.view import Stop
 from turnover_assets.serving.workers import Workers
 from turnover_assets.settings import Settings
 from turnover_assets.storage import snapshots
+from turnover_assets.storage.audit import AuditFilter, opened_audit
 from turnover_assets.storage.snapshots import CURRENT, Snapshot, current
 from turnover_assets_tests.api_factories import client_of, live_server, publish
 
@@ -287,6 +288,17 @@ def test_bodies_are_taken_up_to_the_limit_whether_their_length_is_said_or_not(
 def test_addresses_that_are_too_long_are_refused(small: TestClient) -> None:
     assert small.get(f"/count?{'x' * 300}").status_code == 414
     assert small.get(f"/{'x' * 300}").status_code == 414
+
+
+def test_what_is_refused_for_its_length_is_in_the_audit(home: Settings) -> None:
+    with client_at(home.model_copy(update={"api_address_bytes": 100})) as (client, _):
+        answer = client.get(f"/v1/history?store={'1' * 200}")
+
+    with opened_audit(home.audit_path, AuditFilter()) as con:
+        found = con.sql(
+            "SELECT status FROM audit WHERE request_id = $id", params={"id": answer.headers["x-request-id"]}
+        )
+        assert found.fetchall() == [(414,)]
 
 
 def test_an_answer_that_takes_too_long_is_given_up_and_its_thread_is_free_again(home: Settings) -> None:

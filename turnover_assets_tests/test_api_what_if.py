@@ -38,7 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Settings:
-    return load_settings(home=tmp_path, snapshot_poll_seconds=0.05, what_if_waiting=1, api_rate="unlimited")
+    quick = {"snapshot_poll_seconds": 0.05, "what_if_waiting": 1, "what_if_seconds": 120.0}
+    return load_settings(home=tmp_path, api_rate="unlimited", **quick)
 
 
 @pytest.fixture

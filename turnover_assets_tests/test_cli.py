@@ -477,6 +477,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
         wait_until(lambda: current(settings.published_path) != before, 150, f"it publishes, see {log}")
         children = psutil.Process(process.pid).children(recursive=True)
         listening = addresses(children)
+        code_servers = [child.pid for child in children if {"api", "grpc"} <= {*child.cmdline()}]
     finally:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -490,6 +491,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
     assert len(files) == len(before.read("files")) + 1
     assert landings_of(copied, "new.csv") == 1
     assert listening == {"127.0.0.1"}
+    assert len(code_servers) == 1  # shared by page and daemon
     assert (code, alive) == (0, [])
     assert time.monotonic() - began < 25
 

@@ -257,22 +257,28 @@ def test_the_sensor_lands_what_is_in_the_store_and_says_why_it_cannot(
     settings.landing_path.mkdir(exist_ok=True)
     bucket.put("landing/2024/next.csv", next_week(copied))
 
+    nowhere = with_settings(copied, landing_url="s3://no-such-bucket-here")
     with dg.DagsterInstance.ephemeral() as instance:
+        away = sensors.look_for_files(instance, None, nowhere)
         first = sensors.look_for_files(instance, None, settings)
         assert isinstance(first, dg.SensorResult)
         second = sensors.look_for_files(instance, first.cursor, settings)
         assert isinstance(second, dg.SensorResult)
-        away = sensors.look_for_files(
-            instance, second.cursor, with_settings(copied, landing_url="s3://no-such-bucket-here")
-        )
+        (settings.landing_path / "by-hand.csv").write_text("shop;amount\n1;2\n")
+        third = sensors.look_for_files(instance, second.cursor, nowhere)
+        assert isinstance(third, dg.SensorResult)
+        fourth = sensors.look_for_files(instance, third.cursor, nowhere)
+        assert isinstance(fourth, dg.SensorResult)
 
     (request,) = second.run_requests or []
     assert request.tags[jobs.FILES_TAG] == "1"
     (partitions,) = second.dynamic_partitions_requests or []
     (key,) = partitions.partition_keys
     assert key.startswith("2024/next.csv@")
-    assert isinstance(away, dg.SkipReason)
-    assert "cannot be listed: The specified bucket does not exist" in (away.skip_message or "")
+    assert isinstance(away, dg.SensorResult)
+    assert "cannot be listed: The specified bucket does not exist" in str(away.skip_reason)
+    (local,) = fourth.dynamic_partitions_requests or []
+    assert any(key.startswith("by-hand.csv@") for key in local.partition_keys)  # what is in the folder lands
 
 
 # Following from elsewhere, and the doctor --------------------------------------------------------

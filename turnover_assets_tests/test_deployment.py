@@ -33,7 +33,7 @@ SERVED = re.compile(
 )
 ALSO_SERVED = {"home", "panel", "threads", "memory_limit", "log_format"}
 SENT_BY_SENSORS = {"alert_webhook_url", "alert_smtp_password"}  # which run in the code location alone
-SERVERS = ("api",)  # of forecasts
+SERVERS = ("api", "dashboard")  # of forecasts
 ENDS = {"home", "databases"}  # once they have made what the others need
 GIVEN = {
     "COMPOSE_PROJECT_NAME": "turnover",

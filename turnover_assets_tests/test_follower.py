@@ -7,8 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from turnover_assets.errors import NoSnapshotError
+from turnover_assets.errors import NoSnapshotError, TurnoverError
 from turnover_assets.panel import PanelSpec, default_panel
+from turnover_assets.serving import follower as follower_module
 from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.view import View
 from turnover_assets.storage import snapshots
@@ -104,6 +105,32 @@ def test_a_file_that_is_broken_is_told_and_the_old_one_goes_on(
     assert broken.name in following.problem
     with follower.use() as view:
         assert count(view) == 3
+
+
+def test_what_cannot_be_used_is_tried_again_at_growing_intervals_and_at_once_where_asked(
+    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    clock = [0.0]
+    monkeypatch.setattr(follower_module.time, "monotonic", lambda: clock[0])
+
+    def make(snapshot: Snapshot) -> View:
+        tries.append(clock[0])
+        raise TurnoverError("not whole")
+
+    following = Follower(tmp_path, make, interval_seconds=2.0)
+    publish(1)
+    for second in range(0, 200, 2):
+        clock[0] = second
+        assert following.refresh(patient=True).problem == "not whole"
+
+    assert tries == [0, 2, 6, 14, 30, 62, 122, 182]
+    following.refresh()
+    assert len(tries) == 9
+    publish(2)
+    following.refresh(patient=True)  # another snapshot has nothing to wait for
+    assert len(tries) == 10
+    following.close()
 
 
 def test_whatever_goes_wrong_it_goes_on_following(

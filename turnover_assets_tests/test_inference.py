@@ -3,8 +3,10 @@
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.serving.predictions import MOST_INPUTS
 from turnover_assets.settings import load_settings
+from turnover_assets.storage.registry import ModelRegistry
+from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.api_factories import client_of
-from turnover_assets_tests.factories import default_history, default_panel
+from turnover_assets_tests.factories import Landed, default_history, default_panel
+from turnover_assets_tests.test_docs import REPOSITORY
 from turnover_assets_tests.what_if_factories import Published, history_of, publish_panel, serve_panel
 
 PANEL = default_panel()
@@ -188,6 +193,9 @@ def test_wrong_input_is_answered_by_its_field(client: TestClient, body: Any, sta
         (b"store,department\n", "text/csv", 422),
         (b"store,department\n2\n", "text/csv", 422),
         (b"store,department\ntwo,73\n", "text/csv", 422),
+        (b"store,department\n2,7\r3\n", "text/csv", 422),
+        (b"store,department\n2,\x00\n", "text/csv", 422),
+        (b"store,department\n2," + b"7" * 200_000, "text/csv", 422),
         (b"x", "application/vnd.apache.parquet", 415),
     ],
 )
@@ -315,3 +323,39 @@ def test_a_server_without_forecasts_is_live_and_not_ready(tmp_path: Any) -> None
     assert live.status_code == 200
     assert (ready.status_code, model.status_code, ping.status_code) == (503, 503, 503)
     assert ready.json()["error"]
+
+
+# Beside MLflow -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_answers_are_those_of_mlflows_own_server_of_the_same_model(landed: Landed, tmp_path: Path) -> None:
+    import mlflow
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    registry = ModelRegistry.of(landed.settings)
+    files = tmp_path / "files"
+    files.mkdir()
+    registry.load(registry.champion_version()).save(files)
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "pyfunc"),
+        python_model=str(REPOSITORY / "benchmarks" / "serving_model.py"),
+        artifacts={"model": str(files), "warehouse": str(landed.settings.warehouse_path)},
+        pip_requirements=[],
+    )
+    model = mlflow.pyfunc.load_model(str(tmp_path / "pyfunc"))
+    series = current(landed.settings.published_path).read("forecasts")[KEYS].drop_duplicates()
+    bodies = [
+        {"dataframe_split": json.loads(series.to_json(orient="split"))},
+        {"dataframe_records": series.to_dict("records")},
+        {"inputs": series.to_dict("list")},
+    ]
+
+    with client_of(landed.settings) as client:
+        for body in bodies:
+            theirs = model.predict(pd.DataFrame(infer_and_parse_data(body)))
+            ours = pd.DataFrame(invoke(client, body))
+
+            assert ours[[*KEYS, "week"]].to_numpy().tolist() == theirs[[*KEYS, "week"]].to_numpy().tolist()
+            np.testing.assert_allclose(ours[FIGURES], theirs[FIGURES], rtol=1e-9)
+            assert len(ours) == 8 * len(series)

@@ -208,12 +208,13 @@ def test_nothing_is_open_that_no_policy_opens() -> None:
 @pytest.mark.parametrize(
     ("part", "ports"),
     {
-        "webserver": {8080, 5000},
+        "webserver": {8080, 5000, 8050},
         "daemon": set(),
         "code": {4000},
         "run": set(),
         "home": set(),
-        "mlflow": {8080, 5000},
+        "mlflow": {8080, 5000, 8050},
+        "dashboard": {8080, 5000, 8050},
         "metrics": {9464},
         "api": {8000},
     }.items(),
@@ -264,8 +265,9 @@ def test_only_what_has_no_state_is_had_several_times_and_the_autoscalers_mean_it
     assert replicas["turnover-api"] == "as the autoscaler says"
 
 
-def test_what_serves_forecasts_writes_nothing_but_the_audit() -> None:
-    (container,) = pods()["Deployment turnover-api"]["spec"]["containers"]
+@pytest.mark.parametrize("name", ["api", "dashboard"])
+def test_what_serves_forecasts_writes_nothing_but_the_audit(name: str) -> None:
+    (container,) = pods()[f"Deployment turnover-{name}"]["spec"]["containers"]
     home = [mount for mount in container["volumeMounts"] if mount["name"] == "home"]
 
     assert home == [
@@ -282,7 +284,7 @@ def test_every_turnover_command_is_there_with_its_options() -> None:
     found = [one["spec"]["containers"][0].get("command", []) for one in pods().values()]
     ours = [command for command in found if command[:1] == ["turnover"]]
 
-    assert len(ours) == 3
+    assert len(ours) == 4
     for _, name, *arguments in ours:
         shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
         assert shown.exit_code == 0, name

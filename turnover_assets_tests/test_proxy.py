@@ -143,6 +143,9 @@ def _wait_for(proxy: Proxy) -> None:
 @pytest.mark.parametrize(
     ("path", "part", "viewers"),
     [
+        ("/", "dashboard", True),
+        ("/department/4?week=2024-01-06", "dashboard", True),
+        ("/static/page.css", "dashboard", True),
         ("/dagster/graphql", "webserver", False),
         ("/view/server_info", "viewer", True),
         ("/mlflow/", "mlflow", False),
@@ -164,7 +167,7 @@ def test_a_page_is_for_those_who_have_its_password(
 
 
 def test_a_part_learns_who_has_passed_and_nothing_that_a_client_made_up(proxy: Proxy) -> None:
-    for path in ("/dagster/x", "/view/x", "/prometheus/x", "/grafana/x", "/docs"):
+    for path in ("/", "/dagster/x", "/view/x", "/prometheus/x", "/grafana/x", "/docs"):
         _, found = proxy.ask(path, "operator", **{name.replace("-", "_"): v for name, v in CLAIMED.items()})
         headers = found["headers"]
         assert (headers["X-Forwarded-User"], headers["X-Webauth-User"]) == ("operator", "operator"), path
@@ -232,5 +235,9 @@ def test_no_way_round_leads_from_the_api_to_a_page(proxy: Proxy, path: str) -> N
 
 @pytest.mark.parametrize("path", ["/metrics", "/api/metrics", "/readyz", "/api/readyz", "/api/", "/v3/x"])
 def test_nothing_else_of_the_api_is_had_from_outside(proxy: Proxy, path: str) -> None:
-    assert proxy.ask(path)[0] == 401
+    assert proxy.ask(path)[0] in (401, 404)
     assert proxy.ask(path, "operator")[1].get("part") != "api"
+
+
+def test_what_there_is_beside_the_forecasts_is_told_to_those_who_have_a_password(proxy: Proxy) -> None:
+    assert [proxy.ask("/stack")[0], proxy.ask("/stack", "viewer")[0]] == [401, 200]

@@ -325,6 +325,16 @@ def test_a_level_that_training_has_not_seen_is_told(weeks: Published) -> None:
     assert {"lag_0", "lag_1"} <= {r.about for r in found.warnings if r.kind == "outside-training"}
 
 
+def test_a_size_that_training_has_not_seen_is_told_in_units_of_the_target(weeks: Published) -> None:
+    new = {"keys": {"store": 99, "department": 73}, "attributes": {"region": 3}, "level": 1e6}
+
+    (told,) = (r.text for r in ask(weeks, new=[new]).warnings if r.about == "log_scale")
+
+    assert told.startswith("size of the series would be ")
+    assert 5e5 < float(told.split(" would be ")[1].split(";")[0]) < 2e6
+    assert "own scale" not in told
+
+
 def test_a_change_to_what_is_planned_anyway_has_no_effect(walmart: Published) -> None:
     found = ask(walmart, series=[{"store": 1}], history={"factor": 1.0, "periods": 5})
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 Floats = npt.NDArray[np.floating]
 
@@ -113,6 +112,8 @@ def _corrected(values: Floats, t: npt.NDArray[np.int64], horizon: int) -> float:
 
 
 def _p_value(statistic: float, n: int) -> float:
+    from scipy import stats
+
     return 1.0 if statistic == 0 else float(stats.t.sf(statistic, n - 1))
 
 

@@ -8,6 +8,7 @@ remembered by Dagster for ever, so each carries the number of its attempt, and a
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -30,6 +31,7 @@ from turnover_assets.storage.reader import fingerprint
 LANDING_SENSOR = "landing_sensor"
 NAMES_SHOWN = 5
 FETCH_SECONDS = 20.0  # after which a look begins to copy no further object: a tick has a minute
+log = logging.getLogger(__name__)
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
 
@@ -146,8 +148,8 @@ def look_for_files(
     folder = settings.landing_path
     if running := unfinished_runs(instance, jobs.INGEST):
         return dg.SkipReason(f"An ingestion is under way (run {running[0]}); its files come first.")
+    away = _fetch(settings)  # files that are in the folder land all the same
     try:
-        fetch_objects(settings, seconds=FETCH_SECONDS)
         now = stamps(folder)
         check_panel(settings, lambda: scan(folder, settings.fingerprints_path))
     except TurnoverError as error:
@@ -167,7 +169,7 @@ def look_for_files(
     after = LandingState(seen, handled, attempts, state.salt)
     return dg.SensorResult(
         run_requests=(requests := ingest_requests(order, wanted, after)),
-        skip_reason=None if requests else _why_none(after, ready, open_keys),
+        skip_reason=None if requests else f"{away} {_why_none(after, ready, open_keys)}".strip(),
         cursor=after.to_cursor(),
         dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
     )
@@ -199,6 +201,16 @@ def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingS
         }
         requests.append(dg.RunRequest(sha256(numbered.encode()).hexdigest()[:24], tags=tags))
     return requests
+
+
+def _fetch(settings: Settings) -> str:
+    """Copy new objects of the store into the folder; why that cannot be."""
+    try:
+        fetch_objects(settings, seconds=FETCH_SECONDS)
+    except TurnoverError as error:
+        log.warning("%s", error)
+        return str(error)
+    return ""
 
 
 def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import duckdb
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from turnover_assets import __version__
 from turnover_assets.serving import access, audit, openapi, problems
@@ -45,7 +46,7 @@ def create_app(settings: Settings, *, access_log: bool = True) -> FastAPI:
     """
     panel = settings.panel_spec
     found = rows.resources(panel, settings.api_page_rows)
-    app = FastAPI(
+    app = FastAPIOffline(
         **openapi.about(panel),
         version=__version__,
         lifespan=_running,
@@ -95,10 +96,10 @@ def _add_middlewares(app: FastAPI, settings: Settings, access_log: bool) -> None
     paths = {f"/v1/{name}": name for name in READY}
     app.add_middleware(LeanLookups, follower=app.state.follower, panel=app.state.panel, paths=paths)
     access.install(app, settings)
+    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     audit.install(app, settings)
     for collector in (app.state.access, app.state.audit):
         app.state.metrics.register(collector)
-    app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     log = log_as_json if settings.log_format == "json" else log_as_text
     app.add_middleware(Observing, metrics=app.state.metrics, log=log, only_errors=not access_log)
 

@@ -13,8 +13,6 @@ Never recorded are headers, so neither keys, tokens nor cookies; whatever looks 
 is blanked, and so are fields of forms that hold secrets.
 """
 
-import re
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,14 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnover_assets.serving.blanking import blanked
 from turnover_assets.serving.recorder import Recorder
+from turnover_assets.serving.request_ids import request_id, with_id
 from turnover_assets.settings import Settings
 from turnover_assets.storage.audit import Row
 
 UNRECORDED = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 LONGEST_QUERY = 4096
-SANE_ID = re.compile(rb"[0-9A-Za-z._-]{1,64}")
 TEXTS = (b"json", b"text/", b"x-www-form-urlencoded", b"csv")
-ID_HEADER = b"x-request-id"
 
 
 class AuditMiddleware:
@@ -93,9 +90,8 @@ class _Exchange:
         self._body, self._came, self._sent = b"", 0, 0
         self._snapshot, self._version = "", b""
         self.status = 0  # that of an answer that never began
-        state = scope.setdefault("state", {})
-        self._id = _id_of(scope)
-        state["request_id"], state["audit"] = self._id.decode(), {}
+        self._id = request_id(scope)
+        scope["state"]["audit"] = {}
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -109,12 +105,11 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers", ()))
+            headers = with_id(message.get("headers", ()), self._id)
             found = dict(headers)
             self._snapshot = found.get(b"x-turnover-snapshot", b"").decode("latin-1")
             self._version = found.get(b"x-turnover-model-version", b"")
-            if ID_HEADER not in found:
-                message = {**message, "headers": [*headers, (ID_HEADER, self._id)]}
+            message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
             self._sent += len(message.get("body", b""))
         await self._send(message)
@@ -126,7 +121,7 @@ class _Exchange:
         version = noted.get("model_version", int(self._version) if self._version.isdigit() else None)
         return (
             at,
-            self._id.decode(),
+            self._id,
             caller.id if caller else "",
             scope["method"][:20],
             _route_of(scope),
@@ -171,23 +166,6 @@ def install(app: FastAPI, settings: Settings) -> None:
     recorder = Recorder(settings.audit_path, settings.audit_flush_seconds)
     app.state.audit = recorder
     app.add_middleware(AuditMiddleware, recorder=recorder, body_bytes=settings.audit_body_bytes)
-
-
-def _id_of(scope: Scope) -> bytes:
-    """The id of a request: that of a middleware further out, the client's own if it is sane, or a new one.
-
-    Middlewares further in find it where a client would have put it.
-    """
-    known = str(scope["state"].get("request_id", ""))
-    if known and blanked(known) == known:
-        return known.encode()
-    given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
-    if SANE_ID.fullmatch(given) and blanked(given.decode()) == given.decode():
-        return given
-    made = secrets.token_hex(16).encode()
-    others = [pair for pair in scope["headers"] if pair[0] != ID_HEADER]
-    scope["headers"] = [*others, (ID_HEADER, made)]
-    return made
 
 
 def _route_of(scope: Scope) -> str:

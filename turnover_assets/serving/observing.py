@@ -3,24 +3,21 @@
 What belongs here: the outermost middleware. What does not: metrics themselves (metrics.py), and the audit.
 """
 
-import re
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turnover_assets.core.api_keys import KEY_LIKE
 from turnover_assets.core.log_lines import log_line
+from turnover_assets.serving.blanking import blanked
 from turnover_assets.serving.metrics import Metrics
 from turnover_assets.serving.problems import internal_problem
+from turnover_assets.serving.request_ids import request_id, with_id
 
-REQUEST_ID = b"x-request-id"
-_PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 UNKNOWN_ROUTE = "other"  # paths that are no route; by their own names they would be without number
 
 
@@ -70,16 +67,12 @@ class Observing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = Seen(scope, _request_id(scope))
-        scope.setdefault("state", {})["request_id"] = seen.request_id
-        header = (REQUEST_ID, seen.request_id.encode())
+        seen = Seen(scope, request_id(scope))
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                headers = message.get("headers", ())
-                if not any(name == REQUEST_ID for name, _ in headers):  # the audit adds it too
-                    message["headers"] = [*headers, header]
+                message["headers"] = with_id(message.get("headers", ()), seen.request_id)
             elif message["type"] == "http.response.body":
                 seen.size += len(message.get("body", b""))
             await send(message)
@@ -102,13 +95,6 @@ class Observing:
             self._log(seen, seconds)
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID and _PLAIN_ID.fullmatch(value) and not KEY_LIKE.search(value.decode()):
-            return str(value.decode())
-    return uuid4().hex
-
-
 def log_as_json(seen: Seen, seconds: float) -> None:
     """A JSON line for a request."""
     caller = seen.scope["state"].get("caller")
@@ -117,8 +103,8 @@ def log_as_json(seen: Seen, seconds: float) -> None:
         "ERROR" if seen.error else "INFO",
         "request",
         method=seen.scope["method"],
-        path=seen.scope["path"],
-        query=seen.scope["query_string"].decode("latin-1") or None,
+        path=blanked(seen.scope["path"]),
+        query=blanked(seen.scope["query_string"].decode("latin-1")) or None,
         route=seen.route,
         status=seen.status,
         seconds=round(seconds, 6),
@@ -135,7 +121,7 @@ def log_as_text(seen: Seen, seconds: float) -> None:
     """A line for people."""
     query = seen.scope["query_string"].decode("latin-1")
     address = f"{seen.scope['path']}{'?' if query else ''}{query}"
-    plain = address.encode("unicode_escape").decode()  # one line, whatever the caller wrote
+    plain = blanked(address).encode("unicode_escape").decode()  # one line, whatever the caller wrote
     sys.stderr.write(
         f"{_client(seen.scope)} {seen.scope['method']} {plain} {seen.status} {1000 * seconds:.1f} ms "
         f"{seen.size} B {seen.request_id}\n"

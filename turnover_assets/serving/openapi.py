@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from turnover_assets.panel import PanelSpec
-from turnover_assets.serving.access.middleware import METRICS, PUBLIC
+from turnover_assets.serving.access.middleware import DOCS_FILES, METRICS, PUBLIC
 from turnover_assets.serving.origin import Origin
 from turnover_assets.serving.problems import MEDIA_TYPE, ProblemDocument
 
@@ -71,6 +71,7 @@ def about(panel: PanelSpec) -> dict[str, Any]:
         "description": DESCRIPTION,
         "license_info": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         "redoc_url": None,
+        "static_url": DOCS_FILES,  # the page's scripts: it works without internet too
         "telemetry": {"tracing": False, "metrics": False},
         "openapi_tags": [
             {"name": "forecasts", "description": "What is published, and what it was made of."},

@@ -13,22 +13,18 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import holidays
-import numpy as np
-import pandas as pd
-import sklearn
-import skops
-import xgboost
 
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import manifest
 
 LEDGER = "adjustments.toml"
-LIBRARIES = (duckdb, holidays, np, pd, sklearn, skops, xgboost)  # whose releases may change a number
+# Whose releases may change a number; imported by who asks, since those of models take seconds.
+LIBRARIES = ("duckdb", "holidays", "numpy", "pandas", "sklearn", "skops", "xgboost")
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Origin:
 
 def library_versions() -> dict[str, str]:
     """Releases of whatever may change a number, and the kind of machine."""
-    libraries = {library.__name__: str(library.__version__) for library in LIBRARIES}
+    libraries = {name: str(import_module(name).__version__) for name in LIBRARIES}
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import nnls
 
 from turnover_assets.core.anomalies import noise
 from turnover_assets.core.anomalies.matrix import (
@@ -133,6 +132,8 @@ def _siblings(ratios: Floats, season: int) -> Floats:
     yearly = season if ratios.shape[1] > season + season // 2 else 0
     moves = ratios[:, yearly:] - ratios[:, : ratios.shape[1] - yearly] if yearly else ratios
     moves = moves[:, MOVE:] - moves[:, :-MOVE]
+    from scipy.optimize import nnls
+
     moves = moves[:, np.isfinite(moves).all(axis=0)]
     found = np.zeros_like(ratios)
     if moves.shape[1] < FEWEST_MOVES:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
 
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
@@ -69,6 +68,8 @@ def learn_weights(evidence: Iterable[Evidence], names: Sequence[str], prior: Map
             value += float(size.mean()) / len(windows)
             slope = slope + matrix.T @ (error / size) / (len(error) * len(windows))
         return value, slope
+
+    from scipy.optimize import minimize
 
     found = minimize(
         loss,

@@ -7,15 +7,17 @@ What belongs here: the candidates made of xgboost. What does not: the regression
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-import xgboost
 
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.models.base import Candidate, Floats, Rows, thinned, training_weights
 from turnover_assets.core.models.regression import SeasonalRegression
+
+if TYPE_CHECKING:
+    import xgboost
 
 NOT_XGBOOSTS = ("rounds", "memory", "max_rows")  # parameters that the library has no name for
 
@@ -51,7 +53,7 @@ class XGBoost(Candidate):
     }
 
     def __init__(
-        self, parameters: Mapping[str, Any] | None = None, booster: xgboost.Booster | None = None
+        self, parameters: Mapping[str, Any] | None = None, booster: "xgboost.Booster | None" = None
     ) -> None:
         """Args: parameters in place of its own, `rounds` among them; what was fitted before.
 
@@ -62,6 +64,8 @@ class XGBoost(Candidate):
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
+        import xgboost
+
         own = {name: value for name, value in self._parameters.items() if name not in NOT_XGBOOSTS}
         chosen = self._parameters
         some = thinned(self._learned_from(rows), int(chosen["max_rows"]))
@@ -114,12 +118,14 @@ class XGBoost(Candidate):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """See Candidate."""
+        import xgboost
+
         booster = xgboost.Booster()
         booster.load_model(folder / "model.ubj")
         return cls(read_parameters(folder), booster)
 
     @property
-    def _fitted(self) -> xgboost.Booster:
+    def _fitted(self) -> "xgboost.Booster":
         if self._booster is None:
             raise ValueError("the model has not been fitted; call fit or load first")
         return self._booster
@@ -128,7 +134,9 @@ class XGBoost(Candidate):
         """Make sure that rows have the features that the trees were trained on."""
         check_row_columns(names, self._fitted.feature_names or ())
 
-    def _matrix(self, rows: Rows) -> xgboost.DMatrix:
+    def _matrix(self, rows: Rows) -> "xgboost.DMatrix":
+        import xgboost
+
         self._check(rows.names)
         return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
 

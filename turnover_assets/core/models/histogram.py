@@ -6,17 +6,18 @@ What belongs here: the candidate, and how it is stored without pickle. What does
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-import skops.io
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from turnover_assets.core.features import check_row_columns
 from turnover_assets.core.models.base import Candidate, Floats, Rows, thinned, training_weights
 from turnover_assets.core.models.boosting import read_parameters, write_parameters
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 # What a stored model of ours holds beyond the types skops itself trusts, and nothing else. Never read from
 # the file: a list taken from there would trust whatever someone put in.
@@ -56,7 +57,7 @@ class HistogramBoosting(Candidate):
     def __init__(
         self,
         parameters: Mapping[str, Any] | None = None,
-        model: HistGradientBoostingRegressor | None = None,
+        model: "HistGradientBoostingRegressor | None" = None,
         names: Sequence[str] = (),
     ) -> None:
         """Args: parameters in place of its own; what was fitted before, and on which features."""
@@ -65,6 +66,8 @@ class HistogramBoosting(Candidate):
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
         chosen = dict(self._parameters)
         memory, most = float(chosen.pop("memory")), int(chosen.pop("max_rows"))
         self._model = HistGradientBoostingRegressor(**chosen, random_state=seed)
@@ -101,6 +104,8 @@ class HistogramBoosting(Candidate):
 
     def save(self, folder: Path) -> None:
         """See Candidate."""
+        import skops.io
+
         skops.io.dump(self._fitted, folder / "model.skops")
         (folder / "features.json").write_text(json.dumps({"names": self._names}))
         write_parameters(folder, self._parameters)
@@ -108,12 +113,14 @@ class HistogramBoosting(Candidate):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """See Candidate; types beyond SKOPS_TRUSTED are refused by skops."""
+        import skops.io
+
         facts = json.loads((folder / "features.json").read_text())
         model = skops.io.load(folder / "model.skops", trusted=list(SKOPS_TRUSTED))
         return cls(read_parameters(folder), model, facts["names"])
 
     @property
-    def _fitted(self) -> HistGradientBoostingRegressor:
+    def _fitted(self) -> "HistGradientBoostingRegressor":
         if self._model is None:
             raise ValueError("the model has not been fitted; call fit or load first")
         return self._model

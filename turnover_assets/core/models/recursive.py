@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import xgboost
 
 from turnover_assets.core.models.base import Floats, Rows
 from turnover_assets.core.models.boosting import XGBoost
@@ -82,6 +81,8 @@ class RecursiveBoosting(XGBoost):
         """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
         names, usual = self._used(rows.names), self._usual(rows)
         self._check(names)
+        import xgboost
+
         columns = [rows.names.index(name) for name in names]
         place = _places(rows)
         begin = place.argmax(axis=1, keepdims=True)  # any row of a cutoff knows the newest values

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, wasserstein_distance
 
 Floats = npt.NDArray[np.floating]
 BINS = 10  # quantile bins of the reference
@@ -55,6 +54,8 @@ def distance(current: Floats, reference: Floats, units: tuple[float, float]) -> 
         units: How many independent values each of the two has, which may be fewer than rows: a growth of a
             department that a thousand rows share is one value.
     """
+    from scipy.stats import chi2
+
     known, known_before = (values[~np.isnan(values)] for values in (current, reference))
     if not len(known) or not len(known_before):
         return Distance(float("nan"), float("nan"), float("nan"))
@@ -92,5 +93,7 @@ def _shares(counts: npt.NDArray[np.int64], units: float) -> Floats:
 
 
 def _wasserstein(current: Floats, reference: Floats) -> float:
+    from scipy.stats import wasserstein_distance
+
     spread = float(reference.std())
     return float(wasserstein_distance(current, reference)) / spread if spread > 0 else float("nan")

@@ -5,6 +5,7 @@ What belongs here: the sentences, and when they are said. What does not: the fig
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import Literal
 
 from turnover_assets.core.calendar import label_of
@@ -27,6 +28,7 @@ Kind = Literal[
     "baseline-recomputed",
 ]
 Ranges = Mapping[str, tuple[float, float]]
+LOG_SCALE = "log_scale"  # the size of a series, as a logarithm
 MOST_FEATURES = 8  # that are said to lie outside, beside what is known ahead
 AS_TIME_GOES = ("age", "horizon", "calendar")  # groups of features that no question changes
 
@@ -103,11 +105,15 @@ def _unseen(panel: PanelSpec, found: Sequence[Outside]) -> Iterator[Remark]:
     own = [one for one in found if one.feature.startswith("known_")]
     others = [one for one in found if not one.feature.startswith("known_")]
     for one in [*own, *others[:MOST_FEATURES]]:
+        shown = exp if one.feature == LOG_SCALE else float
         seen = "training has seen none"
         if one.low == one.low:
-            seen = f"training has seen {one.low:g} to {one.high:g}"
-        unit = "" if one.feature.startswith(("known_", "attribute_")) else " (over the series' own scale)"
-        text = f"{words[one.feature]} would be {one.value:g}; {seen}{unit}. Beyond that a model guesses."
+            seen = f"training has seen {shown(one.low):g} to {shown(one.high):g}"
+        as_is = one.feature == LOG_SCALE or one.feature.startswith(("known_", "attribute_"))
+        unit = "" if as_is else " (over the series' own scale)"
+        text = (
+            f"{words[one.feature]} would be {shown(one.value):g}; {seen}{unit}. Beyond that a model guesses."
+        )
         yield Remark("outside-training", one.feature.removeprefix("known_"), text)
     if (left := len(others) - MOST_FEATURES) > 0:
         yield Remark("outside-training", "", f"So would be {left} more of what the model goes by.")

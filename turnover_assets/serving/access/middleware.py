@@ -24,23 +24,19 @@ from turnover_assets.serving.access.session import check_same_site, cookie_sessi
 from turnover_assets.serving.problems import Problem
 from turnover_assets.settings import Settings
 
+DOCS_FILES = "/docs/files"  # scripts of the page /docs
 PUBLIC = (
     *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"),
     *("/docs", "/docs/", "/openapi.json"),
+    *(f"{DOCS_FILES}/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")),
 )
 PROBES = frozenset(PUBLIC[:4])  # asked for by address, whatever the host is called
 METRICS = "/metrics"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 EXPOSED = (
     *("X-Request-ID", "X-Turnover-Snapshot", "X-Turnover-Cutoff", "X-Turnover-Model-Version"),
-    *(
-        "X-Turnover-Data-Version",
-        "X-Turnover-Role",
-        "RateLimit-Limit",
-        "RateLimit-Remaining",
-        "RateLimit-Reset",
-        "Retry-After",
-    ),
+    *("X-Turnover-Data-Version", "X-Turnover-Role", "ETag", "Link"),
+    *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"),
 )
 
 

@@ -190,7 +190,10 @@ def _of_split(_panel: PanelSpec, field: str, value: Any) -> Inputs:
 
 
 def _of_csv(panel: PanelSpec, text: str) -> Inputs:
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error:  # a value of a hundred thousand characters, or one with a zero byte
+        rows = []
     if len(rows) < 2 or any(len(each) != len(rows[0]) for each in rows):
         raise _not("csv", "a header and rows of as many values")
     columns = input_columns(panel)
