@@ -28,7 +28,7 @@ LOCKS = [TOP / "deploy" / "locks" / f"{name}.lock" for name in ("build", "dagste
 HOME_DECIDES = {"home", "landing", "dagster_config"}  # fixed in the image and the compose file
 # What only servers of forecasts read; they in turn read little else.
 SERVED = re.compile(
-    r"(api|dashboard|oidc|proxy_user|session|audit)_.+|allowed_hosts|trusted_proxies|metrics_networks|"
+    r"(api|dashboard|oidc|proxy_user|session|audit|what_if)_.+|allowed_hosts|trusted_proxies|metrics_networks|"
     "snapshot_poll_seconds"
 )
 ALSO_SERVED = {"home", "panel", "threads", "memory_limit", "log_format"}
