@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 LINTERS := build/linters
 # Processes that share the tests. Their models' threads wait asleep, since others want the cores meanwhile.
 WORKERS ?= 2
+# Bytecode is kept whatever the shell says: without it, every process compiles five thousand modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell command -v uv 2>/dev/null)
 
 .PHONY: run ui test test-slow style check format lock evidently duckdb2 linters audit clean

@@ -15,7 +15,6 @@ from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from s3fs import S3FileSystem
 
 from turnover_assets.core import training
@@ -27,6 +26,7 @@ from turnover_assets_tests.factories import (
     BASELINES_ONLY,
     Landed,
     copy_home,
+    draw_nothing,
     land_retailer,
     made_once,
     memory_warehouse,
@@ -180,11 +180,11 @@ def plain(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Land
 
 @pytest.fixture
 def copied(plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landed:
-    """The same, in a home and a folder of one's own, where runs do not arrange their pictures.
+    """The same, in a home and a folder of one's own, where runs leave their pictures empty.
 
-    Making room for labels is half the work of a picture; those of the homes above have theirs arranged.
+    Drawing is a fifth of a run; the pictures of the homes above are drawn.
     """
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+    draw_nothing(monkeypatch)
     return copy_home(plain, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Small panels, raw rows and warehouses for tests."""
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -9,13 +10,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
 from filelock import FileLock
+from matplotlib.figure import Figure
 
 from turnover_assets.core import cleaning
 from turnover_assets.core.samples import sample_files
@@ -31,6 +35,9 @@ from turnover_assets.storage.reader import fingerprint
 from turnover_assets.storage.warehouse import Warehouse
 
 T = TypeVar("T")
+
+# Modules whose functions run in processes of their own; see clean_processes.
+WITH_PROCESSES = ("kills", "test_kept", "test_snapshots", "test_warehouse")
 
 LANDED_AT = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
@@ -120,15 +127,26 @@ def daily() -> PanelSpec:
 
 
 @contextmanager
-def memory_warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A warehouse in memory, with its schemas."""
+def memory_warehouse(copy_of: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A warehouse in memory, with its schemas; with what keep_warehouse kept, where that is named."""
     con = duckdb.connect(config={"threads": 2})
     try:
-        for schema in SCHEMAS:
-            con.execute(f"CREATE SCHEMA {schema}")
+        if copy_of is None:
+            for schema in SCHEMAS:
+                con.execute(f"CREATE SCHEMA {schema}")
+        else:
+            con.execute(f"ATTACH '{copy_of}' AS kept (READ_ONLY)")
+            con.execute("COPY FROM DATABASE kept TO memory; DETACH kept")
         yield con
     finally:
         con.close()
+
+
+def keep_warehouse(con: duckdb.DuckDBPyConnection, path: Path) -> Path:
+    """Write a warehouse in memory to a file, of which tests have copies; filling one takes a second."""
+    con.execute(f"ATTACH '{path}' AS kept")
+    con.execute("COPY FROM DATABASE memory TO kept; DETACH kept")
+    return path
 
 
 @dataclass(frozen=True)
@@ -296,6 +314,21 @@ def copy_home(landed: Landed, root: Path) -> Landed:
     return Landed(settings, root / "files", landed.outcome, landed.retailer)
 
 
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave every picture empty from now on."""
+    patch.setattr(Figure, "draw", lambda *_: None)
+
+
+def clean_processes() -> ForkServerContext:
+    """Where processes come from that have imported what tests need of them, and have nothing open.
+
+    Each is forked from a server without threads, so that it begins at once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.{name}" for name in WITH_PROCESSES])
+    return context
+
+
 def next_week(landed: Landed, amount: str = "", ahead: int = 1) -> str:
     """A file for a week after the last one, for every series of the retailer.
 
@@ -399,14 +432,17 @@ __all__ = [
     "Landed",
     "RawFile",
     "clean_all",
+    "clean_processes",
     "copy_home",
     "daily",
     "daily_history",
     "default_history",
     "default_panel",
+    "draw_nothing",
     "empty_raw",
     "insert_frames",
     "insert_raw",
+    "keep_warehouse",
     "land_frame",
     "land_path",
     "land_retailer",

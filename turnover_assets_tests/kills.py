@@ -5,7 +5,6 @@ answer afterwards; for test_kills.py and benchmarks/kill_matrix.py. The product 
 process that is to be killed puts its own end in front of, or behind, a function of the product.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -23,6 +22,7 @@ from turnover_assets.panel import default_panel
 from turnover_assets.storage import landing, landing_folder, manifest, snapshots
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.warehouse import Warehouse
+from turnover_assets_tests.factories import clean_processes
 
 PANEL = default_panel()
 HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover"
@@ -161,10 +161,7 @@ def kill_after(home: Path, folder: Path, told: Path, seconds: float) -> bool:
 
 
 def _child(home: Path, folder: Path, told: Path, step: str | None, skip: int) -> Any:
-    # A server that has imported everything and has no threads: children begin at once, and clean.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    child = context.Process(target=_killed_work, args=(home, folder, told, step, skip))
+    child = clean_processes().Process(target=_killed_work, args=(home, folder, told, step, skip))
     child.start()
     return child
 

@@ -20,7 +20,7 @@ from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.postgres_copy import Database
 from turnover_assets.storage.snapshot_mirror import bring_served, mirrored_name
 from turnover_assets.storage.snapshots import current
-from turnover_assets_tests.api_factories import client_of
+from turnover_assets_tests.api_factories import client_of, publish
 from turnover_assets_tests.factories import Landed, next_week, quiet
 from turnover_assets_tests.servers import Bucket, PostgresServer, connected
 from turnover_assets_tests.test_doctor import look
@@ -213,8 +213,7 @@ def test_what_is_delivered_is_not_asked_for_until_another_is_published_or_anothe
     with open_instance(settings) as instance:
         done = look_for_deliveries(instance, settings, datetime.now(UTC))
         elsewhere = undelivered(instance, with_settings(copied, publish_url=NOWHERE))
-        (copied.folder / "next.csv").write_text(next_week(copied))
-        bring_up_to_date(copied.settings, copied.folder, quiet)  # which knows of no place
+        publish(settings.published_path, current(settings.published_path))
         newer = undelivered(instance, settings)
 
     assert isinstance(done, dg.SkipReason)

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from typer.testing import CliRunner
 
 from turnover_assets.cli import app
@@ -41,7 +40,7 @@ from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.search_log import search_log
 from turnover_assets.storage.snapshots import FACTS, current
 from turnover_assets.storage.warehouse import Warehouse
-from turnover_assets_tests.factories import Landed, copy_home, next_week, quiet
+from turnover_assets_tests.factories import Landed, copy_home, draw_nothing, made_once, next_week, quiet
 from turnover_assets_tests.model_factories import make_model, make_registry, make_training_record
 
 NOW = datetime(2031, 6, 1, 12, tzinfo=UTC)
@@ -362,27 +361,33 @@ def test_searches_go_with_their_trials_and_the_one_in_use_stays(tmp_path: Path) 
 
 
 # A whole home ------------------------------------------------------------------------------------
+#
+# What needs one that was used for some weeks is slow, since making it is.
 
 
 @pytest.fixture(scope="module")
-def used_once(plain: Landed, tmp_path_factory: pytest.TempPathFactory) -> Landed:
-    """A home after three more weeks, a training and a promotion by hand."""
-    home = copy_home(plain, tmp_path_factory.mktemp("used"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
-        for ahead in (1, 2, 3):
-            (home.folder / f"more{ahead}.csv").write_text(next_week(home, ahead=ahead))
-            bring_up_to_date(home.settings, home.folder, quiet, retrain=ahead == 2)
-        registry = registry_of(home)
-        registry.promote(registry.versions()[-1].version, by="test", reason="test")
-        bring_up_to_date(home.settings, home.folder, quiet)
-    return home
+def used_once(plain: Landed, shared_folder: Path) -> Landed:
+    """A home after two more weeks, a training and a promotion by hand; tests change copies of it."""
+
+    def make(folder: Path) -> Landed:
+        home = copy_home(plain, folder)
+        with pytest.MonkeyPatch.context() as patched:
+            draw_nothing(patched)
+            for ahead in (1, 2):
+                (home.folder / f"more{ahead}.csv").write_text(next_week(home, ahead=ahead))
+                bring_up_to_date(home.settings, home.folder, quiet, retrain=ahead == 2)
+            registry = registry_of(home)
+            registry.promote(registry.versions()[-1].version, by="test", reason="test")
+            bring_up_to_date(home.settings, home.folder, quiet)
+        return home
+
+    return made_once(shared_folder / "used", make)
 
 
 @pytest.fixture
 def used(used_once: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landed:
     """The same, in a home and a folder of one's own."""
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+    draw_nothing(monkeypatch)
     return copy_home(used_once, tmp_path)
 
 
@@ -447,6 +452,7 @@ def test_after_housekeeping_everything_works_as_before(used: Landed) -> None:
     assert bring_up_to_date(used.settings, used.folder, quiet).refreshed
 
 
+@pytest.mark.slow
 def test_the_landing_sensor_asks_for_nothing_again(used: Landed) -> None:
     settings = used.settings.model_copy(update={"landing": used.folder})
 
@@ -465,6 +471,7 @@ def test_the_landing_sensor_asks_for_nothing_again(used: Landed) -> None:
     assert before[0] == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_read_and_what_it_names_stay(used: Landed) -> None:
     names = sorted(path.parent.name for path in used.settings.published_path.glob(f"[!.]*/{FACTS}"))
     facts = json.loads((used.settings.published_path / names[0] / FACTS).read_text())
@@ -497,6 +504,7 @@ def test_young_runs_stay_whole(copied: Landed) -> None:
     assert [part for part, swept in found.items() if swept.removed] == []
 
 
+@pytest.mark.slow
 def test_logs_of_runs_deleted_in_the_page_go(used: Landed) -> None:
     with instance_of(used) as instance:
         run_id = instance.get_runs(dg.RunsFilter(job_name=jobs.REFRESH))[-1].run_id
@@ -513,6 +521,7 @@ def test_logs_of_runs_deleted_in_the_page_go(used: Landed) -> None:
     assert not list(used.settings.dagster_path.rglob(f"{run_id}*"))
 
 
+@pytest.mark.slow
 def test_a_deletion_that_a_kill_cut_short_is_finished(used: Landed, monkeypatch: pytest.MonkeyPatch) -> None:
     from turnover_assets.defs import run_housekeeping as work
 

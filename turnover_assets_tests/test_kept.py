@@ -1,7 +1,6 @@
 """Kept files and durable writes: whole or not there, never changed, and no leftovers of the dead."""
 
 import hashlib
-import multiprocessing
 import os
 import signal
 from multiprocessing.synchronize import Event
@@ -13,9 +12,9 @@ from turnover_assets.errors import HomeError, UnreadableFileError
 from turnover_assets.panel import default_panel
 from turnover_assets.storage import durable
 from turnover_assets.storage.kept import KeptFiles, kept_files
-from turnover_assets_tests.factories import as_nobody
+from turnover_assets_tests.factories import as_nobody, clean_processes
 
-processes = multiprocessing.get_context("spawn")
+processes = clean_processes()
 DEADLINE = 60.0
 PANEL = default_panel()
 CONTENT = b"a,b\n" + b"1,2\n" * 700_000  # more than a chunk

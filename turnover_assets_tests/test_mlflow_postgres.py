@@ -140,6 +140,7 @@ def moved(plain: Landed, address: str, tmp_path: Path, monkeypatch: pytest.Monke
     return settings
 
 
+@pytest.mark.slow
 def test_a_restored_home_has_its_models_in_the_database_and_goes_on(
     moved: Settings, plain: Landed, tmp_path: Path
 ) -> None:

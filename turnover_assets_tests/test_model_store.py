@@ -180,6 +180,7 @@ def test_housekeeping_removes_files_in_the_store_and_what_was_fetched_of_them(
     assert registry.load(last).features == make_model().features
 
 
+@pytest.mark.slow
 def test_a_home_trains_publishes_and_survives_a_backup_with_its_models_in_a_bucket(
     copied: Landed, bucket: Bucket, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_first_publishing_has_every_table(plain: Landed) -> None:
     assert (found["inputs"]["bytes"] > 0).all()
 
 
+@pytest.mark.slow
 def test_as_weeks_land_the_forecasts_of_earlier_cutoffs_are_judged(copied: Landed) -> None:
     first = str(current(copied.settings.published_path).facts["cutoff"])
     for ahead in (1, 2):

@@ -36,6 +36,7 @@ from turnover_assets_tests.factories import (
     default_history,
     insert_frames,
     insert_raw,
+    keep_warehouse,
     memory_warehouse,
 )
 from turnover_assets_tests.html_pages import EVIL, Page
@@ -90,17 +91,25 @@ def fill(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     return con
 
 
-@pytest.fixture
-def known(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse in which everything is known."""
-    return fill(con)
+    with memory_warehouse() as con:
+        return keep_warehouse(fill(con), tmp_path_factory.mktemp("known") / "known.duckdb")
+
+
+@pytest.fixture
+def known(kept: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A copy of it."""
+    with memory_warehouse(kept) as con:
+        yield con
 
 
 @pytest.fixture(scope="module")
-def whole() -> Page:
+def whole(kept: Path) -> Page:
     """The page of such a warehouse, with an open alert."""
-    with memory_warehouse() as con:
-        return page_of(fill(con), alerts=[ALERT])
+    with memory_warehouse(kept) as con:
+        return page_of(con, alerts=[ALERT])
 
 
 def page_of(con: duckdb.DuckDBPyConnection, panel: PanelSpec = PANEL, **others: Any) -> Page:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -16,14 +17,16 @@ import pandas as pd
 import pytest
 
 from turnover_assets.errors import NoSnapshotError, NothingToForecastError, TurnoverError
-from turnover_assets.runner import bring_up_to_date
+from turnover_assets.runner import Outcome, bring_up_to_date
 from turnover_assets.settings import load_settings
 from turnover_assets.storage.registry import ModelRegistry
-from turnover_assets.storage.snapshots import current
+from turnover_assets.storage.snapshots import Snapshot, current
 from turnover_assets_tests.factories import (
     QUICK,
     TURNOVER_HEADER,
     Landed,
+    copy_home,
+    draw_nothing,
     next_week,
     quiet,
     settings_for,
@@ -147,18 +150,48 @@ def test_a_second_run_changes_nothing(landed: Landed) -> None:
     assert current(landed.settings.published_path).name == before
 
 
-def test_a_new_week_moves_the_cutoff_and_keeps_the_old_snapshot(copied: Landed) -> None:
-    old = current(copied.settings.published_path)
-    forecasts_before = old.path("forecasts").read_bytes()
-    (copied.folder / "new.csv").write_text(next_week(copied))
+@dataclass(frozen=True)
+class Moved:
+    """A home after a week in which a bad file came before a good one, whose first two rows are bad."""
 
-    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
+    home: Landed
+    old: Snapshot
+    forecasts_before: bytes
+    outcome: Outcome
 
-    new = current(copied.settings.published_path)
-    assert outcome.refreshed
+
+@pytest.fixture(scope="module")
+def moved(plain: Landed, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    home = copy_home(plain, tmp_path_factory.mktemp("moved"))
+    old = current(home.settings.published_path)
+    before = old.path("forecasts").read_bytes()
+    (home.folder / "a_bad.csv").write_bytes(b"")
+    rows = next_week(home).splitlines()
+    text_in_turnover = rows[1].rsplit(",", 1)[0] + ",a lot"
+    bad_date = "2024-02-31" + rows[2][10:]
+    good = [rows[0], text_in_turnover, bad_date, *rows[3:]]
+    (home.folder / "b_good.csv").write_text("\n".join(good) + "\n")
+    with pytest.MonkeyPatch.context() as patched:
+        draw_nothing(patched)
+        return Moved(home, old, before, bring_up_to_date(home.settings, home.folder, quiet))
+
+
+def test_a_new_week_moves_the_cutoff_and_keeps_the_old_snapshot(moved: Moved) -> None:
+    old, new = moved.old, current(moved.home.settings.published_path)
+
+    assert moved.outcome.refreshed
     assert pd.Timestamp(new.facts["cutoff"]) - pd.Timestamp(old.facts["cutoff"]) == pd.Timedelta(days=7)
-    assert old.path("forecasts").read_bytes() == forecasts_before
+    assert old.path("forecasts").read_bytes() == moved.forecasts_before
     assert new.facts["model"]["version"] == old.facts["model"]["version"]
+
+
+def test_a_bad_file_does_not_keep_the_good_ones_out(moved: Moved) -> None:
+    rejected = current(moved.home.settings.published_path).read("rejected")
+
+    fresh = rejected[rejected["file"] == "b_good.csv"]
+    assert [record.name for record in moved.outcome.refused] == ["a_bad.csv"]
+    assert [record.name for record in moved.outcome.accepted] == ["b_good.csv"]
+    assert list(zip(fresh["line"], fresh["rule"], strict=True)) == [(2, "not_a_number"), (3, "not_a_date")]
 
 
 BAD_FILES = {
@@ -194,24 +227,6 @@ def test_a_bad_file_is_refused_with_its_reason_and_nothing_else_changes(
     assert not again.changed
     assert [record.name for record in again.refused_before] == [name]
     assert (copied.folder / name).read_bytes() == content
-
-
-def test_a_bad_file_does_not_keep_the_good_ones_out(copied: Landed) -> None:
-    (copied.folder / "a_bad.csv").write_bytes(b"")
-    rows = next_week(copied).splitlines()
-    text_in_turnover = rows[1].rsplit(",", 1)[0] + ",a lot"
-    bad_date = "2024-02-31" + rows[2][10:]
-    (copied.folder / "b_good.csv").write_text(
-        "\n".join([rows[0], text_in_turnover, bad_date, *rows[3:]]) + "\n"
-    )
-
-    outcome = bring_up_to_date(copied.settings, copied.folder, quiet)
-
-    rejected = current(copied.settings.published_path).read("rejected")
-    fresh = rejected[rejected["file"] == "b_good.csv"]
-    assert [record.name for record in outcome.refused] == ["a_bad.csv"]
-    assert [record.name for record in outcome.accepted] == ["b_good.csv"]
-    assert list(zip(fresh["line"], fresh["rule"], strict=True)) == [(2, "not_a_number"), (3, "not_a_date")]
 
 
 @pytest.mark.slow
@@ -361,6 +376,7 @@ def tiny_disk(copied: Landed) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_publishing_leaves_the_old_snapshot_current(copied: Landed, tiny_disk: Path) -> None:
     before = current(tiny_disk).name
     (copied.folder / "new.csv").write_text(next_week(copied))

@@ -267,7 +267,7 @@ def test_the_last_good_champion_goes_on_until_there_is_another(
     assert first.champion is not None
     assert first.problem == again.problem == champions.problem == ""
     assert refused.champion is first.champion
-    assert "version 1 answers instead: in " in refused.problem
+    assert "version 1 answers instead: these of its files" in refused.problem
     assert told == {"turnover_api_model_problem": 1.0, "turnover_api_model_version": 1.0}
 
 

@@ -63,6 +63,7 @@ def a_kept_file(home: Landed) -> Path:
 # What is the same
 
 
+@pytest.mark.slow
 def test_a_blend_that_is_champion_is_made_again_bit_for_bit_with_the_settings_of_its_training(
     landed: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_blend_that_is_champion_is_made_again_bit_for_bit_with_the_settings_of
     assert everything_in(landed.settings.home) == before
 
 
+@pytest.mark.slow
 def test_an_older_version_is_made_again_without_the_warehouse_after_more_has_landed(copied: Landed) -> None:
     told = []
 

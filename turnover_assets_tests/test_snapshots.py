@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import resource
 from multiprocessing.synchronize import Event
@@ -16,8 +15,9 @@ import pytest
 from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameError
 from turnover_assets.storage import durable, snapshots
 from turnover_assets.storage.snapshots import Snapshot
+from turnover_assets_tests.factories import clean_processes
 
-processes = multiprocessing.get_context("spawn")
+processes = clean_processes()
 DEADLINE = 60.0
 FACTS = {"cutoff": "2017-06-10", "model_version": "3"}
 QUERIES = {

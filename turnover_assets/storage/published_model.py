@@ -81,11 +81,11 @@ def verified_folder(snapshot: Path, facts: Mapping[str, Any]) -> Path:
     try:
         found = {name: _facts(folder / name) for name in _files_of(folder)}
     except OSError as error:
-        raise ModelRefusedError(f"the files in {folder} cannot be read ({error.strerror or error})") from None
+        raise ModelRefusedError(f"its files cannot be read ({error.strerror or error})") from None
     wrong = sorted(name for name in {*noted, *found} if dict(noted.get(name, {})) != found.get(name))
     if wrong:
         listed = ", ".join(wrong)
-        raise ModelRefusedError(f"in {folder} these files are not those that were published: {listed}")
+        raise ModelRefusedError(f"these of its files are not those that were published: {listed}")
     return folder
 
 
