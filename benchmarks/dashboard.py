@@ -123,6 +123,7 @@ def addresses(settings: Settings) -> dict[str, str]:
         "accuracy": "/accuracy",
         "quality": "/quality",
         "adjustments": "/adjustments",
+        "what-if": "/what-if",
         "downloads": "/downloads",
         "about": "/about",
     }
