@@ -53,6 +53,7 @@ def test_a_week_by_its_last_day_is_the_one_that_starts_six_days_before() -> None
     ("panel", "label", "message"),
     [
         (default_panel(), date(2017, 8, 6), "2017-08-06 is a sunday, .* by their start on a saturday"),
+        (default_panel(), date.min, "0001-01-01 is a monday, .* by their start on a saturday"),
         (walmart_like(), date(2012, 10, 27), "2012-10-27 is a saturday, .* by their end on a friday"),
     ],
     ids=["start", "end"],

@@ -54,7 +54,7 @@ def index_of(panel: PanelSpec, label: date) -> int:
     if rest:
         raise ValueError(
             f"{label} is a {WEEKDAYS[label.weekday()]}, but periods are labelled by their "
-            f"{panel.series.time.label} on a {WEEKDAYS[label_of(panel, index).weekday()]}"
+            f"{panel.series.time.label} on a {WEEKDAYS[label_of(panel, 0).weekday()]}"
         )
     return index
 

@@ -71,7 +71,7 @@ def build(panel: PanelSpec) -> APIRouter:
 it. Answered from the published forecasts. `params` may name the `role` whose forecasts are wanted.""",
         response_class=Response,
         response_model=None,
-        responses={200: {"model": answered, "headers": ROW_HEADERS}, **documented(415)},
+        responses={200: {"model": answered, "headers": ROW_HEADERS}, **documented(404, 415)},
         openapi_extra={"requestBody": _body(panel)},
     )
     return router
