@@ -56,7 +56,7 @@ def test_a_week_by_its_last_day_is_the_one_that_starts_six_days_before() -> None
         (default_panel(), date.min, "0001-01-01 is a monday, .* by their start on a saturday"),
         (walmart_like(), date(2012, 10, 27), "2012-10-27 is a saturday, .* by their end on a friday"),
     ],
-    ids=["start", "end"],
+    ids=["start", "long before", "end"],
 )
 def test_a_date_on_another_weekday_is_no_label(panel: PanelSpec, label: date, message: str) -> None:
     with pytest.raises(ValueError, match=message):
