@@ -27,19 +27,19 @@ def dashboard(
     It follows what is published without restart. With no key configured it listens on this machine only.
     """
     from turnover_assets.serving.access import check_exposure
-    from turnover_assets.serving.dashboard.server import listening_socket, serve
+    from turnover_assets.serving.dashboard.server import serve
+    from turnover_assets.serving.server import address_of, listening_socket
     from turnover_assets.settings import load_settings
 
     with plain_errors():
         settings = load_settings()
         where = host or settings.dashboard_host
         note = check_exposure(settings, where)
-        with listening_socket(where, settings.dashboard_port if port is None else port) as listening:
+        chosen = settings.dashboard_port if port is None else port
+        with listening_socket(where, chosen, what="web page", settings="TURNOVER_DASHBOARD") as listening:
             if note:
                 err.print(f"[yellow]…[/] {escape(note)}", soft_wrap=True, level="WARNING")
-            address = listening.getsockname()
-            shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-            err.print(f"The web page is at http://{escape(shown)}:{address[1]} (Ctrl-C ends it)")
+            err.print(f"The web page is at {escape(address_of(listening))} (Ctrl-C ends it)")
             signal.signal(signal.SIGTERM, _stop)  # as uvicorn repeats the signal once it has ended
             try:
                 serve(settings, listening)

@@ -27,8 +27,16 @@ FACTORIES = {
 }  # by whether requests are logged
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(
+    host: str, port: int, *, what: str = "API", settings: str = "TURNOVER_API"
+) -> socket.socket:
     """A socket that listens.
+
+    Args:
+        host: Where.
+        port: 0 for any that is free.
+        what: What is to be served, for the error.
+        settings: How the settings of place and port begin.
 
     Raises:
         TurnoverError: It cannot listen there.
@@ -42,8 +50,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise TurnoverError(
-            f"The API cannot be served at {host} port {port} ({error.strerror or error}). Choose others with "
-            "--host and --port, or TURNOVER_API_HOST and TURNOVER_API_PORT."
+            f"The {what} cannot be served at {host} port {port} ({error.strerror or error}). Choose others "
+            f"with --host and --port, or {settings}_HOST and {settings}_PORT."
         ) from None
     return found
 
