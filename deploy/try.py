@@ -495,7 +495,7 @@ def page_shows_forecasts(stack: Stack) -> None:
 
     def shown(**claimed: str) -> str | None:
         status, content = stack.ask("/", "viewer", **claimed)
-        return content.decode() if status == 200 and b"80 % range" in content else None
+        return content.decode() if status == 200 and b"80% range" in content else None
 
     page = wait_for("the page shows the forecasts", shown, 60)
     require("Signed in as viewer" in page, "the page shows the forecasts, and knows who has a password")
