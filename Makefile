@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINTERS := build/linters
-# Processes that share the tests. Their models' threads wait asleep, since others want the cores meanwhile.
+# Processes that share the tests. Their models' threads wait asleep, since others want the cores meanwhile;
+# and matrices as small as theirs are done before a second thread has begun.
 WORKERS ?= 2
 # Bytecode is kept whatever the shell says: without it, every process compiles five thousand modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,10 +22,10 @@ ui: $(READY)  ## Dagster's web page and daemon on loopback
 	$(BIN)/turnover ui
 
 test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processes
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
 
-test-slow: $(READY)  ## Dagster's page and daemon for real, longer fuzzes: some minutes
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow turnover_assets_tests
+test-slow: $(READY)  ## whole runs, Dagster's daemon, a browser, longer fuzzes
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow turnover_assets_tests
 
 style: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

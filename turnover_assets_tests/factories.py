@@ -129,7 +129,7 @@ def daily() -> PanelSpec:
 @contextmanager
 def memory_warehouse(copy_of: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A warehouse in memory, with its schemas; with what keep_warehouse kept, where that is named."""
-    con = duckdb.connect(config={"threads": 2})
+    con = duckdb.connect(config={"threads": 1})
     try:
         if copy_of is None:
             for schema in SCHEMAS:
@@ -255,8 +255,9 @@ def land_frame(
 
 TURNOVER_HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
 BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
-# Settings of a home whose runs are quick. New weeks often change what detectors make of so short a history.
-QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1, "retrain_changed_share": 0.5}
+# Settings of a home whose runs are quick. New weeks often change what detectors make of so short a history,
+# and tables so small are read before a second thread has begun.
+QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1, "retrain_changed_share": 0.5, "threads": 1}
 
 
 @dataclass(frozen=True)

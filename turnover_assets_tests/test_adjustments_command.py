@@ -263,6 +263,7 @@ def test_a_ledger_is_checked(settings: Settings, adjustments: Adjustments) -> No
 # Runs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_ledger_stops_a_run_where_it_is_wrong_and_changes_the_values_where_it_is_not(
     copied: Landed,
 ) -> None:

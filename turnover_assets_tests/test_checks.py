@@ -37,6 +37,7 @@ def evaluations(settings: Settings, name: str) -> list[dg.AssetCheckEvaluation]:
     return [evaluation for evaluation in found if evaluation.check_name == name]
 
 
+@pytest.mark.slow
 def test_a_part_of_a_week_holds_up_publishing_until_the_rest_has_landed(copied: Landed) -> None:
     published, before = copied.settings.published_path, current(copied.settings.published_path).name
     header, *rows = next_week(copied).splitlines(keepends=True)

@@ -28,6 +28,7 @@ from turnover_assets_tests.test_dashboard_decisions import Doubles, detected, en
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no chromium (Debian's package)"),
 ]
@@ -127,7 +128,7 @@ def barriers(page: Page) -> list[tuple[str, str]]:
     return [(v["id"], v["nodes"][0]["html"][:200]) for v in grave]
 
 
-@pytest.mark.parametrize("kind", ["desk", "phone", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["desk", "phone", "dark"])
 def test_every_page_is_accessible_and_fits_its_window(browser: Browser, site: Site, kind: str) -> None:
     options = {"desk": DESK, "phone": PHONE, "dark": DARK}[kind]
     with window(browser, **options) as page:
@@ -223,7 +224,6 @@ def test_the_whole_page_can_be_used_by_keyboard_alone(browser: Browser, site: Si
         assert "Region 2" in page.locator("h1").inner_text()
 
 
-@pytest.mark.slow
 def test_tabbing_reaches_the_end_of_every_page_without_a_trap(browser: Browser, site: Site) -> None:
     with window(browser, **DESK) as page:
         for name in ("overview", "series", "adjustment", "what-if"):

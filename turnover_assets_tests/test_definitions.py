@@ -227,6 +227,7 @@ def test_nothing_below_a_failed_blocking_check_runs(copied: Landed, check: str, 
     assert current(copied.settings.published_path).name == before
 
 
+@pytest.mark.slow
 def test_what_stands_below_a_passed_check_is_published(copied: Landed) -> None:
     before = current(copied.settings.published_path).name
 

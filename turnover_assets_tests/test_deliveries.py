@@ -109,6 +109,7 @@ def _logged(settings: Settings) -> list[str]:
         return [str(entry.to_json()) for run in runs for entry in instance.all_logs(run.run_id)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_place_that_is_away_harms_nothing_else_and_is_told(copied: Landed, bucket: Bucket) -> None:
     settings = with_settings(copied, publish_url=f"{bucket.url}/published", postgres_url=UNSEEN)
@@ -233,6 +234,7 @@ def test_before_anything_is_published_there_is_nothing_to_deliver(tmp_path: Path
 # Landing from a store ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_lands_what_is_in_the_store(copied: Landed, bucket: Bucket) -> None:
     bucket.put("landing/next.csv", next_week(copied))
     settings = with_settings(copied, landing_url=f"{bucket.url}/landing")

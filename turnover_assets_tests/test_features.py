@@ -309,8 +309,7 @@ def _with_new_series(
     return frames, pd.concat([pd.DataFrame(rows), sales], ignore_index=True)
 
 
-@pytest.mark.parametrize("change", ["values", "rows", "new series"])
-@pytest.mark.parametrize("back", [1, 30])
+@pytest.mark.parametrize(("change", "back"), [("values", 1), ("values", 30), ("rows", 30), ("new series", 1)])
 def test_nothing_after_the_cutoff_changes_a_feature_of_it(
     case: Case, loaded: duckdb.DuckDBPyConnection, back: int, change: str
 ) -> None:

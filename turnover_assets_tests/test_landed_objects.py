@@ -146,6 +146,7 @@ def test_an_empty_folder_is_no_failure(bucket: Bucket, landing: Path) -> None:
     assert fetch(bucket, landing) == Fetched()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("new_connections")
 def test_a_store_that_is_away_is_told_within_seconds_and_without_secrets(
     bucket: Bucket, landing: Path, monkeypatch: pytest.MonkeyPatch

@@ -178,6 +178,7 @@ def test_a_backup_holds_the_database_s_records_and_restores_where_there_is_none(
     assert done.files > 0
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_database_is_replaced_by_what_is_restored(moved: Settings, tmp_path: Path) -> None:
     archive = back_up(moved, tmp_path / "b.tar.gz", quiet).path
     ModelRegistry.of(moved).register(make_model(), make_training_record())

@@ -114,6 +114,7 @@ def test_the_gate_judges_and_promotes(registry: ModelRegistry, bucket: Bucket) -
     assert [key for key in bucket.state() if key.endswith("artifacts/gate_checks.csv")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("new_connections")
 def test_a_store_that_is_away_fails_the_training_and_leaves_no_version(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch

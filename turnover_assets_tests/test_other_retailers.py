@@ -27,6 +27,8 @@ from turnover_assets_tests.other_retailers import (
 )
 
 FRIDAY, SUNDAY = 4, 6
+# Each home takes many seconds to make, and one process makes it.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("other retailers")]
 BOUNDS = ["lower_95", "lower_80", "forecast", "upper_80", "upper_95"]
 
 
@@ -154,7 +156,6 @@ def test_a_second_run_with_the_panel_of_another_retailer_changes_nothing(us_stor
 # Days --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_each_shop_is_forecast_for_the_next_fourteen_days(daily_shops: OtherRetailer) -> None:
     last = max(daily_shops.sales["sold_on"])
 
@@ -167,7 +168,6 @@ def test_each_shop_is_forecast_for_the_next_fourteen_days(daily_shops: OtherReta
     assert published(daily_shops).read("rejected").empty
 
 
-@pytest.mark.slow
 def test_days_on_which_a_shop_is_closed_are_forecast_as_nothing(daily_shops: OtherRetailer) -> None:
     snapshot = published(daily_shops)
     forecasts, explained = snapshot.read("forecasts"), snapshot.read("explanations")
@@ -188,7 +188,6 @@ def test_days_on_which_a_shop_is_closed_are_forecast_as_nothing(daily_shops: Oth
     np.testing.assert_allclose(total[station.index], station)
 
 
-@pytest.mark.slow
 def test_refunds_may_make_a_day_negative_and_so_may_bounds(daily_shops: OtherRetailer) -> None:
     forecasts = published(daily_shops).read("forecasts")
 
@@ -197,7 +196,6 @@ def test_refunds_may_make_a_day_negative_and_so_may_bounds(daily_shops: OtherRet
     assert (np.diff(forecasts[BOUNDS].to_numpy()) >= 0).all()
 
 
-@pytest.mark.slow
 def test_promotions_by_shop_and_a_school_calendar_for_all_are_known_for_each_day(
     daily_shops: OtherRetailer,
 ) -> None:
@@ -212,7 +210,6 @@ def test_promotions_by_shop_and_a_school_calendar_for_all_are_known_for_each_day
     assert rows["known_school_is_out"].nunique() == 2
 
 
-@pytest.mark.slow
 def test_a_model_that_knows_what_is_planned_beats_last_years_days(daily_shops: OtherRetailer) -> None:
     snapshot = published(daily_shops)
 
@@ -225,7 +222,6 @@ def test_a_model_that_knows_what_is_planned_beats_last_years_days(daily_shops: O
     assert len(checks)
 
 
-@pytest.mark.slow
 def test_another_day_moves_the_cutoff_without_training(daily_shops: OtherRetailer, tmp_path: Path) -> None:
     before = published(daily_shops)
     last = max(daily_shops.sales["sold_on"])
@@ -258,7 +254,6 @@ def walmart(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> OtherR
     return OtherRetailer(settings, folder, outcome, pd.read_csv(folder / "train.csv.gz"))
 
 
-@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.timeout(900)
 def test_walmarts_files_are_forecast_and_no_row_is_lost(walmart: OtherRetailer) -> None:

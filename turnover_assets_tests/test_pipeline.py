@@ -465,6 +465,7 @@ def test_a_home_is_not_shared_by_two_panels(copied: Landed, tmp_path: Path) -> N
         bring_up_to_date(load_settings(home=copied.settings.home, panel=panel), copied.folder, quiet)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_lost_a_file_is_published_again(copied: Landed) -> None:
     broken = current(copied.settings.published_path)
     broken.path("forecasts").unlink()

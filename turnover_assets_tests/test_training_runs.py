@@ -63,6 +63,7 @@ def restate(home: Landed, factor: float) -> None:
 # Not due -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_new_week_is_forecast_with_the_champion_alone(copied: Landed) -> None:
     before = current(copied.settings.published_path)
     with dg.DagsterInstance.from_config(str(copied.settings.dagster_path)) as instance:

@@ -239,6 +239,7 @@ def test_totals_are_formulas_on_the_cells_above_them(made: bytes) -> None:
     assert totals["Forecast"].startswith("=SUBTOTAL(109,")
 
 
+@pytest.mark.slow
 @pytest.mark.libreoffice
 @pytest.mark.parametrize("level", ["region", "total"])
 def test_libreoffice_calculates_what_the_cells_were_written_with(
@@ -250,6 +251,7 @@ def test_libreoffice_calculates_what_the_cells_were_written_with(
     _compare_with_libreoffice(made, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.libreoffice
 @pytest.mark.parametrize("keys", [PLAIN_KEYS, HOSTILE, [("1", "a"), ("01", "A"), ("<3", "a"), ("*", "b")]])
 def test_libreoffice_tells_texts_apart_as_we_do(tmp_path: Path, keys: list[tuple[str, str]]) -> None:
