@@ -166,7 +166,7 @@ def landed(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lan
             patched.setattr(
                 training, "challenger", lambda found, tuned: training.unfitted(found, "blend", tuned)
             )
-            return land_retailer(folder, 0.06, backtest_windows=2)
+            return land_retailer(folder, 0.03, backtest_windows=2)
 
     return copy_home(made_once(shared_folder / "full", make), tmp_path_factory.mktemp("full"))
 

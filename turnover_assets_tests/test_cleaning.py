@@ -107,7 +107,7 @@ FILES = st.lists(
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(files=FILES, listed=st.sampled_from([None, ("1", "2"), ("1", "2", "3", "9")]))
 def test_messy_rows_are_kept_restated_or_rejected_as_the_oracle_says(
     shared_con: duckdb.DuckDBPyConnection,

@@ -403,7 +403,7 @@ def version_of_values(listed: Mapping[int, str | None], values: Sequence[tuple[A
 
 TestIngestion = Ingestion.TestCase
 TestIngestion.settings = settings(
-    max_examples=int(EXAMPLES or 6),
+    max_examples=int(EXAMPLES or 4),
     stateful_step_count=15,
     derandomize=EXAMPLES is None,
     database=None,

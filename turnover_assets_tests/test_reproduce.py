@@ -221,7 +221,7 @@ def test_what_else_has_changed_since_the_training_is_the_likely_reason(
     assert "  differs  landed files: 7 files, recorded of old, now " in result.stdout
     assert "Note: trained by release 0.0.1; this is " in result.stdout
     assert "Note: trained with xgboost 0.90; here is " in result.stdout
-    assert "Note: trained, and made again, with 1 threads; the setting is now 3" in result.stdout
+    assert "Note: trained, and made again, with threads = 1; the setting is now 3" in result.stdout
     assert "Not everything is the same; the likely reason is: trained by release 0.0.1" in result.stdout
 
 

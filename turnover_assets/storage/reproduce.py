@@ -350,6 +350,6 @@ def _surroundings(recorded: TrainedModel, origin: Origin, settings: Settings) ->
     ]
     if (threads := origin.settings["threads"]) != settings.threads:
         notes.append(
-            f"trained, and made again, with {threads} threads; the setting is now {settings.threads}"
+            f"trained, and made again, with threads = {threads}; the setting is now {settings.threads}"
         )
     return notes
