@@ -1,5 +1,6 @@
 """Fixtures that several test modules share: a clean environment, connections, homes, the real data."""
 
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ REAL_DATA = "TURNOVER_TEST_DATA"
 # How long an example takes says something of the machine; benchmarks measure time.
 hypothesis.settings.register_profile("turnover", deadline=None)
 hypothesis.settings.load_profile("turnover")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so that looking for garbage in it again and again is for nothing."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
