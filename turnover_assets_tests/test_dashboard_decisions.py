@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from turnover_assets.core.adjustments import read_adjustments
 from turnover_assets.errors import QuestionError, TurnoverError
-from turnover_assets.serving.dashboard.pages.what_if import asked
+from turnover_assets.serving.dashboard.questions import asked
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop
@@ -522,6 +522,15 @@ def test_plans_may_be_for_one_period_alone() -> None:
     assert question["covariates"] == [{"values": {"is_holiday": True}, "periods": [date(2030, 1, 4)]}]
     with pytest.raises(Problem, match="is no date"):
         asked(walmart_like(), {**given, "when": "tomorrow"}, Locale("en"))
+
+
+def test_something_new_may_be_like_something_known_and_in_proportion_to_its_size() -> None:
+    given = {"what": "new", "key_store": "901", "like_store": "8", "per": "size", "of_size": "1,200"}
+
+    question = asked(walmart_like(), given, Locale("en"))
+
+    like_8 = {"keys": {"store": 901}, "attributes": {"size": 1200.0}, "like": {"store": 8}, "per": "size"}
+    assert question == {"new": [like_8]}
 
 
 def test_a_snapshot_without_a_model_answers_nothing_and_says_so(us_stores: Settings) -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.models import Rows
 from turnover_assets.core.models.naive import SeasonalNaive
 from turnover_assets.core.what_if import answer as answers
 from turnover_assets.core.what_if.answer import Answer, answer
 from turnover_assets.core.what_if.question import read_question
 from turnover_assets.core.what_if.sums import BASELINE
+from turnover_assets.core.what_if.unchanged import Unchanged
 from turnover_assets.errors import QuestionError
 from turnover_assets_tests.factories import (
     daily,
@@ -71,7 +73,7 @@ def ranges(published: Published) -> dict[str, tuple[float, float]]:
 def ask(published: Published, **asked: Any) -> Answer:
     panel, bench = published.panel, published.bench
     question = read_question(panel, bench.last, asked)
-    return answer(bench.open, panel, published.champion, question, ranges(published))
+    return answer(bench.open, panel, published.champion, question, ranges(published), Unchanged())
 
 
 def series_of(published: Published, count: int | None = None) -> list[dict[str, Any]]:
@@ -344,9 +346,47 @@ def test_a_change_to_what_is_planned_anyway_has_no_effect(walmart: Published) ->
 def test_what_training_has_seen_may_not_be_known(weeks: Published) -> None:
     question = read_question(weeks.panel, weeks.bench.last, {"series": series_of(weeks, 1)})
 
-    found = answer(weeks.bench.open, weeks.panel, weeks.champion, question, {})
+    found = answer(weeks.bench.open, weeks.panel, weeks.champion, question, {}, Unchanged())
 
     assert kinds(found) == ["unknown-training"]
+
+
+def test_what_questions_compare_with_is_forecast_once(
+    weeks: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"series": series_of(weeks, 1), "history": {"factor": 1.5, "periods": 2}, "levels": ["total"]}
+    question = read_question(weeks.panel, weeks.bench.last, asked)
+    forecast, made = type(weeks.champion).forecast, list[int]()
+
+    def counted(self: Any, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
+        made.append(len(series))
+        return forecast(self, rows, series)
+
+    monkeypatch.setattr(type(weeks.champion), "forecast", counted)
+    kept = Unchanged()
+    found = [
+        answer(weeks.bench.open, weeks.panel, weeks.champion, question, ranges(weeks), kept) for _ in range(2)
+    ]
+
+    assert made == [len(series_of(weeks))] * 3
+    pd.testing.assert_frame_equal(found[0].table, found[1].table, check_exact=True)
+    pd.testing.assert_frame_equal(found[0].sums, found[1].sums, check_exact=True)
+
+
+def test_what_was_asked_for_longest_ago_is_forgotten_first() -> None:
+    kept, made = Unchanged(most_rows=25), list[int]()
+
+    def asked(store: int, rows: int = 10) -> int:
+        def make() -> Any:
+            made.append(store)
+            return pd.DataFrame({"forecast": [float(store)] * rows}), None, None
+
+        return int(kept.of(pd.DataFrame({"store": [store]}), make)[0]["forecast"].iloc[0])
+
+    assert [asked(store) for store in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
+    assert made == [1, 2, 3, 2]  # 2 was forgotten for 3, 1 was not
+    assert [asked(4, rows=26), asked(4, rows=26), asked(1)] == [4, 4, 1]
+    assert made == [1, 2, 3, 2, 4, 4]  # what is larger than everything kept is made each time
 
 
 def test_a_model_other_than_the_one_that_published_makes_its_own_baseline(
@@ -355,7 +395,7 @@ def test_a_model_other_than_the_one_that_published_makes_its_own_baseline(
     other = publish_panel(tmp_path, weeks.panel, weeks.frames, lambda rows: SeasonalNaive())
     question = read_question(weeks.panel, weeks.bench.last, {"series": series_of(weeks)})
 
-    found = answer(weeks.bench.open, weeks.panel, other.champion, question, ranges(weeks))
+    found = answer(weeks.bench.open, weeks.panel, other.champion, question, ranges(weeks), Unchanged())
 
     assert kinds(found) == ["baseline-recomputed"]
     assert_forecasts(found, other.forecasts, other)

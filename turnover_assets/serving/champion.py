@@ -10,7 +10,7 @@ Questions that need a model go on with the last good one, and say so.
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
@@ -22,6 +22,7 @@ from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import aggregate_table, forecast_table
 from turnover_assets.core.golden import differences
 from turnover_assets.core.models import Rows
+from turnover_assets.core.what_if.unchanged import Unchanged
 from turnover_assets.errors import ModelRefusedError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.bench import Bench
@@ -111,11 +112,13 @@ class InUse:
         bench: The snapshot's tables.
         champion: The model; None where there is no good one yet.
         problem: Why it is not that of the snapshot; empty where it is.
+        unchanged: What the model forecasts of the tables without changes, as far as it was asked.
     """
 
     bench: Bench
     champion: Champion | None
     problem: str = ""
+    unchanged: Unchanged = field(default_factory=Unchanged)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -66,7 +66,7 @@ def answer_question(served: Served, asked: Mapping[str, Any], stop: Stop) -> dic
             yield overlay
 
     question = read_question(panel, bench.last, asked)
-    found = answer(opened, panel, champion, question, _ranges(served.view))
+    found = answer(opened, panel, champion, question, _ranges(served.view), served.champion.unchanged)
     model = {"version": champion.version, "candidate": champion.name, "role": CHAMPION}
     return {
         "served": served.origin.document(),

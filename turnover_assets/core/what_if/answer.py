@@ -32,12 +32,12 @@ from turnover_assets.core.what_if.remarks import (
 )
 from turnover_assets.core.what_if.settling import settle_in
 from turnover_assets.core.what_if.sums import BASELINE, FIGURES, Members, compared_sums, reach_sums
+from turnover_assets.core.what_if.unchanged import Forecast, Unchanged
 from turnover_assets.errors import QuestionError
 from turnover_assets.panel import PanelSpec
 
 MOST_SERIES, MOST_NEW = 500, 100
 SAME = 1e-6  # relative difference to what was published, within which it is that
-Forecast = tuple[pd.DataFrame, Rows, pd.DataFrame]  # forecasts, what they were made of, and the series
 Open = Callable[[], AbstractContextManager[Overlay]]
 
 
@@ -80,7 +80,9 @@ class Answer:
     warnings: tuple[Remark, ...]
 
 
-def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ranges: Ranges) -> Answer:
+def answer(
+    opened: Open, panel: PanelSpec, model: Model, question: Question, ranges: Ranges, kept: Unchanged
+) -> Answer:
     """Work a question out.
 
     Args:
@@ -89,6 +91,7 @@ def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ran
         model: The model to ask.
         question: The question.
         ranges: Least and largest value of each feature in training; empty where that is not known.
+        kept: What this model forecasts of these tables without changes, as far as that was asked before.
 
     Raises:
         QuestionError: It asks for series that there are not, or for too many.
@@ -98,19 +101,20 @@ def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ran
         _ask(overlay, question)
         placed = _place(overlay, question)
         wanted = reach_sums(overlay, question.levels, placed)
-        before = overlay.rows() if overlay.has_rows() else None
+        series = overlay.forecast_series()
+        before = kept.of(series, lambda: _forecast(model, overlay)) if len(series) else None
         _change(overlay, question, placed)
         after, asked = overlay.rows(), overlay.asked()
-    unchanged = model.forecast(*before) if before else published.iloc[:0]
+    unchanged = before[0] if before else published.iloc[:0]
     made = model.forecast(*after)
     base, recomputed = _baseline(panel, unchanged, published)
     found = _compared(panel, made.merge(asked, on=list(panel.keys)), unchanged, base, published, placed)
-    sums = _summed(panel, model, wanted, (made, *after), (unchanged, *before) if before else None)
+    sums = _summed(panel, model, wanted, (made, *after), before)
     has_effect = bool((found["difference"].fillna(0.0) != 0.0).any())
     remarks = [
         *([recomputed] if recomputed else []),
         *about_use(panel, model.title, model.used_features, question, has_effect=has_effect),
-        *about_training(panel, model.used_features, before[0] if before else None, after[0], ranges),
+        *about_training(panel, model.used_features, before[1] if before else None, after[0], ranges),
         *about_newcomers(placed),
     ]
     return Answer(
@@ -119,6 +123,11 @@ def answer(opened: Open, panel: PanelSpec, model: Model, question: Question, ran
         tuple(said(panel, question, placed)),
         tuple(remarks),
     )
+
+
+def _forecast(model: Model, overlay: Overlay) -> Forecast:
+    rows, series = overlay.rows()
+    return model.forecast(rows, series), rows, series
 
 
 def _at(question: Question, panel: PanelSpec, table: pd.DataFrame) -> pd.DataFrame:

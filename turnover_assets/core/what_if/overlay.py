@@ -93,9 +93,9 @@ class Overlay:
         )
         return f"SELECT {keys}{attributes} FROM (SELECT DISTINCT {keys} FROM published) {joins}"
 
-    def has_rows(self) -> bool:
-        """Whether any series is to be forecast by now."""
-        return bool(self._fetch(f"SELECT count(*) FROM {self._rows_of}")[0][0])
+    def forecast_series(self) -> pd.DataFrame:
+        """The series that are to be forecast by now: their keys, in order."""
+        return self.con.execute(f"SELECT * FROM {self._rows_of} ORDER BY ALL").df()
 
     def asked(self) -> pd.DataFrame:
         """The series asked for: their keys, in order."""

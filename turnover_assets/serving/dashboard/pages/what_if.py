@@ -1,7 +1,7 @@
 """What if: the form and its answer.
 
-What belongs here: reading the form by the panel's types, and showing the answer. What does not: the answer
-itself (dashboard/what_if.py).
+What belongs here: what the form offers, and showing the answer. What does not: what the form asks
+(questions.py), and the answer itself (dashboard/what_if.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any
 
-from babel import Locale
-from babel.numbers import NumberFormatError, parse_decimal
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
@@ -21,7 +19,8 @@ from turnover_assets.panel import Column, PanelSpec
 from turnover_assets.serving import audit
 from turnover_assets.serving.access import require, session
 from turnover_assets.serving.dashboard.charts import Band, Chart, Line
-from turnover_assets.serving.dashboard.members import spaced, title
+from turnover_assets.serving.dashboard.members import title
+from turnover_assets.serving.dashboard.questions import ahead, asked, attributes, numeric_attributes
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.problems import Problem
@@ -29,8 +28,6 @@ from turnover_assets.serving.view import Stop
 from turnover_assets.serving.workers import Workers
 
 router = APIRouter()
-LEVELS = (10, 500)  # per cent of the newest history that may be asked for
-LONGEST = 200
 OFFERED = 1000  # values of a key that are offered
 CHOICES = 60  # values of an attribute that are offered
 MOST_FIELDS = 200
@@ -102,49 +99,6 @@ def _told(error: QuestionError) -> str:
     return f"{'' if name.isdecimal() else f'{title(name)}: '}{error.detail} {error.remedy}"
 
 
-def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
-    """The question that a form asks, with numbers as its reader writes them.
-
-    Raises:
-        Problem: A field cannot be read.
-    """
-    keys = _values(given, "key_", panel.series.keys, locale)
-    if not keys:
-        raise Problem(422, "No series is named.", "Fill in at least one of its keys.")
-    found: dict[str, Any] = {}
-    if given.get("what") == "new":
-        new: dict[str, Any] = {"keys": keys}
-        if attributes := _values(given, "of_", _attributes(panel), locale):
-            new["attributes"] = attributes
-        if mean := given.get("mean"):
-            new["level"] = _number(mean, "the usual amount", locale)
-        found["new"] = [new]
-    else:
-        found["series"] = [keys]
-        found |= _history(panel, given, locale)
-        if len(keys) == 1 and keys.keys() <= {*panel.level_names}:
-            found["levels"] = list(keys)  # the sum of its series, which has ranges of its own
-    if ahead := _values(given, "ahead_", _ahead(panel), locale):
-        when = given.get("when")
-        found["covariates"] = [{"values": ahead, **({"periods": [_day(when)]} if when else {})}]
-    return found
-
-
-def _history(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
-    level = _number(given.get("level") or "100", "the level", locale)
-    if not LEVELS[0] <= level <= LEVELS[1]:
-        raise Problem(422, f"The level is between {LEVELS[0]} and {LEVELS[1]} %.", "Correct it.", "level")
-    return {} if level == 100 else {"history": {"factor": level / 100, "periods": panel.horizon}}
-
-
-def _attributes(panel: PanelSpec) -> list[Column]:
-    return [column for table in panel.static for column in table.columns]
-
-
-def _ahead(panel: PanelSpec) -> list[Column]:
-    return [column for table in panel.covariates for column in table.columns]
-
-
 def _page(
     reader: Reader,
     given: Mapping[str, str],
@@ -159,8 +113,9 @@ def _page(
         code,
         keys=reader.panel.series.keys,
         known={key: _known(reader, key) for key in reader.panel.keys},
-        attributes=[(column, _choices(reader, column)) for column in _attributes(reader.panel)],
-        ahead=_ahead(reader.panel),
+        attributes=[(column, _choices(reader, column)) for column in attributes(reader.panel)],
+        numeric=numeric_attributes(reader.panel),
+        ahead=ahead(reader.panel),
         periods=_periods(reader),
         given=given,
         result=result,
@@ -195,49 +150,6 @@ def _periods(reader: Reader) -> list[date]:
         row["period"]
         for row in reader.shown.view.records(f"SELECT DISTINCT {time} AS period FROM forecasts ORDER BY 1")
     ]
-
-
-def _values(
-    given: Mapping[str, str], prefix: str, columns: Sequence[Column], locale: Locale
-) -> dict[str, Any]:
-    return {
-        column.name: _value(column, given[f"{prefix}{column.name}"], locale)
-        for column in columns
-        if given.get(f"{prefix}{column.name}")
-    }
-
-
-def _value(column: Column, text: str, locale: Locale) -> Any:
-    if column.type in ("integer", "number"):
-        value = _number(text, spaced(column.name), locale)
-        return int(value) if column.type == "integer" and value == int(value) else value
-    return text.lower() == "true" if column.type == "flag" else text[:LONGEST]
-
-
-def _number(text: str, what: str, locale: Locale) -> float:
-    """A number as people type it.
-
-    What is well-formed in the reader's locale counts as that, so that 1.500 is a thousand and a half where
-    points are between thousands; any other number may have a point or a comma before its decimals.
-    """
-    written = text[:LONGEST].replace(" ", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    try:
-        value = float(parse_decimal(written, locale, strict=True))
-    except NumberFormatError:
-        try:
-            value = float(written.replace(",", "."))
-        except ValueError:
-            value = float("nan")
-    if not abs(value) < float("inf"):
-        raise Problem(422, f"{text[:50]!r} is no number.", f"Correct {what}.")
-    return value
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise Problem(422, f"{text[:50]!r} is no date.", "Choose one from the list.") from None
 
 
 def _result(panel: PanelSpec, answer: Mapping[str, Any]) -> Result:
