@@ -29,7 +29,6 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no chromium (Debian's package)"),
 ]
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}

@@ -416,7 +416,7 @@ TestIngestion.settings = settings(
 class TestIngestionAtLength(TestIngestion):
     """More and longer sequences."""
 
-    settings = settings(TestIngestion.settings, max_examples=int(EXAMPLES or 40), stateful_step_count=25)
+    settings = settings(TestIngestion.settings, max_examples=int(EXAMPLES or 25), stateful_step_count=25)
 
 
 def test_a_landing_killed_at_any_of_its_statements_is_whole_or_absent_and_resumes(tmp_path: Path) -> None:

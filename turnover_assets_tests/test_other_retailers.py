@@ -27,8 +27,7 @@ from turnover_assets_tests.other_retailers import (
 )
 
 FRIDAY, SUNDAY = 4, 6
-# Each home takes many seconds to make, and one process makes it.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("other retailers")]
+pytestmark = pytest.mark.slow  # each home takes many seconds to make
 BOUNDS = ["lower_95", "lower_80", "forecast", "upper_80", "upper_95"]
 
 

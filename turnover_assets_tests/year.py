@@ -1,7 +1,7 @@
 """A year in fast motion: a synthetic retailer's weekly files land one by one under the real daemon.
 
 What belongs here: the platform as processes, the deliveries with what is planted in them, and the questions
-that are asked afterwards; for test_year.py (a few weeks) and benchmarks/year.py (a year). The product knows
+that are asked afterwards; for test_daemon.py (a few weeks) and benchmarks/year.py (a year). The product knows
 nothing of it.
 
 Planted are a bad file, a late one, a restatement, a change of level of all series, a department reported at
