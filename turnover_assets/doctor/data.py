@@ -7,7 +7,6 @@ as files (home.py), and runs (records.py).
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import NoSnapshotError, TurnoverError
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.migrations import SCHEMA_VERSION
 from turnover_assets.storage.models_database import ask
@@ -147,8 +147,7 @@ def _damage_of(folder: Path, name: str, *, deep: bool) -> str:
 
 def _differs(path: Path, noted: Mapping[str, Any]) -> bool:
     try:
-        with path.open("rb") as stream:
-            return file_digest(stream, "sha256").hexdigest() != str(noted["sha256"])
+        return file_sha256(path) != str(noted["sha256"])
     except OSError:
         return True
 

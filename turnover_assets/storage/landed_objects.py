@@ -18,13 +18,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.durable import PARTIAL, replace_file, writing_into
 from turnover_assets.storage.landing_folder import UNFINISHED_SUFFIXES
 from turnover_assets.storage.object_store import ObjectStore, StoredObject
@@ -203,8 +204,7 @@ def _may_replace(path: Path, digest: str, before: Mapping[str, Any] | None, name
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return ""
 

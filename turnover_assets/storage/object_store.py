@@ -15,11 +15,11 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from turnover_assets.errors import ObjectStoreError
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.durable import sync
 
 # A store that is away must not hold up a sensor, which has a minute; s3fs tries again by itself on top.
@@ -146,8 +146,7 @@ class ObjectStore:
                     raise _LocalError(error) from error
                 raise
         sync(target)
-        with target.open("rb") as stream:
-            return file_digest(stream, "sha256").hexdigest()
+        return file_sha256(target)
 
     def store(self, source: Path, key: str) -> None:
         """Copy a local file into an object, in place of one that is there.

@@ -11,13 +11,13 @@ many snapshots, so that an unchanged file is a hard link to that of the snapshot
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from turnover_assets.errors import ModelRefusedError
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.durable import sync
 
 MODEL_FOLDER = "model"  # in a run's artifacts as in a snapshot
@@ -106,5 +106,4 @@ def _files_of(folder: Path) -> list[str]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        return {"bytes": path.stat().st_size, "sha256": file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

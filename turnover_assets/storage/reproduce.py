@@ -12,7 +12,6 @@ Invariants:
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import file_digest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,6 +42,7 @@ from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage import landing, manifest
 from turnover_assets.storage.comparison import snapshot_names
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.origin import LEDGER, Origin, library_versions
@@ -295,8 +295,7 @@ def _digests(folder: Path) -> dict[str, str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_file() and name.parts[0] != ORIGIN_FOLDER:
-            with path.open("rb") as stream:
-                found[name.as_posix()] = file_digest(stream, "sha256").hexdigest()
+            found[name.as_posix()] = file_sha256(path)
     return found
 
 

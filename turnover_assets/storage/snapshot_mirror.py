@@ -20,13 +20,13 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from turnover_assets.errors import NoSnapshotError, ObjectStoreError
 from turnover_assets.settings import Settings
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.durable import PARTIAL, replace_file, sync, writing_into
 from turnover_assets.storage.object_store import ObjectStore
 from turnover_assets.storage.snapshots import (
@@ -118,16 +118,11 @@ def _files(snapshot: Snapshot) -> list[str]:
 
 def _check(snapshot: Snapshot, path: Path, name: str) -> None:
     """Make sure that a file is what was published, so that nothing damaged is passed on."""
-    if name != FACTS and _digest(path) != snapshot.files[name]["sha256"]:
+    if name != FACTS and file_sha256(path) != snapshot.files[name]["sha256"]:
         raise NoSnapshotError(
             f"{path} is not as it was published, so it is not copied anywhere. Look after the disk "
             "(`turnover doctor --deep` reads everything), and publish a new one: `turnover run --retrain`."
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def _prune(store: ObjectStore, current: str, keep: int) -> list[str]:
@@ -266,7 +261,7 @@ def _fetch_file(
         with suppress(OSError):  # another process has removed it
             shutil.copyfile(before.folder / file, target)
             sync(target, target.parent)
-            if _digest(target) == noted["sha256"]:
+            if file_sha256(target) == noted["sha256"]:
                 return
     key = f"{name}/{file}"
     digest = store.fetch(key, target)

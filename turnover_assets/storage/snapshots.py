@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +26,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameError
+from turnover_assets.storage.digests import file_sha256
 from turnover_assets.storage.durable import (
     PARTIAL,
     exclusive,
@@ -80,7 +80,7 @@ class Snapshot:
         """
         for table, noted in self.facts["tables"].items():
             try:
-                found = _digest(self.path(table))
+                found = file_sha256(self.path(table))
             except OSError as error:
                 found = error.strerror or str(error)
             if found != noted["sha256"]:
@@ -287,13 +287,8 @@ def _write_table(con: duckdb.DuckDBPyConnection, folder: Path, table: str, query
         f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
     )
     sync(path)
-    size, digest = path.stat().st_size, _digest(path)
+    size, digest = path.stat().st_size, file_sha256(path)
     return {"rows": pq.read_metadata(path).num_rows, "bytes": size, "sha256": digest}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def prune(published: Path, keep: int) -> list[str]:
