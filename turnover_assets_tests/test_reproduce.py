@@ -68,6 +68,7 @@ def test_a_blend_that_is_champion_is_made_again_bit_for_bit_with_the_settings_of
     landed: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TURNOVER_HOME", str(landed.settings.home))
+    monkeypatch.setenv("TURNOVER_THREADS", str(landed.settings.threads))
     blend = registry_of(landed).load(1).candidate
     assert isinstance(blend, Blend)
     before = everything_in(landed.settings.home)
