@@ -271,16 +271,23 @@ def build(stack: Stack, *, fresh: bool) -> None:
 
 def inside_the_image(stack: Stack) -> None:
     """No compiler, pip or tests; not root; nothing that can be written but /tmp and the home."""
-    look = (
-        "set -e; id -u; ! command -v gcc >/dev/null; ! ls /opt/venv/bin/pip* 2>/dev/null; "
-        "! find /opt -name turnover_assets_tests | grep .; ! touch /opt/x 2>/dev/null; "
-        "touch /data/home/.probe /tmp/x; "
-        "rm /data/home/.probe; ! touch /landing/x 2>/dev/null"
-    )
+    look = """
+set -eu
+id -u
+for tool in gcc cc g++ make pip pip3; do if command -v $tool; then exit 1; fi; done
+if ls /opt/venv/bin/pip* 2>/dev/null; then exit 1; fi
+if find / -xdev -name turnover_assets_tests -not -path '/proc/*' 2>/dev/null | grep .; then exit 1; fi
+for place in /root /home /var/cache/apt /var/lib/apt/lists; do
+  if find $place -type f -size +1M 2>/dev/null | grep .; then exit 1; fi
+done
+for place in /opt /landing /usr/local; do if touch $place/x 2>/dev/null; then echo $place; exit 1; fi; done
+touch /data/home/.probe /tmp/x
+rm /data/home/.probe
+"""
     user = stack.compose("exec", "-T", "code", "sh", "-c", look).split()
     require(
         user == ["10001"],
-        "the image has no compiler, pip or tests; user 10001 writes to its home and /tmp only",
+        "the image has no compiler, pip, cache or tests; user 10001 writes to its home and /tmp only",
     )
     heavy = ("pandas", "mlflow", "xgboost", "duckdb")
     lean = f"from importlib.util import find_spec; print([name for name in {heavy} if find_spec(name)])"
@@ -328,9 +335,7 @@ def viewers_change_nothing(stack: Stack) -> None:
     """The read-only page refuses what changes anything."""
     query = 'mutation { terminateRun(runId: "00000000-0000-0000-0000-000000000000") { __typename } }'
     found = stack.graphql(query, "/view", "viewer")["terminateRun"]["__typename"]
-    require(
-        found in ("UnauthorizedError", "PythonError"), f"the viewers' page refuses to stop a run ({found})"
-    )
+    require(found == "UnauthorizedError", f"the viewers' page refuses to stop a run ({found})")
 
 
 def nothing_listens_elsewhere(stack: Stack, before: set[str]) -> None:
@@ -481,7 +486,10 @@ def api_answers_keys(stack: Stack) -> None:
         return sorted((r["store"], r["department"], r["week"], f"{float(r['forecast']):.6g}") for r in rows)
 
     require(told(given) == told(exported), f"with a key it gives all {len(given)} published forecasts")
-    look = "for x in home home/published; do ! touch /data/$x/x 2>/dev/null; done && ls /data/home/audit"
+    look = (
+        "for x in home home/published; do if touch /data/$x/x 2>/dev/null; then exit 1; fi; done; "
+        "ls /data/home/audit"
+    )
     days = wait_for(
         "the audit is on disk",
         lambda: stack.compose("exec", "-T", "api", "sh", "-c", look).split() or None,

@@ -86,8 +86,8 @@ class AlertRulesError(FileProblemsError):
 
     subject = "The alert rules in {source} have"
     remedy = (
-        "Correct them and try again; `turnover alerts check` lists what is left. Until then alerts are "
-        "not evaluated, and what was published stays."
+        "Correct them and try again; `turnover alerts check` lists what is left. Until then the "
+        "shipped rules apply, and messages go to the log alone."
     )
 
 

@@ -20,7 +20,7 @@ from turnover_assets.embedded import (
 from turnover_assets.errors import TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
-from turnover_assets.storage.home_layout import Layout, check_layout
+from turnover_assets.storage.home_layout import LAYOUT, Layout, check_layout
 from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.models_database import check_reachable
 from turnover_assets.storage.warehouse import Warehouse
@@ -58,8 +58,25 @@ class Cutoffs:
         return sorted(chosen)
 
 
-def bring_up(settings: Settings) -> tuple[Layout | None, Layout]:
-    """Bring home and warehouse to this release's layout and schema.
+def prepare(settings: Settings, progress: Progress) -> None:
+    """Make the home ready; where it gets another layout, once no run is under way.
+
+    Raises:
+        TurnoverError: Something the user can mend; a newer release's home is as before.
+    """
+    before = check_layout(settings.home.absolute())
+    if before is not None and before.layout != LAYOUT and (settings.dagster_path / "dagster.yaml").is_file():
+        with open_instance(settings) as instance:
+            wait_for_others(settings, instance, progress)
+    prepare_home(settings)
+
+
+def bring_up(settings: Settings, progress: Progress) -> tuple[Layout | None, Layout]:
+    """Bring home and warehouse to this release's layout and schema, once no run is under way.
+
+    Args:
+        settings: The settings.
+        progress: Told what is waited for.
 
     Returns:
         The layout before, None where the home is new, and the layout now.
@@ -69,7 +86,7 @@ def bring_up(settings: Settings) -> tuple[Layout | None, Layout]:
     """
     home = settings.home.absolute()
     before = check_layout(home)
-    prepare_home(settings)
+    prepare(settings, progress)
     if settings.warehouse_path.is_file():
         with Warehouse.of(settings).transaction():
             pass  # opening it is enough

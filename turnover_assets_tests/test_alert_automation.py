@@ -19,6 +19,7 @@ from turnover_assets.defs.partitions import LANDED_FILES, range_tags
 from turnover_assets.errors import TurnoverError
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import Settings, load_settings
+from turnover_assets.storage.alert_rules import default_rules, rules_in_force
 from turnover_assets.storage.measures import read_measures
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.alert_factories import hang, measured, webhook
@@ -450,13 +451,19 @@ def test_a_delivery_that_fails_leaves_the_asset_green(
     assert (found["sent"], found["not_sent"]) == (1, 1)
 
 
-def test_a_broken_file_fails_the_asset_with_its_message(
+def test_where_the_file_is_broken_the_shipped_rules_apply_and_the_reason_is_told(
     published: Settings, instance: dg.DagsterInstance
 ) -> None:
+    put_measures(published, measured({"": [0.6, 0.61, 0.62]}))
     write_rules(published, "fold_above = 0\n")
 
-    with pytest.raises(TurnoverError, match="fold_above: Input should be greater"):
-        evaluate(published, instance)
+    found = evaluate(published, instance)
+    rules, problem = rules_in_force(published.alert_rules_path, published.panel_spec)
+
+    assert found["sent"] == 1  # to the log
+    assert len(logged(published)) == 1
+    assert rules.rules == default_rules(published.panel_spec)
+    assert "fold_above: Input should be greater" in problem
 
 
 def test_only_measures_that_rules_ask_for_are_read(published: Settings) -> None:

@@ -325,6 +325,43 @@ def test_a_failed_ingestion_is_asked_for_again_with_another_key_and_then_given_u
     assert "gave up on 1 after failed runs (week.csv)" in daemon.said
 
 
+def test_files_of_a_run_that_failed_are_tried_again_in_few_runs_of_few(
+    daemon: Daemon, settings: Settings
+) -> None:
+    for number in range(20):
+        drop(settings, f"{number:02}.csv", f"{number}\n")
+    daemon.ticks(2)
+    keys = partitions_of(daemon.instance)
+    drop(settings, "new.csv", "new\n")
+
+    again = daemon.tick()
+    materialise(daemon.instance, common.LANDED, keys[:3])
+    once_more = [name_of(key) for request in daemon.tick() for key in {*range_of(request)}]
+
+    assert [range_of(request) for request in again] == [
+        (keys[i], keys[min(i + 2, 19)]) for i in range(0, 20, 3)
+    ]
+    assert len({request.run_key for request in again}) == 7
+    assert "00.csv" not in once_more
+    assert {"new.csv", "03.csv", "19.csv"} <= {*once_more}
+
+
+def test_a_look_reads_as_much_as_it_has_time_for(
+    daemon: Daemon, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "LONGEST_READING", -1.0)
+    for name in ("a.csv", "b.csv"):
+        drop(settings, name, f"{name}\n")
+
+    daemon.ticks(2)
+    first = [name_of(key) for key in partitions_of(daemon.instance)]
+    materialise(daemon.instance, common.LANDED, partitions_of(daemon.instance))
+    daemon.tick()
+
+    assert first == ["a.csv"]
+    assert [name_of(key) for key in partitions_of(daemon.instance)] == ["a.csv", "b.csv"]
+
+
 def test_a_sensor_whose_cursor_was_reset_may_ask_again(daemon: Daemon, settings: Settings) -> None:
     drop(settings, "week.csv")
     before = daemon.ticks(2 + LIMIT)

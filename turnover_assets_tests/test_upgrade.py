@@ -9,6 +9,7 @@ The archive homes/0.1.0.tar.xz was made by the code of that release on a synthet
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from typer.testing import CliRunner
 
 from turnover_assets import __version__, definitions, doctor
 from turnover_assets.cli import app
+from turnover_assets.defs.jobs import REFRESH
 from turnover_assets.doctor import Patient
 from turnover_assets.errors import HomeError, NewerHomeError
 from turnover_assets.maintenance import bring_up, rebuild_warehouse
@@ -30,7 +34,7 @@ from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import Settings
 from turnover_assets.storage import home_layout, migrations
 from turnover_assets.storage.backup import restore_backup, write_backup
-from turnover_assets.storage.home import prepare_home
+from turnover_assets.storage.home import prepare_home, shipped_file
 from turnover_assets.storage.home_layout import LAYOUT, bring_layout_up, check_layout
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.migrations import SCHEMA_VERSION, STEPS, migrate_warehouse, warehouse_version
@@ -101,12 +105,29 @@ def test_the_warehouse_of_the_first_release_is_brought_up_and_loses_only_dead_ta
     assert schemas >= set(migrations.SCHEMAS)
 
 
+def test_an_upgrade_lets_a_run_of_the_daemon_end_first(old: Settings) -> None:
+    waiting = old.model_copy(update={"lock_timeout_seconds": 0.2})
+    old.dagster_path.mkdir()
+    shutil.copy(shipped_file("dagster.yaml"), old.dagster_path)
+    with dg.DagsterInstance.from_config(str(old.dagster_path)) as instance:
+        run = create_run_for_test(instance, job_name=REFRESH, status=dg.DagsterRunStatus.STARTED)
+
+        with pytest.raises(HomeError, match=f"run {run.run_id} has refreshed it for more than"):
+            bring_up(waiting, quiet)
+        layout = check_layout(old.home)
+        instance.delete_run(run.run_id)
+
+    assert layout is not None
+    assert layout.layout == 1
+    assert bring_up(waiting, quiet)[1].layout == LAYOUT
+
+
 def test_the_home_of_the_first_release_keeps_the_bytes_of_files_that_are_still_there(old: Settings) -> None:
     files = sorted((old.home.parent / "files").iterdir())
     files[0].unlink()
     files[1].write_text("another content")
 
-    before, after = bring_up(old)
+    before, after = bring_up(old, quiet)
 
     assert before is not None
     assert (before.layout, before.release) == (1, "")
@@ -174,7 +195,7 @@ def test_a_home_whose_step_is_killed_is_brought_up_by_the_next_use(
 
 
 def test_steps_made_a_second_time_change_nothing(old: Settings) -> None:
-    bring_up(old)
+    bring_up(old, quiet)
     with opened(old) as con:
         before = tables(con)
     kept = contents(old.home / "raw")
@@ -182,7 +203,7 @@ def test_steps_made_a_second_time_change_nothing(old: Settings) -> None:
     (old.home / home_layout.FILE).unlink()
     with opened(old) as con:
         con.execute("DELETE FROM meta.schema WHERE version > 1")
-    bring_up(old)
+    bring_up(old, quiet)
 
     with opened(old) as con:
         assert tables(con) == before
@@ -246,7 +267,7 @@ def test_a_home_of_a_newer_release_is_refused_by_every_way_in_and_not_touched(
     with pytest.raises(NewerHomeError, match=told):
         bring_up_to_date(old, old.home.parent / "files", quiet)
     with pytest.raises(NewerHomeError, match=told):
-        bring_up(old)
+        bring_up(old, quiet)
     monkeypatch.setenv("TURNOVER_HOME", str(old.home))
     with pytest.raises(NewerHomeError, match=told):
         definitions.defs()
@@ -267,7 +288,7 @@ def test_a_backup_of_a_newer_release_s_home_is_not_restored(old: Settings, tmp_p
 
 
 def test_an_older_release_refuses_the_warehouse_that_this_one_has_brought_up(old: Settings) -> None:
-    bring_up(old)
+    bring_up(old, quiet)
 
     with opened(old) as con:
         before = tables(con)
@@ -282,7 +303,7 @@ def test_an_older_release_refuses_the_warehouse_that_this_one_has_brought_up(old
 def test_a_new_home_has_this_release_s_layout_and_no_step_is_made(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "new")
 
-    before, after = bring_up(settings)
+    before, after = bring_up(settings, quiet)
 
     assert before is None
     assert json.loads((settings.home / home_layout.FILE).read_text()) == {
@@ -337,7 +358,7 @@ def test_the_doctor_shows_the_layout(old: Settings, monkeypatch: pytest.MonkeyPa
     assert finding()[0] == "warning"
     assert "layout 1, used last by release 0.1.0" in finding()[1]
     assert "turnover upgrade" in finding()[1]
-    bring_up(old)
+    bring_up(old, quiet)
     assert finding() == ("ok", f"layout {LAYOUT}, used last by release {__version__}; this is {__version__}")
     as_left_by_a_newer_release(old)
     assert finding()[0] == "problem"

@@ -17,11 +17,13 @@ def upgrade() -> None:
     """
     from turnover_assets import __version__
     from turnover_assets.maintenance import bring_up
+    from turnover_assets.reporting import LiveProgress
     from turnover_assets.settings import load_settings
 
     with plain_errors():
         settings = load_settings()
-        before, after = bring_up(settings)
+        with LiveProgress(err) as progress:
+            before, after = bring_up(settings, progress)
         home, told = escape(str(settings.home.absolute())), f"layout {after.layout} of release {__version__}"
         if before is None:
             err.print(f"{home} is new, with {told}.", soft_wrap=True)

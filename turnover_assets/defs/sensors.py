@@ -9,7 +9,9 @@ remembered by Dagster for ever, so each carries the number of its attempt, and a
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +33,8 @@ from turnover_assets.storage.reader import fingerprint
 LANDING_SENSOR = "landing_sensor"
 NAMES_SHOWN = 5
 FETCH_SECONDS = 20.0  # after which a look begins to copy no further object: a tick has a minute
+LONGEST_READING = 20.0  # seconds after which a look reads no further file
+PARTS = 8  # runs that files are shared among which were tried before
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
@@ -176,9 +180,15 @@ def look_for_files(
 
 
 def read_files(folder: Path, names: Iterable[str], now: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str]]:
-    """Stamp and partition key of files by name; those that cannot be read now are left out."""
-    read = {}
+    """Stamp and partition key of files by name; those that cannot be read now are left out.
+
+    So are those that there is no time for, which the next look reads.
+    """
+    read: dict[str, tuple[Stamp, str]] = {}
+    until = time.monotonic() + LONGEST_READING
     for name in names:
+        if read and time.monotonic() > until:
+            break
         try:
             path = folder / name
             file = LandedFile(path, readable_name(path, folder), fingerprint(path))
@@ -189,10 +199,16 @@ def read_files(folder: Path, names: Iterable[str], now: Mapping[str, Stamp]) -> 
 
 
 def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingState) -> list[dg.RunRequest]:
-    """One run for each unbroken run of wanted partitions."""
+    """One run for each unbroken run of wanted partitions; a few for those that were tried before.
+
+    What ended a run may have been one of its files, and the others are not to share its fate again.
+    """
+    tried = [key for key in wanted if state.attempts[key] > 1]
+    fresh = [key for key in wanted if state.attempts[key] == 1]
+    few = math.ceil(len(tried) / PARTS)
     requests = []
-    for first, last in ranges(wanted, order):
-        chosen = order[order.index(first) : order.index(last) + 1]
+    for chosen in (*_unbroken(fresh, order, len(order)), *_unbroken(tried, order, few)):
+        first, last = chosen[0], chosen[-1]
         numbered = "\n".join([state.salt, *(f"{key}#{state.attempts[key]}" for key in chosen)])
         tags = {
             **range_tags(first, last),
@@ -201,6 +217,13 @@ def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingS
         }
         requests.append(dg.RunRequest(sha256(numbered.encode()).hexdigest()[:24], tags=tags))
     return requests
+
+
+def _unbroken(keys: Sequence[str], order: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """Each unbroken run of keys in the order, at most so many at a time."""
+    for first, last in ranges(keys, order):
+        chosen = order[order.index(first) : order.index(last) + 1]
+        yield from (chosen[start : start + most] for start in range(0, len(chosen), most))
 
 
 def _fetch(settings: Settings) -> str:

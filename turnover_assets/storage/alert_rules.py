@@ -33,6 +33,17 @@ def read_alert_rules(path: Path, panel: PanelSpec) -> AlertRules:
     return parse_rules(data, panel, str(path), shipped)
 
 
+def rules_in_force(path: Path, panel: PanelSpec) -> tuple[AlertRules, str]:
+    """The rules of alerts.toml, and what is wrong with it, where the shipped ones take its place.
+
+    A slip in the file must neither fail what publishes nor leave everybody without alerts.
+    """
+    try:
+        return read_alert_rules(path, panel), ""
+    except AlertRulesError as error:
+        return parse_rules({}, panel, DEFAULT, default_rules(panel)), str(error)
+
+
 def default_rules(panel: PanelSpec) -> tuple[Rule, ...]:
     """The rules that ship."""
     text = (files("turnover_assets") / DEFAULT).read_text("utf-8")
