@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 import duckdb
 import pytest
@@ -113,12 +114,19 @@ def test_what_cannot_be_used_is_told_and_the_snapshot_before_goes_on(home: Setti
 def test_a_snapshot_that_is_removed_by_hand_answers_what_is_in_memory(home: Settings) -> None:
     snapshot = current(home.published_path)
     series = one_series(snapshot)
+    keys = {name: int(value) for name, value in parse_qsl(series)}
     with client_at(home) as (client, _):
         shutil.rmtree(snapshot.folder)
         lookup = client.get(f"/v1/forecasts?{series}")
         hot = client.get("/v1/aggregates")
         cold = client.get("/v1/explanations")
+        model = client.get(f"/v2/models/{home.panel_spec.name}")
+        challengers = client.post(
+            "/invocations",
+            json={"dataframe_records": [keys], "params": {"role": "challenger"}},
+        )
 
+    assert [model.status_code, challengers.status_code] == [503, 503]
     assert lookup.status_code == hot.status_code == 200
     assert cold.status_code == 503
     assert "publish a new one" in cold.json()["remedy"]

@@ -21,9 +21,18 @@ from turnover_assets.serving.routes import what_if as what_if_route
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.api_keys import KeyStore
 from turnover_assets.storage.published_model import MODEL_FOLDER
-from turnover_assets.storage.snapshots import FACTS, Snapshot
+from turnover_assets.storage.snapshots import FACTS, Snapshot, current
 from turnover_assets_tests.api_factories import client_of, live_server, publish
-from turnover_assets_tests.factories import default_history, default_panel, walmart_history, walmart_like
+from turnover_assets_tests.dashboard_factories import form_value, page_of, reading
+from turnover_assets_tests.factories import (
+    Landed,
+    copy_home,
+    default_history,
+    default_panel,
+    walmart_history,
+    walmart_like,
+)
+from turnover_assets_tests.html_pages import Page
 from turnover_assets_tests.what_if_factories import Published, publish_panel, serve_panel
 
 PANEL = default_panel()
@@ -186,6 +195,34 @@ def test_a_question_needs_its_scope_and_is_audited(home: Settings, made: Publish
     row = rows[rows["status"] == 200].iloc[0]
     assert (row["model_version"], row["role"], row["predictions"]) == (1, "champion", PANEL.horizon)
     assert json.loads(row["body"]) == {"series": [ONE]}
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_the_api_answers(landed: Landed, tmp_path: Path) -> None:
+    settings = copy_home(landed, tmp_path).settings
+    first = current(settings.published_path).read("forecasts").iloc[0]
+    store, department = (int(first[key]) for key in ("store", "department"))
+    horizon = settings.panel_spec.horizon
+    newcomer = {"keys": {"store": 90001, "department": department}, "like": {"store": store}, "level": 5000}
+    with client_of(settings) as client:
+        changed = {"factor": 1.5, "periods": horizon}
+        known = ask(client, series=[{"store": store, "department": department}], history=changed)
+        new = ask(client, new=[newcomer])
+
+    with reading(settings) as page:
+        sent = {"csrf": form_value(page_of(page, "/what-if"), "csrf"), "key_department": str(department)}
+        described = {"what": "new", "key_store": "90001", "like_store": str(store), "mean": "5000"}
+        shown = page.post("/what-if", data={**sent, "key_store": str(store), "level": "150"})
+        shown_new = page.post("/what-if", data={**sent, **described})
+
+    for answer, found in ((shown, known), (shown_new, new)):
+        text = Page(answer.text).text
+        assert answer.status_code == 200, text
+        assert len(found["data"]) == horizon
+        for row in found["data"]:
+            assert f"{row['forecast']:,.0f}" in text
 
 
 # Too much at once, and too slow ------------------------------------------------------------------

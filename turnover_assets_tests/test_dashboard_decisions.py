@@ -1,5 +1,6 @@
 """Deciding on adjustments in the web page, signing in to it, and asking what would be."""
 
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -487,6 +488,20 @@ def test_a_question_that_cannot_be_answered_says_why_above_the_form(
     assert answer.status_code == 422
     assert told in Page(answer.text).text
     assert client.post("/what-if", data={"csrf": "forged", **given}).status_code == 403
+
+
+def test_a_question_that_takes_too_long_leaves_the_form_as_it_was(us_stores: Settings) -> None:
+    def slowly(*_: Any) -> Any:
+        time.sleep(0.5)
+
+    with reading(us_stores.model_copy(update={"what_if_seconds": 0.05}), slowly) as client:
+        token = form_value(page_of(client, "/what-if"), "csrf")
+        answer = client.post("/what-if", data={"csrf": token, "key_store": "1", "level": "130"})
+
+    page = Page(answer.text)
+    assert answer.status_code == 503
+    assert "There is nothing to show yet" not in page.text
+    assert 'value="130"' in answer.text
 
 
 def test_numbers_that_are_none_are_refused() -> None:

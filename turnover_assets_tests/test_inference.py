@@ -299,7 +299,8 @@ WRONG_TENSORS: dict[str, tuple[str, Any, int]] = {
     "deep lists": (MODEL, {"inputs": changed(data=[[[2]]])}, 422),
     "an unknown output": (MODEL, {"inputs": tensors(ONE), "outputs": [{"name": "mood"}]}, 422),
     "a series that there is not": (MODEL, {"inputs": changed(data=[77])}, 422),
-    "several horizons mixed with all": (MODEL, {"inputs": tensors(ONE, OTHER, horizon=[1])}, 422),
+    "a horizon for one of two rows": (MODEL, {"inputs": tensors(ONE, OTHER, horizon=[1])}, 422),
+    "several horizons mixed with all": (MODEL, {"inputs": tensors(ONE, OTHER, horizon=[1, None])}, 422),
 }
 
 

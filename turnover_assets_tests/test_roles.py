@@ -18,6 +18,7 @@ from turnover_assets.serving.roles import ROLE_HEADER, answering, challengers, r
 from turnover_assets.serving.view import View
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.api_keys import KeyStore
+from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.api_factories import client_of
 from turnover_assets_tests.factories import default_history, default_panel
 from turnover_assets_tests.what_if_factories import Published, history_of, publish_panel, serve_panel
@@ -40,8 +41,6 @@ def home(made: Published, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def view(home: Settings, made: Published) -> Iterator[View]:
-    from turnover_assets.storage.snapshots import current
-
     found = View(current(home.published_path), PANEL)
     yield found
     found.close()
@@ -215,4 +214,7 @@ def test_the_audit_says_who_answered(home: Settings, keys: dict[str, str]) -> No
 
     rows = pd.concat([pd.read_parquet(path) for path in home.audit_path.rglob("*.parquet")])
     row = rows[rows["query"] == "store=2&department=73&horizon=1"].iloc[-1]
+    history = current(home.published_path).read("forecast_history")
+    versions = {role: set(rows["model_version"]) for role, rows in history.groupby("role")}
     assert row["role"] == "challenger"
+    assert row["model_version"] in versions["challenger"] - versions["champion"]

@@ -544,6 +544,16 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "new.0.attributes.latitude",
         "level depends on it",
     ),
+    "a level per nothing": (
+        {"new": [{"keys": {"store": 99}, "per": "latitude", "attributes": {"latitude": 0}}]},
+        "new.0.attributes.latitude",
+        "in proportion to it",
+    ),
+    "a level of nothing": (
+        {"new": [{"keys": {"store": 99}, "level": -5.0}]},
+        "new.0.level",
+        "A level of -5 is none",
+    ),
     "a newcomer twice": (
         {"new": [{"keys": {"store": 99}, "like": {"store": 2}}] * 2},
         "new",

@@ -4,14 +4,12 @@ What belongs here: from a question to a response. What does not: the questions (
 (pages.py), encoding (formats.py).
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
-import duckdb
 from fastapi import FastAPI, Request
 from fastapi.datastructures import QueryParams
 from pydantic import BaseModel
@@ -37,14 +35,10 @@ from turnover_assets.serving.pages import (
     read_token,
 )
 from turnover_assets.serving.parameters import ROWS_OF_JSON, Given
-from turnover_assets.serving.problems import Problem, busy_problem
 from turnover_assets.serving.roles import ROLE_HEADER, of_caller, said_role, test_of
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
-log = logging.getLogger(__name__)
-
-UNANSWERABLE = (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException)
 NOT_PART_OF_THE_QUESTION = {"own_format", "own_limit", "own_page"}
 
 
@@ -108,13 +102,15 @@ async def answer_rows(request: Request, resource: Resource, given: Given) -> Res
         caller=request.state.caller,
     )
     app = request.app
-    found: Response = await app.state.workers.run(lambda stop: _answer(app, resource, asked, stop))
-    if role := found.headers.get(ROLE_HEADER):
-        audit.note(request, role=role)
-    return found
+    found, said = await app.state.workers.run(lambda stop: _answer(app, resource, asked, stop))
+    audit.note(request, **said)
+    return cast(Response, found)
 
 
-def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Response:
+def _answer(
+    app: FastAPI, resource: Resource, asked: Asked, stop: Stop
+) -> tuple[Response, dict[str, str | int | None]]:
+    """The answer, and whose it is, for the audit."""
     given, format_ = asked.given, wanted_format(asked.given.value("format"), asked.accept)
     question_digest = digest_of(resource.name, given.model_dump(exclude=NOT_PART_OF_THE_QUESTION))
     text = given.value("page")
@@ -124,7 +120,7 @@ def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Respo
         tag = entity_tag(served.origin, format_, test_of(asked.caller, given))
         headers = {**served.origin.headers, **CACHING, "ETag": tag}
         if is_known(asked.known, tag):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers=headers), {}
         limit = given.value("limit") or _usual_limit(app, format_)
         after = token.after if token else ()
         try:
@@ -133,15 +129,17 @@ def _answer(app: FastAPI, resource: Resource, asked: Asked, stop: Stop) -> Respo
                 resource.explain_nothing(served.view, given)
         except ValueError:
             raise no_such_page(text) from None
-        except UNANSWERABLE as error:
-            raise _unanswerable(served.origin, error) from None
+        said: dict[str, str | int | None] = {}
         if "role" in table.column_names and table.num_rows:
+            versions = set(table["model_version"].to_pylist())
             headers[ROLE_HEADER] = said_role(set(table["role"].to_pylist()))
+            version = versions.pop() if len(versions) == 1 else None
+            said = {"role": headers[ROLE_HEADER], "model_version": version}
         following = None
         if last is not None:
             following = asked.link(Token(served.origin.snapshot, question_digest, last))
             headers["Link"] = f'<{following}>; rel="next"'
-        return _response(resource, served.origin, format_, without_nan(table), following, headers)
+        return _response(resource, served.origin, format_, without_nan(table), following, headers), said
 
 
 def _usual_limit(app: FastAPI, format_: Format) -> int:
@@ -164,17 +162,6 @@ def _response(
         name = f"{resource.name}_{origin.cutoff}.{format_.name}"
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return Response(body, headers={**headers, "Content-Type": format_.content_type})
-
-
-def _unanswerable(origin: Origin, error: Exception) -> Problem:
-    """Files of the snapshot are gone or broken, or of a release that published other columns."""
-    log.error("The snapshot %s cannot answer: %s", origin.snapshot, error)
-    return busy_problem(
-        "The snapshot that is served cannot answer this: files of it are gone, or an earlier release "
-        "published them.",
-        "Ask again in a while; whoever runs the service can publish a new one with `turnover run`.",
-        seconds=60,
-    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ What belongs here: the protocol's JSON, and how it maps to inputs and forecasts.
 See github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -195,7 +196,15 @@ def wanted_outputs(panel: PanelSpec, outputs: Sequence[RequestOutput] | None) ->
 
 def tensors_of(panel: PanelSpec, table: pa.Table, names: Sequence[str]) -> list[ResponseOutput]:
     """Output tensors of forecasts; see predictions.predictions."""
-    rows = len(set(table["place"].to_pylist()))
+    places = Counter(table["place"].to_pylist())
+    if len({*places.values()}) > 1:
+        raise Problem(
+            422,
+            f"Some rows ask for one {HORIZON} and others for all, so that the answer is no tensor.",
+            f"Give every row a {HORIZON} or none, or ask in two requests.",
+            "inputs",
+        )
+    rows = len(places)
     shape = [rows, table.num_rows // max(rows, 1)]
     return [
         ResponseOutput(

@@ -5,11 +5,13 @@ error.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
+import duckdb
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -19,8 +21,10 @@ from starlette.responses import Response
 
 from turnover_assets.errors import NoSnapshotError
 
+log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5  # after which it is worth to ask again for what is not there yet
+UNANSWERABLE = (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException)  # of a damaged snapshot
 LONGEST_VALUE = 100  # characters of a wrong value that are told
 
 
@@ -125,6 +129,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(NoSnapshotError, _no_snapshot)
+    for kind in UNANSWERABLE:
+        app.add_exception_handler(kind, _unanswerable)
 
 
 async def _problem(_request: Request, error: Exception) -> Response:
@@ -138,6 +144,17 @@ async def _no_snapshot(_request: Request, error: Exception) -> Response:
     return busy_problem(
         "No forecasts can be served yet: nothing is published, or what is cannot be read.",
         "Ask again in a while; /readyz tells whoever runs the service what is the matter.",
+    ).response()
+
+
+async def _unanswerable(request: Request, error: Exception) -> Response:
+    """Files of the snapshot are gone or broken, or of a release that published other columns."""
+    log.error("What is served cannot answer %s: %s", request.url.path, error)
+    return busy_problem(
+        "The snapshot that is served cannot answer this: files of it are gone, or an earlier release "
+        "published them.",
+        "Ask again in a while; whoever runs the service can publish a new one with `turnover run`.",
+        seconds=60,
     ).response()
 
 

@@ -99,7 +99,8 @@ def place(overlay: Overlay, newcomer: Newcomer, peers: pd.DataFrame, field: str)
     )
     nearest = [(members, *_nearest(panel, newcomer, own, missing)) for members, own in groups]
     middles = [float(_sizes(newcomer, own).median()) for _, own, _ in nearest]
-    size = float(newcomer.attributes.get(newcomer.per) or 1.0) if newcomer.per else 1.0
+    given = newcomer.attributes.get(newcomer.per) if newcomer.per else None
+    size = 1.0 if given is None else float(given)
     placed = []
     for (members, own, shared), middle in zip(nearest, middles, strict=True):
         keys = {**newcomer.keys, **dict(zip(missing, members, strict=True))}

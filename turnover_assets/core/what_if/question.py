@@ -182,6 +182,12 @@ def _newcomer(panel: PanelSpec, item: Mapping[str, Any], field: str) -> Newcomer
         raise QuestionError(
             f"{field}.attributes.{per}", "It is not given, but the level depends on it.", "Give its value."
         )
+    if per and given.get(per) is not None and not float(typed(attributes[per], given[per], field)) > 0:
+        raise QuestionError(
+            f"{field}.attributes.{per}", "The level cannot be in proportion to it.", "Give a number above 0."
+        )
+    if level is not None and not float(level) > 0:
+        raise QuestionError(f"{field}.level", f"A level of {level:g} is none.", "Give a number above 0.")
     like = item.get("like") or {}
     return Newcomer(
         _selector(keys, item["keys"], f"{field}.keys"),

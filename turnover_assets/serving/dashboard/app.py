@@ -82,8 +82,8 @@ def create_app(settings: Settings, what_if: WhatIf = answer_question) -> FastAPI
     for page in READ:
         app.include_router(page.router, dependencies=[Depends(require("read"))])
     access.install(app, settings, public=PUBLIC, login=LOGIN)
-    audit.install(app, settings)
     app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
+    audit.install(app, settings)
     app.add_middleware(errors.Friendly, owner=app)
     app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM)
     return app

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.serving.dashboard.rendering import HEADERS, formats_of, render
-from turnover_assets.serving.problems import MEDIA_TYPE, Problem
+from turnover_assets.serving.problems import MEDIA_TYPE, UNANSWERABLE, Problem
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ KEPT_HEADERS = ("retry-after", "www-authenticate", "allow")
 def install(app: FastAPI) -> None:
     """Answer every error of a route with a problem document, which Friendly turns into a page."""
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(NoSnapshotError, _no_snapshot)
+    for kind in (NoSnapshotError, FileNotFoundError, *UNANSWERABLE):
+        app.add_exception_handler(kind, _no_snapshot)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(RequestValidationError, _invalid)
 

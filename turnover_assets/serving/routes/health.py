@@ -57,7 +57,7 @@ async def readyz(request: Request) -> JSONResponse:
     """Age and version of the forecasts.
 
     Not ready where nothing is served, where the forecasts are too old, where what CURRENT names could not be
-    used for some time, and while the service ends.
+    used for some time.
     """
     state = request.app.state
     found = readiness(state.settings, state.follower.following, datetime.now(UTC))
@@ -77,8 +77,9 @@ def metrics(request: Request) -> Response:
 
 
 def readiness(settings: Settings, following: Following, now: datetime) -> Readiness:
-    """Whether what is served is worth having at a time."""
-    problems, grave = [following.problem] if following.problem else [], []
+    """Whether what is served is worth having at a time; anybody may ask, so it tells no path."""
+    told = following.problem.replace(str(settings.home.absolute()), "the home")
+    problems, grave = [told] if told else [], []
     if following.problem_since is not None:
         broken = now - following.problem_since
         if following.snapshot is None or broken.total_seconds() > settings.api_broken_seconds:

@@ -88,10 +88,10 @@ def _answer(request: Request, caller: Caller, body: bytes, kind: str, stop: Stop
         return JSONResponse({"predictions": records(table)}, headers=headers)
 
 
-def version_of(table: pa.Table) -> dict[str, int]:
+def version_of(table: pa.Table) -> dict[str, int | None]:
     """For the audit: the model version of an answer, where it has just one."""
     found = set(table["model_version"].to_pylist())
-    return {"model_version": int(next(iter(found)))} if len(found) == 1 else {}
+    return {"model_version": int(next(iter(found))) if len(found) == 1 else None}
 
 
 def records(table: pa.Table) -> list[dict[str, Any]]:

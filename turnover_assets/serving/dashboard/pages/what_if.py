@@ -4,10 +4,11 @@ What belongs here: what the form offers, and showing the answer. What does not: 
 (questions.py), and the answer itself (dashboard/what_if.py).
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData
@@ -76,7 +77,17 @@ async def what_if(request: Request, form: Annotated[FormData, Depends(_form)]) -
     given = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
     session.check_csrf(request, given.pop("csrf", ""))
     workers: Workers = request.app.state.what_if_workers
-    return await workers.run(lambda stop: _answer(request, given, stop))
+    try:
+        return cast(Response, await workers.run(lambda stop: _answer(request, given, stop)))
+    except Problem as problem:  # too many ask at once, or it took too long
+        return await asyncio.to_thread(_not_now, request, given, problem)
+
+
+def _not_now(request: Request, given: Mapping[str, str], problem: Problem) -> Response:
+    """The form as it was sent, to be sent again."""
+    with request.app.state.follower.use() as shown:
+        told = f"{problem.detail} {problem.remedy}"
+        return _page(Reader(request, shown), given, problem=told, code=problem.status)
 
 
 def _answer(request: Request, given: Mapping[str, str], stop: Stop) -> Response:
