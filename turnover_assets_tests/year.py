@@ -351,7 +351,7 @@ class Year:
         return found
 
     def repeated_runs(self) -> list[str]:
-        """Causes for which more than one run ended well, or runs failed that nobody killed."""
+        """Causes for which more than one run ended well."""
         problems = []
         for (job, cause), ends in self.runs_by_cause().items():
             well = ends.count("SUCCESS")
