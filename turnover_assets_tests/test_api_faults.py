@@ -127,6 +127,7 @@ def test_a_snapshot_that_is_removed_by_hand_answers_what_is_in_memory(home: Sett
         )
 
     assert [model.status_code, challengers.status_code] == [503, 503]
+    assert model.json()["error"] == model.json()["detail"]
     assert lookup.status_code == hot.status_code == 200
     assert cold.status_code == 503
     assert "publish a new one" in cold.json()["remedy"]
@@ -155,10 +156,13 @@ def test_forecasts_that_are_too_old_are_not_ready(home: Settings) -> None:
     with client_at(home) as (client, app):
         app.state.settings = home.model_copy(update={"api_stale_after_days": 1e-9})
         stale = client.get("/readyz")
+        kserve = client.get("/v2/health/ready")
 
     assert stale.status_code == 503
     assert "days old" in stale.json()["problems"][0]
     assert stale.json()["age_seconds"] > 0
+    assert kserve.status_code == 503
+    assert "days old" in kserve.json()["error"]
 
 
 # Pages while CURRENT moves -------------------------------------------------------------------------------

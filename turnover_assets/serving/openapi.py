@@ -23,12 +23,13 @@ STATUSES = {
     410: "The snapshot that a page token names is gone; start again without it.",
     413: "The body is too long.",
     414: "The address is too long.",
+    421: "The service is not called by that name.",
     422: "A parameter or a field of the body cannot be used.",
     429: "Too many requests; `Retry-After` says when to ask again.",
     500: "Something is wrong with the service.",
     503: "Ask again later: nothing is served yet, or there is too much to do.",
 }
-EVERYWHERE = (400, 413, 414, 422, 500, 503)
+EVERYWHERE = (400, 413, 414, 421, 422, 500, 503)
 FOR_CALLERS = (401, 403, 429)  # where a caller must be recognised
 SECURITY = {
     "key": {

@@ -11,6 +11,7 @@ documents that have the protocol's `error` too.
 
 import json
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -40,8 +41,9 @@ from turnover_assets.serving.open_inference import (
 )
 from turnover_assets.serving.openapi import ROW_HEADERS, documented
 from turnover_assets.serving.predictions import predictions
-from turnover_assets.serving.problems import MEDIA_TYPE, Problem
+from turnover_assets.serving.problems import MEDIA_TYPE, UNANSWERABLE, Problem, busy_problem
 from turnover_assets.serving.roles import ROLE_HEADER, Role, role_table, said_role
+from turnover_assets.serving.routes.health import readiness
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
@@ -59,8 +61,10 @@ class ProtocolRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (Problem, RequestValidationError, NoSnapshotError) as error:
-                found = await request.app.exception_handlers[type(error)](request, error)
+            except (Problem, RequestValidationError, NoSnapshotError, *UNANSWERABLE) as error:
+                known = request.app.exception_handlers
+                kind = next(kind for kind in type(error).__mro__ if kind in known)
+                found = await known[kind](request, error)
                 document = json.loads(found.body)
                 headers = {name: value for name, value in found.headers.items() if name != "content-length"}
                 document["error"] = document["detail"]
@@ -87,14 +91,27 @@ def _add_server(router: APIRouter) -> None:
 
     @router.get("/health/ready", summary="Whether it should be asked", response_model=Ready)
     def ready(request: Request) -> Response:
-        """Whether forecasts are served."""
-        with request.app.state.follower.use():
-            return JSONResponse({"live": True, "ready": True})
+        """Whether forecasts are served that are worth having; see /readyz."""
+        check_ready(request)
+        return JSONResponse({"live": True, "ready": True})
 
     @router.get("", summary="What the server is", response_model=ServerMetadata)
     async def server(_caller: Reader) -> Response:
         """Name and version of the server."""
         return JSONResponse({"name": SERVER, "version": __version__, "extensions": []})
+
+
+def check_ready(request: Request) -> None:
+    """Make sure that /readyz says so, too.
+
+    Raises:
+        Problem: It does not; NoSnapshotError where nothing is served.
+    """
+    state = request.app.state
+    with state.follower.use():
+        found = readiness(state.settings, state.follower.following, datetime.now(UTC))
+    if found.status != "ready":
+        raise busy_problem(" ".join(found.problems), "Ask again in a while; /readyz says more.")
 
 
 def _add_metadata(router: APIRouter, panel: PanelSpec) -> None:
@@ -141,6 +158,7 @@ def _add_readiness(router: APIRouter) -> None:
     def told(request: Request, name: str, version: str | None) -> Response:
         with request.app.state.follower.use() as served:
             role_of(served.view, name, version)
+            check_ready(request)
             return JSONResponse({"name": name, "ready": True}, headers=served.origin.headers)
 
 
