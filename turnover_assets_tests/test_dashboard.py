@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -518,3 +519,17 @@ def test_slips_that_were_mended_do_not_flatten_the_picture(tmp_path: Path) -> No
     assert figures["limit"] is not None
     assert figures["limit"] < 1000
     assert label_of(panel, 12_000) == date.fromisoformat(made.facts["cutoff"])
+
+
+def test_where_files_of_the_snapshot_are_gone_pages_say_so(served_home: Settings, tmp_path: Path) -> None:
+    shutil.copytree(served_home.published_path, tmp_path / "published")
+    settings = served_home.model_copy(update={"home": tmp_path})
+    with reading(settings) as client:
+        shutil.rmtree(current(settings.published_path).folder)
+        found = [
+            client.get(address) for address in ("/", "/quality", "/adjustments", "/download?table=stores")
+        ]
+
+    assert {page.status_code for page in found} == {503}
+    assert all("What is published cannot be read at the moment." in page.text for page in found)
+    assert not [page for page in found if str(tmp_path) in page.text]
