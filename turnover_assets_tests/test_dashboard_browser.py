@@ -143,14 +143,17 @@ def test_every_page_is_accessible_and_fits_its_window(browser: Browser, site: Si
     assert not {name: grave for name, grave in found.items() if grave}
 
 
-def test_charts_answer_the_pointer_the_keyboard_and_the_buttons(browser: Browser, site: Site) -> None:
-    with window(browser, **DESK) as page:
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_charts_answer_the_pointer_the_keyboard_and_the_buttons(
+    browser: Browser, site: Site, options: dict[str, Any]
+) -> None:
+    with window(browser, **options) as page:
         page.goto(site.address + "/")
         chart = page.locator("figure[data-chart=total]")
         assert chart.locator("canvas").is_visible()
         assert not chart.locator(".drawing").is_visible()
         told = chart.locator(".readout")
-        chart.locator(".u-over").hover(position={"x": 400, "y": 100})
+        chart.locator(".u-over").hover(position={"x": 150, "y": 100})
         by_pointer = told.inner_text()
         assert "Reported" in by_pointer
 
@@ -170,8 +173,11 @@ def test_charts_answer_the_pointer_the_keyboard_and_the_buttons(browser: Browser
             assert buttons.nth(number).get_attribute("aria-pressed") == "true"
 
 
-def test_lists_are_sorted_and_searched_in_place(browser: Browser, site: Site) -> None:
-    with window(browser, **DESK) as page:
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_lists_are_sorted_and_searched_in_place(
+    browser: Browser, site: Site, options: dict[str, Any]
+) -> None:
+    with window(browser, **options) as page:
         page.goto(site.address + "/level?name=store")
         address = page.url
         names = "#list tbody tr:visible th"
@@ -295,6 +301,34 @@ def test_every_other_control_does_what_it_says(browser: Browser, site: Site, opt
         assert page.locator("figure[data-chart=what-if] canvas").is_visible()
         assert overflow(page) <= 0
         assert barriers(page) == []
+
+
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_adjustments_are_filtered_members_downloaded_and_something_new_described(
+    browser: Browser, site: Site, options: dict[str, Any]
+) -> None:
+    with window(browser, accept_downloads=True, **options) as page:
+        page.goto(site.address + "/adjustments")
+        everything = page.locator("tbody tr").count()
+        page.get_by_role("link", name="proposed").first.click()
+        page.wait_for_url("**status=proposed**")
+        assert 0 < page.locator("tbody tr").count() < everything
+
+        page.goto(site.address + PAGES["member"])
+        page.locator("summary", has_text="The same as a table").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="as CSV").click()
+        assert download.value.suggested_filename.endswith(".csv")
+
+        page.goto(site.address + "/what-if")
+        page.get_by_text("Something new.").click()
+        page.get_by_label("Store", exact=True).fill("901")
+        page.get_by_label("Similar to which store").fill("1")
+        page.get_by_label("Usual amount of a week").fill("5000")
+        page.get_by_role("button", name="Ask").click()
+        assert page.locator("figure[data-chart=what-if] canvas").is_visible()
+        assert page.get_by_label("Similar to which store").input_value() == "1"
+        assert page.get_by_label("Usual amount of a week").input_value() == "5000"
 
 
 def test_all_is_there_without_scripts(browser: Browser, site: Site) -> None:
