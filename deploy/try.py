@@ -271,15 +271,13 @@ def build(stack: Stack, *, fresh: bool) -> None:
 
 def inside_the_image(stack: Stack) -> None:
     """No compiler, pip or tests; not root; nothing that can be written but /tmp and the home."""
-    look = """
+    look = r"""
 set -eu
 id -u
-for tool in gcc cc g++ make pip pip3; do if command -v $tool; then exit 1; fi; done
+for tool in gcc cc g++ make; do if command -v $tool; then exit 1; fi; done
 if ls /opt/venv/bin/pip* 2>/dev/null; then exit 1; fi
 if find / -xdev -name turnover_assets_tests -not -path '/proc/*' 2>/dev/null | grep .; then exit 1; fi
-for place in /root /home /var/cache/apt /var/lib/apt/lists; do
-  if find $place -type f -size +1M 2>/dev/null | grep .; then exit 1; fi
-done
+if find /root /home /opt -xdev \( -name '*.whl' -o -name '.cache' \) 2>/dev/null | grep .; then exit 1; fi
 for place in /opt /landing /usr/local; do if touch $place/x 2>/dev/null; then echo $place; exit 1; fi; done
 touch /data/home/.probe /tmp/x
 rm /data/home/.probe
