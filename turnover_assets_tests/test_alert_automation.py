@@ -490,11 +490,13 @@ def test_turnover_run_tells_of_its_own_failure_and_of_its_end(copied: Landed) ->
     settings = copied.settings
     before = current(settings.published_path).facts["cutoff"]
     (copied.folder / "next.csv").write_text(next_week(copied))
-    write_rules(settings, "fold_above = 0\n")
-    with pytest.raises(TurnoverError, match="fold_above"):
+    aside = settings.alerts_path.rename(settings.home / "aside")
+    settings.alerts_path.write_text("a file where the folder should be")
+    with pytest.raises(TurnoverError, match="cannot be read or written"):
         bring_up_to_date(settings, copied.folder, quiet)
     published = current(settings.published_path).facts["cutoff"]
-    settings.alert_rules_path.unlink()
+    settings.alerts_path.unlink()
+    aside.rename(settings.alerts_path)
     with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
         assert alerts.after_run(settings, instance) == ""
     (told,) = [one for one in open_now(settings) if one.family == "run_failed"]
@@ -503,7 +505,7 @@ def test_turnover_run_tells_of_its_own_failure_and_of_its_end(copied: Landed) ->
     bring_up_to_date(settings, copied.folder, quiet)
 
     assert published > before  # alerts that fail hold up no publishing
-    assert "monitoring/alerts: The alert rules in" in told.sentence
+    assert "monitoring/alerts: " in told.sentence
     assert [one for one in open_now(settings) if one.family == "run_failed"] == []
     assert "recovered: run failed" in kinds(settings)
 
