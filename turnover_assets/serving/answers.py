@@ -35,7 +35,7 @@ from turnover_assets.serving.pages import (
     read_token,
 )
 from turnover_assets.serving.parameters import ROWS_OF_JSON, Given
-from turnover_assets.serving.roles import ROLE_HEADER, of_caller, said_role, test_of
+from turnover_assets.serving.roles import ROLE_HEADER, of_caller, said_role, test_of, version_of
 from turnover_assets.serving.served import Served
 from turnover_assets.serving.view import Stop, View
 
@@ -131,10 +131,8 @@ def _answer(
             raise no_such_page(text) from None
         said: dict[str, str | int | None] = {}
         if "role" in table.column_names and table.num_rows:
-            versions = set(table["model_version"].to_pylist())
             headers[ROLE_HEADER] = said_role(set(table["role"].to_pylist()))
-            version = versions.pop() if len(versions) == 1 else None
-            said = {"role": headers[ROLE_HEADER], "model_version": version}
+            said = {"role": headers[ROLE_HEADER], **version_of(table)}
         following = None
         if last is not None:
             following = asked.link(Token(served.origin.snapshot, question_digest, last))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from turnover_assets.core.forecast_history import CHALLENGER, CHAMPION, ROLES
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.panel import PanelSpec
@@ -112,6 +114,12 @@ def _split(panel: PanelSpec, caller: Caller, mine: Relation, theirs: Relation) -
         f"WHERE NOT {hit} OR NOT EXISTS (FROM ({theirs.sql}) AS o WHERE {same})",
         {**mine.values, **theirs.values, **values},
     )
+
+
+def version_of(table: pa.Table) -> dict[str, int | None]:
+    """For the audit: the model version of an answer, where it has just one."""
+    found = set(table["model_version"].to_pylist())
+    return {"model_version": found.pop() if len(found) == 1 else None}
 
 
 def said_role(roles: set[str]) -> str:

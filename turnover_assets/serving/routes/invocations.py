@@ -25,7 +25,7 @@ from turnover_assets.serving.openapi import ROW_HEADERS, documented
 from turnover_assets.serving.parameters import EXAMPLES
 from turnover_assets.serving.predictions import HORIZON, Inputs, input_columns, predictions
 from turnover_assets.serving.problems import Problem
-from turnover_assets.serving.roles import ROLE_HEADER, Role, said_role
+from turnover_assets.serving.roles import ROLE_HEADER, Role, said_role, version_of
 from turnover_assets.serving.routes.health import Health
 from turnover_assets.serving.rows import (
     column,
@@ -86,12 +86,6 @@ def _answer(request: Request, caller: Caller, body: bytes, kind: str, stop: Stop
         audit.note(request, role=told, predictions=table.num_rows, **version_of(table))
         headers = {**served.origin.headers, ROLE_HEADER: told, "Cache-Control": "no-store"}
         return JSONResponse({"predictions": records(table)}, headers=headers)
-
-
-def version_of(table: pa.Table) -> dict[str, int | None]:
-    """For the audit: the model version of an answer, where it has just one."""
-    found = set(table["model_version"].to_pylist())
-    return {"model_version": int(next(iter(found))) if len(found) == 1 else None}
 
 
 def records(table: pa.Table) -> list[dict[str, Any]]:
