@@ -11,9 +11,11 @@ LINTERS := build/linters
 WORKERS ?= 2
 # Bytecode is kept whatever the shell says: without it, every process compiles five thousand modules anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Benchmarks use libraries without types, and of pandas what its stubs do not know.
+LOOSELY := --follow-imports silent --ignore-missing-imports --disable-error-code operator --no-warn-return-any --allow-subclassing-any
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run ui test test-slow style check format lock evidently duckdb2 linters audit clean
+.PHONY: run ui test test-slow style check format lock evidently kubernetes duckdb2 linters audit clean
 
 run: $(READY)  ## a synthetic retailer, from landed files to published forecasts
 	$(BIN)/turnover demo
@@ -25,12 +27,13 @@ test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processe
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
 
 test-slow: $(READY)  ## whole runs, Dagster's daemon, a browser, longer fuzzes
-	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow turnover_assets_tests
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow turnover_assets_tests
 
 style: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy $(LOOSELY) benchmarks/*.py
 	$(BIN)/lint-imports
 
 check: style test  ## style, types, layers, then every test
@@ -38,6 +41,10 @@ check: style test  ## style, types, layers, then every test
 evidently: $(READY)  ## what Evidently's reports need beside the rest (optional)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r requirements-evidently.lock
+
+kubernetes: $(READY)  ## what runs Dagster's runs as jobs of Kubernetes, to hold the values against it (optional)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-kubernetes.lock
 
 duckdb2: $(READY)  ## DuckDB 2 in place of the locked one, to test with it too; make clean undoes it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \

@@ -3,9 +3,9 @@
 
 Builds the images, starts a stack of its own beside any other (own name, volumes, folders, port), drops files
 of a synthetic retailer into its landing folder, and looks whether what docs/deployment.md promises is so:
-forecasts and a model with nobody pressing a button, killed runs and a restarted database that leave no
-trace, pages that are closed without a password, an API that is closed without a key, and nothing that listens
-beyond loopback. It prints each
+no start without a password or a secret, forecasts and a model with nobody pressing a button, logs that are
+JSON objects, killed runs and a restarted database that leave no trace, pages that are closed without a
+password, an API that is closed without a key, and nothing that listens beyond loopback. It prints each
 figure, removes what it made, and ends with 1 if anything was not as it should be.
 
 The base images are those of the Dockerfiles and the compose file, or STACK_PYTHON_IMAGE, STACK_DEBIAN_IMAGE,
@@ -21,6 +21,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -29,11 +30,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from trials import PATIENCE, call, compose_program, documented, part_of, require, tell, tried, wait_for
 
 TOP = Path(__file__).resolve().parent.parent
 PARTS = {
@@ -51,6 +54,9 @@ PARTS = {
     "api",
     "dashboard",
 }
+# What docker-compose.yaml asks for, and the files in the folder of secrets.
+REQUIRED = set(re.findall(r"\$\{(\w+):\?", (TOP / "docker-compose.yaml").read_text("utf-8")))
+SECRETS = ("operators", "viewers", "tls_certificate", "tls_key")
 # A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
 QUICK = {
     "TURNOVER_TRAINING_SHARE": "0.01",
@@ -58,6 +64,8 @@ QUICK = {
     "TURNOVER_RETRAIN_CHANGED_SHARE": "0.5",
     "TURNOVER_SENSOR_INTERVAL_SECONDS": "5",
     "STACK_KEEP_CONTAINERS_SECONDS": "20",
+    "TURNOVER_LOG_FORMAT": "json",
+    "STACK_DAGSTER_LOG_FORMAT": "json",
     "STACK_RUN_MEMORY": "3g",
 }
 PAGES = (
@@ -73,6 +81,7 @@ PAGES = (
     "/grafana/",
     "/nowhere",
 )
+NAME = "turnover-try-"  # of the stack, before the process id
 UNENDED = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 RUNS = """query { runsOrError(limit: 500) { ... on Runs { results {
   runId status jobName creationTime startTime endTime tags { key value } } } } }"""
@@ -92,61 +101,14 @@ for part in sys.argv[1:]:
 MODELS = "/mlflow/ajax-api/2.0/mlflow/model-versions/search"
 STEPS = """query { runOrError(runId: "RUN_ID") { ... on Run { stepStats { status } } } }"""
 
-PATIENCE = argparse.Namespace(factor=1.0)  # how much longer than usual to wait, on a slow or busy machine
-
-T = TypeVar("T")
 Run = Mapping[str, Any]
-BEGAN = time.monotonic()
-
-
-class NotSoError(Exception):
-    """Something is not as docs/deployment.md says."""
-
-
-def tell(text: str) -> None:
-    """A line of the account, with the seconds since the start."""
-    print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", flush=True)
-
-
-def require(condition: object, text: str) -> None:
-    """Tell that something is so, or end because it is not."""
-    if not condition:
-        raise NotSoError(text)
-    tell(f"ok: {text}")
-
-
-def wait_for(what: str, look: Callable[[], T | None], seconds: float, every: float = 2.0) -> T:
-    """Look until something is found; what goes wrong while looking counts as not yet."""
-    seconds *= PATIENCE.factor
-    until, problem = time.monotonic() + seconds, ""
-    while time.monotonic() < until:
-        try:
-            if (found := look()) is not None:
-                return found
-        except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
-            problem = f" ({type(error).__name__}: {error})"
-        time.sleep(every)
-    raise NotSoError(f"{what}: not within {seconds:.0f} s{problem}")
-
-
-def call(*command: str, check: bool = True, **options: Any) -> str:
-    """Run a command and give what it prints; what it complains of is part of the error."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    if check and done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr[-3000:])
-    return done.stdout
-
-
-def part_of(container: Mapping[str, Any]) -> str:
-    """Name of the part that a container is."""
-    return str(container["Config"]["Labels"]["com.docker.compose.service"])
 
 
 class Stack:
     """One stack with its own name, folders, secrets and port."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port, self.name = folder, port, f"turnover-try-{os.getpid()}"
+        self.folder, self.port, self.name = folder, port, f"{NAME}{os.getpid()}"
         self.landing = folder / "landing"
         self.env_file = folder / "env"
         self.env_file.write_text(
@@ -160,15 +122,25 @@ class Stack:
 
     @cached_property
     def composer(self) -> list[str]:
-        """How Compose is called for this stack: version 2 where it is there."""
-        asked = ["docker", "compose", "version"]
-        has_plugin = subprocess.run(asked, capture_output=True, check=False).returncode == 0
-        program = ["docker", "compose"] if has_plugin else ["docker-compose"]
-        return [*program, "--env-file", str(self.env_file)]
+        """How Compose is called for this stack."""
+        return [*compose_program(), "--env-file", str(self.env_file)]
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Run Compose."""
         return call(*self.composer, *arguments, check=check, cwd=TOP)
+
+    def settings(self) -> dict[str, str]:
+        """What its `.env` says."""
+        return dict(line.split("=", 1) for line in self.env_file.read_text().splitlines())
+
+    def complaint(self, settings: Mapping[str, str], *arguments: str) -> str:
+        """What Compose says when it ends with an error, by other settings; nothing where it does not."""
+        other = self.folder / "other-env"
+        other.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        outside = {name: value for name, value in os.environ.items() if name not in self.settings()}
+        command = [*compose_program(), "--env-file", str(other), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TOP, env=outside)
+        return f"{done.stdout}{done.stderr}" if done.returncode else ""
 
     def carry_out(self, script: str) -> None:
         """Do what a block of docs/deployment.md says, in a folder that has `stack/` as a checkout does."""
@@ -267,6 +239,38 @@ def build(stack: Stack, *, fresh: bool) -> None:
             f"image {name}: {facts['Size'] / 1e6:.0f} MB, "
             f"revision {labels.get('org.opencontainers.image.revision')}"
         )
+
+
+def missing_secrets_stop_the_start(stack: Stack) -> None:
+    """What must be set and is not, and a secret that is missing or empty: a word on it, and nothing runs."""
+    given, unnamed = stack.settings(), []
+    for name in sorted(REQUIRED):
+        without = {other: value for other, value in given.items() if other != name}
+        for settings in (without, {**given, name: ""}):
+            said = stack.complaint(settings, "up", "--detach", "--no-build")
+            if not re.search(rf"{name}(:\?| is missing a value: )is not set; run deploy/init", said):
+                unnamed.append(f"{name}: {said[-300:]!r}")
+    require(not unnamed, f"no start without what must be set, which is named: {unnamed or sorted(REQUIRED)}")
+    for secret in SECRETS:
+        for how, settings, words in bad_secrets(stack, secret):
+            said = stack.complaint(settings, "run", "--rm", "--no-deps", "-T", "proxy")
+            if not all(word in said for word in words):
+                unnamed.append(f"{secret} {how}: {said[-300:]!r}")
+    require(not unnamed, f"nor without a secret, or with an empty one: {unnamed or ', '.join(SECRETS)}")
+    require(not stack.containers(), "none of these starts left anything running")
+
+
+def bad_secrets(stack: Stack, secret: str) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """Settings with copies of the secrets, one missing or empty, and words that the complaint must have."""
+    given = stack.settings()
+    for how in ("missing", "empty"):
+        folder = stack.folder / f"{how}-{secret}"
+        shutil.copytree(given["STACK_SECRETS"], folder)
+        (folder / secret).unlink()
+        if how == "empty":
+            (folder / secret).touch()
+        words = ["deploy/init", f"The secret {secret} is"] if how == "empty" else [str(folder / secret)]
+        yield how, {**given, "STACK_SECRETS": str(folder)}, words
 
 
 def inside_the_image(stack: Stack) -> None:
@@ -445,6 +449,7 @@ def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
         f"from files dropped to a trained model and its forecasts: {time.monotonic() - began:.0f} s "
         f"(cutoff {cutoff})"
     )
+    runs_write_objects(stack)
     quiet(stack)
     runs = stack.runs()
     require({run["status"] for run in runs} == {"SUCCESS"}, f"{len(runs)} runs, all of them succeeded")
@@ -463,6 +468,41 @@ def first_forecast(stack: Stack, history: Sequence[Path]) -> None:
         int(logs) >= len(runs),
         f"the webserver reads what {int(logs)} steps printed, whose containers have ended",
     )
+
+
+def runs_write_objects(stack: Stack) -> None:
+    """Each line that the container of a run writes is a JSON object, which says of what it is."""
+
+    def published() -> list[dict[str, Any]] | None:
+        for state in stack.run_containers().values():
+            lines = lines_of(state.split()[1])
+            if any(line.get("asset") == "forecasts/published" for line in lines):
+                return lines
+        return None
+
+    lines = wait_for("the run that published tells so", published, 20, 1)
+    about = ("run_id", "job", "step", "asset", "event")
+    told = next(line for line in lines if line.get("asset") == "forecasts/published")
+    require(
+        not [line for line in lines if "text" in line] and set(about) <= told.keys(),
+        f"{len(lines)} lines of a run's container are JSON objects, with {', '.join(about)}",
+    )
+    dagster_s_own = ("code", "webserver", "viewer", "daemon")
+    texts = {part: sum("text" in line for line in lines_of(stack.part(part)["Id"])) for part in dagster_s_own}
+    require(not any(texts.values()), f"so is each line that {', '.join(dagster_s_own)} write: {texts}")
+
+
+def lines_of(container: str) -> list[dict[str, Any]]:
+    """What a container has written, each line as the object that it is, or as `text`."""
+    done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
+    found = []
+    for line in f"{done.stdout}{done.stderr}".splitlines():
+        try:
+            told = json.loads(line)
+            found.append(told if isinstance(told, dict) and "level" in told else {"text": line})
+        except ValueError:
+            found.append({"text": line})
+    return found
 
 
 def api_answers_keys(stack: Stack) -> None:
@@ -672,16 +712,9 @@ def watched(stack: Stack) -> None:
     require(count > 10, f"Prometheus reads the metrics and judges {count} alert rules")
 
 
-def documented(heading: str) -> list[str]:
-    """The blocks of commands under a heading of docs/deployment.md."""
-    text = (TOP / "docs" / "deployment.md").read_text("utf-8")
-    part = text.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
-    return re.findall(r"^```sh\n(.*?)^```", part, re.DOTALL | re.MULTILINE)
-
-
 def put_back(stack: Stack) -> None:
     """What docs/deployment.md says on backups, word by word: saved, changed, and put back as it was."""
-    save, restore = documented("Backup")
+    save, restore = documented(TOP / "docs" / "deployment.md", "Backup")
     runs = sorted(run["runId"] for run in stack.runs())
     models = stack.ask(MODELS)[1]
     began = time.monotonic()
@@ -722,23 +755,47 @@ def stack_of_its_own(port: int, *, keep: bool) -> Iterator[Stack]:
         if keep:
             tell(f"left running: COMPOSE with --env-file {stack.env_file}")
         else:
-            remove(stack)
+            remove(stack.name)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove(stack: Stack) -> None:
-    """Remove the stack with its runs, volumes and networks; images stay, for the next build."""
-    stack.compose("kill", check=False)
-    for state in stack.run_containers().values():
-        call("docker", "rm", "--force", "--volumes", state.split()[1], check=False)
-    stack.compose("down", "--volumes", "--remove-orphans", check=False)
-    shutil.rmtree(stack.folder, ignore_errors=True)
+def remove(name: str) -> None:
+    """Remove a stack with its runs, volumes and networks; images stay, for the next build."""
+    of_compose = f"label=com.docker.compose.project={name}"
+    for mine in (of_compose, f"label=turnover.stack={name}"):
+        if found := call("docker", "ps", "--all", "--quiet", "--filter", mine).split():
+            call("docker", "rm", "--force", "--volumes", *found, check=False)
+    for kind in ("volume", "network"):
+        if found := call("docker", kind, "ls", "--quiet", "--filter", of_compose).split():
+            call("docker", kind, "rm", *found, check=False)
+
+
+def remove_what_was_left() -> None:
+    """Remove the stacks of trials that are over: one that was killed would start again with the engine."""
+    project = '{{.Label "com.docker.compose.project"}}'
+    kinds = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+    names = {name for kind in kinds for name in call("docker", *kind, "--format", project).split()}
+    for name in sorted(names):
+        found = re.fullmatch(rf"{NAME}(\d+)", name)
+        if found and not Path("/proc", found[1]).exists():
+            remove(name)
+            tell(f"removed {name}, which an earlier trial left")
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def show(port: int, *, fresh: bool, keep: bool) -> None:
     """Everything in turn."""
+    remove_what_was_left()
     before = listening_sockets()
     with stack_of_its_own(port, keep=keep) as stack:
         build(stack, fresh=fresh)
+        missing_secrets_stop_the_start(stack)
         start(stack)
         inside_the_image(stack)
         closed_without_a_password(stack)
@@ -764,25 +821,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--port", type=int, default=18443, help="port of the proxy on loopback")
+    parser.add_argument("--port", type=int, help="port of the proxy on loopback (default: a free one)")
     parser.add_argument("--fresh", action="store_true", help="build without what earlier builds left")
-    parser.add_argument("--keep", action="store_true", help="leave the stack running in the end")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running, until the next trial")
     parser.add_argument("--patience", type=float, default=1.0, help="factor for all limits of time")
     wanted = parser.parse_args()
     PATIENCE.factor = wanted.patience
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
-        print("skipped: there is no Docker engine here", file=sys.stderr)
-        return 0
-    try:
-        show(wanted.port, fresh=wanted.fresh, keep=wanted.keep)
-    except (NotSoError, subprocess.CalledProcessError) as problem:
-        details = getattr(problem, "stderr", "") or ""
-        print(f"NOT SO: {problem}\n{details}", file=sys.stderr)
-        return 1
-    return 0
+    return tried(lambda: show(wanted.port or free_port(), fresh=wanted.fresh, keep=wanted.keep))
 
 
 if __name__ == "__main__":

@@ -327,6 +327,27 @@ def test_the_stacks_dagster_configuration_is_one_that_dagster_reads(
     assert reference.settings["run_retries"] == {"enabled": False}  # sensors number their attempts themselves
 
 
+def test_runs_write_what_the_embedded_default_s_runs_write() -> None:
+    embedded, stacked = (
+        yaml.safe_load(path.read_text("utf-8"))["python_logs"]
+        for path in (TOP / "dagster.yaml", DEPLOY / "dagster.yaml")
+    )
+
+    assert stacked == embedded
+
+
+def test_the_code_location_starts_as_its_image_does_but_for_the_form_of_its_logs(
+    stack: dict[str, Any],
+) -> None:
+    *_, image_s = re.findall(
+        r"^CMD (\[.*?\])$", (TOP / "Dockerfile").read_text("utf-8").replace("\\\n", ""), re.M
+    )
+
+    assert stack["services"]["code"]["command"] == [*json.loads(image_s), "--log-format", "colored"]
+    for name in ("webserver", "viewer", "daemon"):
+        assert stack["services"][name]["command"][-2:] == ["--log-format", "colored"]
+
+
 def test_the_workspace_asks_the_code_location_of_the_stack(stack: dict[str, Any]) -> None:
     server = yaml.safe_load((DEPLOY / "workspace.yaml").read_text("utf-8"))["load_from"][0]["grpc_server"]
     health = stack["services"][server["host"]]["healthcheck"]["test"]
@@ -457,7 +478,8 @@ def test_init_names_the_images_of_a_release(tmp_path: Path, stack: dict[str, Any
     assert len({line.split("=")[0] for line in (tmp_path / "env").read_text().splitlines()}) == len(given)
 
 
-def test_the_show_can_be_read_without_an_engine() -> None:
+def test_the_show_can_be_read_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DEPLOY)
     told = subprocess.run(
         [sys.executable, str(DEPLOY / "try.py"), "--help"], capture_output=True, check=True
     ).stdout
@@ -465,6 +487,30 @@ def test_the_show_can_be_read_without_an_engine() -> None:
     assert b"--fresh" in told
     assert runpy.run_path(str(DEPLOY / "try.py"))["PARTS"] <= set(yaml.safe_load(
         substituted(lines_of_effect(COMPOSE_TEXT), GIVEN))["services"])  # fmt: skip
+
+
+def test_the_text_has_the_commands_that_a_newcomer_is_tried_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DEPLOY)
+    documented = runpy.run_path(str(DEPLOY / "trials.py"))["documented"]
+    page = TOP / "docs" / "deployment.md"
+    trial = runpy.run_path(str(DEPLOY / "try_from_clone.py"))
+
+    start, sample, read = documented(page, "Start")
+    (line,) = documented(TOP / "README.md", "Deploy it")
+
+    assert start.startswith("git clone … ")
+    entered = [command.partition("#")[0].strip() for command in start.splitlines()[1:]]
+    assert entered == line.partition("#")[0].strip().split(" && ")
+    assert line.split()[-1] == trial["URL"]
+    assert "turnover sample" in sample
+    assert "export forecasts > forecasts.csv" in read
+    assert "openssl passwd" in documented(page, "Pages")[0]
+    verbs = [
+        command.split("#")[0].split() for command in documented(page, "Keys of the REST API")[0].splitlines()
+    ]
+    assert [("keys" in words, words[0]) for words in verbs] == [
+        (True, "docker"), (False, "curl"), (True, "docker"), (True, "docker")
+    ]  # fmt: skip
 
 
 # Monitoring ---------------------------------------------------------------------------------------

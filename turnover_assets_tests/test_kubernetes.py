@@ -3,12 +3,15 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
+from dagster._core.instance.config import dagster_instance_config_schema
 from typer.testing import CliRunner
 
 from turnover_assets.cli import app
@@ -19,39 +22,28 @@ BASE = FOLDER / "base"
 KUBERNETES = ("1.29", "1.37")  # the oldest and the newest that it is held against
 USER = 10001  # of the images
 HOME = ("turnover-assets/home", "mounted")
-# The parts of the chart's values, and their fields, that the values here may name: chart 1.13.
-CHART = {
-    "global": {"postgresqlSecretName", "dagsterHome", "serviceAccountName"},
-    "postgresql": {
-        *("enabled", "image", "postgresqlHost", "postgresqlUsername", "postgresqlDatabase"),
-        *("postgresqlScheme", "postgresqlParams", "service"),
-    },
-    "dagster-user-deployments": {"enabled", "enableSubchart", "deployments"},
-    "runLauncher": {"type", "config"},
-    "computeLogManager": {"type", "config"},
-    "concurrency": {"enabled", "pools", "runs"},
-    "retention": {"enabled", "sensor", "schedule", "autoMaterialize"},
-    "additionalInstanceConfig": None,
-    **{name: {"enabled"} for name in ("rabbitmq", "redis", "flower", "telemetry", "ingress")},
-    **dict.fromkeys(("generatePostgresqlPasswordSecret", "generateCeleryConfigSecret")),
+PODS = ("dagsterWebserver", "dagsterDaemon")  # of the chart's own, beside the user deployments
+# What goes on into pods, the launcher or the instance as it is, and is held against their schemas.
+PASSED_ON = {
+    *(
+        "env",
+        "envSecrets",
+        "affinity",
+        "podSecurityContext",
+        "securityContext",
+        "resources",
+        "readinessProbe",
+    ),
+    *(
+        "livenessProbe",
+        "volumes",
+        "volumeMounts",
+        "podTemplateSpecMetadata",
+        "podSpecConfig",
+        "jobSpecConfig",
+    ),
+    *("postgresqlParams", "additionalInstanceConfig", "terminal", "queuedRunCoordinator"),
 }
-POD = {
-    *("image", "labels", "annotations", "nodeSelector", "affinity", "tolerations", "podSecurityContext"),
-    *("securityContext", "resources", "readinessProbe", "livenessProbe", "startupProbe", "volumes"),
-    *("volumeMounts", "env", "envConfigMaps", "envSecrets", "schedulerName"),
-}
-PODS = {
-    "dagsterWebserver": {
-        "nameOverride",
-        "replicaCount",
-        "service",
-        "enableReadOnly",
-        "pathPrefix",
-        "logLevel",
-    },
-    "dagsterDaemon": {"enabled", "heartbeatTolerance", "runCoordinator", "runMonitoring", "runRetries"},
-}
-DEPLOYMENT = {"name", "port", "dagsterApiGrpcArgs", "includeConfigInLaunchedRuns"}
 
 
 def manifests() -> Iterator[dict[str, Any]]:
@@ -346,16 +338,76 @@ def test_the_instance_is_as_closed_as_the_embedded_one() -> None:
     assert told["additionalInstanceConfig"]["freshness"] == embedded["freshness"]
 
 
-def test_the_values_name_nothing_that_the_chart_does_not_know() -> None:
-    told = values()
+def objects(
+    told: Any, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """Every object in the values whose keys the chart reads, with its path."""
+    if isinstance(told, dict):
+        yield path, told
+        for key, value in told.items():
+            if key not in PASSED_ON:
+                yield from objects(value, (*path, key))
+    elif isinstance(told, list):
+        for number, value in enumerate(told):
+            yield from objects(value, (*path, number))
 
-    assert told.keys() == CHART.keys() | PODS.keys()
-    for name, fields in CHART.items():
-        assert fields is None or told[name].keys() <= fields, name
-    for name, fields in PODS.items():
-        assert told[name].keys() <= fields | POD, name
-    for deployment in told["dagster-user-deployments"]["deployments"]:
-        assert deployment.keys() <= DEPLOYMENT | POD
+
+def objections(told: dict[str, Any]) -> list[str]:
+    """What the schema has against values."""
+    schema = yaml.safe_load((FOLDER / "values.schema.yaml").read_text("utf-8"))
+    found = jsonschema_rs.validator_for(schema).iter_errors(told)
+    return [f"{'.'.join(map(str, one.instance_path))}: {one.message}" for one in found]
+
+
+def test_the_values_say_nothing_that_the_chart_does_not_know() -> None:
+    assert objections(values()) == []
+
+
+def test_a_key_that_the_chart_does_not_know_is_found_wherever_it_is() -> None:
+    unseen, looked_at = [], 0
+    for path, _ in objects(values()):
+        told = values()
+        place = reduce(lambda found, key: found[key], path, told)
+        if path[-2:] != ("customComputeLogManager", "config"):  # which is the class's own
+            place["knownNowhere"], looked_at = True, looked_at + 1
+            unseen += [] if any("knownNowhere" in one for one in objections(told)) else [path]
+
+    assert unseen == []
+    assert looked_at > 30
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("concurrency", "pools", "granularity"), "step"),
+        (("concurrency", "pools", "defaultLimit"), "1"),
+        (("dagsterWebserver", "image", "tag"), 1.0),
+        (("dagsterDaemon", "runMonitoring", "startTimeoutSeconds"), "300"),
+        (("runLauncher", "config", "k8sRunLauncher", "envVars"), {"TURNOVER_HOME": "/data"}),
+        (("dagster-user-deployments", "deployments"), []),
+    ],
+    ids=lambda one: ".".join(one) if isinstance(one, tuple) else None,
+)
+def test_a_value_of_the_wrong_kind_is_found(path: tuple[str, ...], value: Any) -> None:
+    told = values()
+    reduce(lambda found, key: found[key], path[:-1], told)[path[-1]] = value
+
+    assert [one for one in objections(told) if one.startswith(".".join(path))]
+
+
+def test_what_goes_into_the_instance_as_it_is_is_known_to_dagster() -> None:
+    schema = dagster_instance_config_schema()
+    told = values()
+    config = {"python_logs": {"dagster_handler_config": told["pythonLogs"]["dagsterHandlerConfig"]}}
+    config |= told["additionalInstanceConfig"]
+
+    found = process_config(resolve_to_config_type(schema), config)
+
+    assert found.success, found.errors
+    assert (
+        config["python_logs"]
+        == yaml.safe_load((REPOSITORY / "dagster.yaml").read_text("utf-8"))["python_logs"]
+    )
 
 
 def test_the_chart_s_version_and_the_launcher_s_are_those_of_the_locked_dagster() -> None:
@@ -365,7 +417,8 @@ def test_the_chart_s_version_and_the_launcher_s_are_those_of_the_locked_dagster(
     assert dagster
     assert docker
 
-    assert f"--version {dagster[1]} " in (FOLDER / "dagster-values.yaml").read_text("utf-8")
+    for path in (FOLDER / "dagster-values.yaml", REPOSITORY / ".github" / "workflows" / "ci.yml"):
+        assert re.findall(r"--version (\S+)", path.read_text("utf-8")) == [dagster[1]], path
     assert f"dagster-k8s=={docker[1]} " in (REPOSITORY / "requirements-kubernetes.lock").read_text("utf-8")
 
 
@@ -377,7 +430,7 @@ def test_the_lock_for_kubernetes_only_adds_to_the_lock() -> None:
 
 
 def test_the_launcher_takes_its_configuration() -> None:
-    k8s = pytest.importorskip("dagster_k8s", reason="dagster-k8s is missing; it is the extra `kubernetes`")
+    k8s = pytest.importorskip("dagster_k8s", reason="dagster-k8s is missing; `make kubernetes` installs it")
     told = values()["runLauncher"]["config"]["k8sRunLauncher"]
     config = {  # as the chart writes it
         "load_incluster_config": told["loadInclusterConfig"],

@@ -3,33 +3,19 @@
 Skipped where nginx is missing (Debian's package nginx-light).
 """
 
-import base64
 import json
-import os
-import re
-import shutil
-import ssl
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
 from turnover_assets_tests.factories import free_port
+from turnover_assets_tests.proxy_factories import PARTS, Proxy, running_proxy
 
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
-CONFIGURATION = (DEPLOY / "nginx" / "nginx.conf").read_text("utf-8")
-PARTS = sorted(set(re.findall(r"set \$part http://([a-z]+):\d+;", CONFIGURATION)))
 CLAIMED = {"X-Forwarded-User": "root", "X-Webauth-User": "root", "X-Forwarded-For": "10.9.9.9"}
-PATIENCE = 30  # seconds
 
 
 class Telling(BaseHTTPRequestHandler):
@@ -51,90 +37,20 @@ class Telling(BaseHTTPRequestHandler):
         """Nothing: the tests tell."""
 
 
-@dataclass(frozen=True)
-class Proxy:
-    """The proxy, and who may pass it.
-
-    Attributes:
-        port: Where it listens, on loopback.
-        passwords: By name.
-        tls: What its certificate is checked against.
-    """
-
-    port: int
-    passwords: dict[str, str]
-    tls: ssl.SSLContext
-
-    @property
-    def origin(self) -> str:
-        """How a browser names it."""
-        return f"https://127.0.0.1:{self.port}"
-
-    def ask(self, path: str, who: str | None = None, **headers: str) -> tuple[int, dict[str, Any]]:
-        """Status, and what reached the part; nothing where none was reached."""
-        request = urllib.request.Request(self.origin + path)
-        for name, value in headers.items():
-            request.add_header(name.replace("_", "-"), value)
-        if who:
-            both = f"{who}:{self.passwords[who]}".encode()
-            request.add_header("Authorization", f"Basic {base64.b64encode(both).decode()}")
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE, context=self.tls) as answer:
-                content = answer.read()
-                return answer.status, json.loads(content) if content.startswith(b"{") else {}
-        except urllib.error.HTTPError as error:
-            error.read()
-            return error.code, {}
-
-
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """nginx with what ships, but on ports of loopback, and each part a thread on an address of its own."""
-    nginx = shutil.which("nginx") or pytest.skip("nginx is not installed (Debian's package nginx-light)")
-    folder, port, parts_port = tmp_path_factory.mktemp("proxy"), free_port(), free_port()
-    init = [str(DEPLOY / "init"), "--folder", str(folder / "stack"), "--env-file", str(folder / "env")]
-    told = subprocess.run(init, capture_output=True, text=True, check=True).stdout
-    addresses = {part: f"127.0.0.{number}" for number, part in enumerate(PARTS, start=11)}
-    text = CONFIGURATION
-    for part, address in addresses.items():
-        text = re.sub(rf"http://{part}:\d+;", f"http://{address}:{parts_port};", text)
-    for old, new in {
-        "/tmp/": f"{folder}/",
-        "/run/secrets": f"{folder}/stack/secrets",
-        "/usr/share/turnover": str(DEPLOY / "nginx"),
-        "listen 127.0.0.1:8081;": f"listen 127.0.0.1:{free_port()};",
-        "listen 8443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-    }.items():
-        assert old in text
-        text = text.replace(old, new)
-    (folder / "nginx.conf").write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
+    """The proxy, and each part a thread on an address of its own."""
+    port = free_port()
+    parts = {part: f"127.0.0.{number}" for number, part in enumerate(PARTS, start=11)}
     with ExitStack() as leaving:
-        for part, address in addresses.items():
-            server = ThreadingHTTPServer((address, parts_port), Telling)
+        for part, address in parts.items():
+            server = ThreadingHTTPServer((address, port), Telling)
             server.part = part  # type: ignore[attr-defined]
             Thread(target=server.serve_forever, daemon=True).start()
             leaving.callback(server.server_close)
             leaving.callback(server.shutdown)
-        command = [nginx, "-c", str(folder / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
-        process = leaving.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        leaving.callback(process.terminate)
-        tls = ssl.create_default_context(cafile=folder / "stack" / "secrets" / "tls_certificate")
-        found = Proxy(port, dict(line.split() for line in told.splitlines()), tls)
-        _wait_for(found)
-        yield found
-
-
-def _wait_for(proxy: Proxy) -> None:
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            proxy.ask("/")
-        except urllib.error.URLError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+        places = {part: f"{address}:{port}" for part, address in parts.items()}
+        yield leaving.enter_context(running_proxy(tmp_path_factory.mktemp("proxy"), places))
 
 
 # Passwords -----------------------------------------------------------------------------------------

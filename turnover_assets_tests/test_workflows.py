@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ WRITES = {
     ("release.yml", "release"): {"contents"},
 }
 # What the runner has, or an action before it installs.
-RUNNERS_OWN = {"sudo", "echo", "mkdir", "tar", "gh", "docker", "cosign"}
+RUNNERS_OWN = {"sudo", "echo", "mkdir", "tar", "gh", "docker", "cosign", "helm"}
 
 
 def parsed(name: str) -> dict[str, Any]:
@@ -173,6 +174,26 @@ def test_every_script_is_bash_without_errors() -> None:
                 ["bash", "-n"], input=step["run"], text=True, capture_output=True, check=False
             )
             assert done.returncode == 0, f"{where}: {done.stderr}"
+
+
+def test_every_step_s_text_is_on_record_as_run_by_hand_or_with_the_reason_why_it_cannot_be() -> None:
+    page = (REPOSITORY / "docs" / "workflow-steps.md").read_text("utf-8")
+    listed = re.findall(
+        r"^\| (\S+), (\S+): (.+?) \| `([0-9a-f]{12})` \| (.+?) \| (.+?) \|$", page, re.MULTILINE
+    )
+    there = [
+        (name, job, " ".join(step["run"].split())[:40], sha256(step["run"].encode()).hexdigest()[:12])
+        for name, job, content in jobs()
+        for step in content.get("steps", ())
+        if "run" in step
+    ]
+
+    assert [(name, job, digest) for name, job, _, digest, *_ in listed] == [
+        (name, job, digest) for name, job, _, digest in there
+    ]
+    for (*_, shown, _, when, told), (*_, text, _) in zip(listed, there, strict=True):
+        assert text.startswith(shown.strip("`").removesuffix(" …")), shown
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", when) or (when == "never" and "Needs" in told), shown
 
 
 def test_the_tests_run_on_every_python_that_the_package_names_and_on_both_duckdbs() -> None:
