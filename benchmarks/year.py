@@ -1,11 +1,11 @@
 """A year in fast motion: what the platform notices by itself, when, and what it does.
 
 What belongs here: 52 weekly files of a synthetic retailer with planted events, under the real daemon, and the
-account. What does not: how it is done (turnover_assets_tests/year.py, whose short version runs with the
-slow tests).
+account. What does not: how it is done (turnover_assets_tests/fast_motion, whose short version runs
+with the slow tests).
 
-Ends with exit code 1 where something planted went unnoticed, a row was lost or doubled, or more than one run
-was made for one cause.
+Ends with exit code 1 where something planted went unnoticed, a row was lost or doubled, more than one run was
+made for one cause, or a run failed that was not killed.
 """
 
 import argparse
@@ -19,7 +19,9 @@ import pandas as pd
 from peer_windows import markdown
 
 from turnover_assets.storage.decision_log import DecisionLog
-from turnover_assets_tests.year import WEEKS, YEAR, Year, fast_motion
+from turnover_assets_tests.fast_motion import account as accounts
+from turnover_assets_tests.fast_motion import fast_motion
+from turnover_assets_tests.fast_motion.year import WEEKS, YEAR, Year
 
 MEASURES = ["wape", "wape_seasonal_naive", "bias", "coverage_80", "coverage_95"]
 
@@ -56,24 +58,25 @@ def account(year: Year, seconds: float) -> int:
         for s in sorted(year.seen.values(), key=lambda seen: seen.week)
     ]
     print(markdown(pd.DataFrame(rows).set_index("planted")))
-    runs = year.runs_by_cause()
+    runs = accounts.runs_by_cause(year)
     ended = [end for ends in runs.values() for end in ends]
     decisions = DecisionLog(year.platform.settings.decisions_path).read()
-    lost, doubled, repeated = year.lost(), year.doubled(), year.repeated_runs()
+    lost, doubled = accounts.lost(year), accounts.doubled(year)
+    repeated, unplanned = accounts.repeated(year), accounts.unplanned(year)
     unnoticed = [seen.event for seen in year.seen.values() if not seen.noticed]
     print(
-        f"\n{len(year.seconds)} of {year.plan.weeks} weeks in {seconds:.0f} s, "
-        f"{statistics.median(year.seconds):.0f} s a week (median); "
+        f"\n{year.plan.weeks} weeks planned, {len(year.seconds)} deliveries in {seconds:.0f} s, "
+        f"{statistics.median(year.seconds):.0f} s each (median); "
         f"{len(ended)} automatic runs for {len(runs)} causes, {ended.count('FAILURE')} failed; "
         f"{int(decisions['looks'].sum()):,} decisions in {len(decisions)} rows.\n"
         f"Lost rows {lost}, doubled {doubled}, causes with more than one run {len(repeated)}, "
-        f"unnoticed {len(unnoticed)}."
+        f"failed runs that were not killed {len(unplanned)}, unnoticed {len(unnoticed)}."
     )
-    for problem in (*repeated, *unnoticed):
+    for problem in (*repeated, *unplanned, *unnoticed):
         print(f"- {problem}")
     print(f"\nThe models, and what the gate said:\n\n{models(year)}")
-    print(f"\nThe total by cutoff, in %:\n\n{markdown(100 * year.totals()[MEASURES])}")
-    return 1 if lost or doubled or repeated or unnoticed else 0
+    print(f"\nThe total by cutoff, in %:\n\n{markdown(100 * accounts.totals(year)[MEASURES])}")
+    return 1 if lost or doubled or repeated or unplanned or unnoticed else 0
 
 
 def models(year: Year) -> str:
@@ -86,7 +89,7 @@ def models(year: Year) -> str:
             "gate": facts.decision,
             "reason": facts.reason,
         }
-        for facts in year.versions()
+        for facts in accounts.versions(year)
     ]
     return markdown(pd.DataFrame(rows).set_index("version"))
 

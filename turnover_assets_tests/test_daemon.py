@@ -3,14 +3,7 @@
 A whole year is benchmarks/year.py.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,49 +12,32 @@ import psutil
 import pytest
 
 from turnover_assets.defs import common, jobs
-from turnover_assets.defs.partitions import name_of
+from turnover_assets.defs.partitions import CUTOFFS, name_of
 from turnover_assets.storage.snapshots import current
-from turnover_assets_tests.factories import QUICK, Landed, free_port, next_week
-from turnover_assets_tests.year import WEEKS, Year, fast_motion
-
-MODULE = [sys.executable, "-m", "turnover_assets.cli"]
+from turnover_assets_tests.factories import Landed, next_week
+from turnover_assets_tests.fast_motion import account, fast_motion
+from turnover_assets_tests.fast_motion.looks import LOOKS
+from turnover_assets_tests.fast_motion.platform import wait_until
+from turnover_assets_tests.fast_motion.year import WEEKS, Year
+from turnover_assets_tests.ui_factories import ask, running_ui
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_weeks_with_planted_events_are_noticed_and_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     told: list[str] = []
-    with fast_motion(tmp_path, WEEKS, told.append, sensor_interval_seconds=1) as year:
+    quick = {"training_share": 0.003, "sensor_interval_seconds": 1}
+    with fast_motion(tmp_path, WEEKS, told.append, **quick) as year:
         year.run()
 
         assert unnoticed(year) == [], told
-        assert (year.lost(), year.doubled()) == (0, 0)
-        assert year.repeated_runs() == []
-        assert set(year.seen) == {"bad file", "late file", "restatement", "killed run", "killed daemon"}
+        assert (account.lost(year), account.doubled(year)) == (0, 0)
+        assert (account.repeated(year), account.unplanned(year)) == ([], [])
+        assert {*year.seen} == {*LOOKS}
 
 
 def unnoticed(year: Year) -> list[str]:
     return [event for event, seen in year.seen.items() if not seen.noticed]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
-        time.sleep(0.25)
-
-
-def answers(port: int) -> bool:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql",
-        data=json.dumps({"query": "{ version }"}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return "version" in json.load(response)["data"]
-    except OSError:
-        return False
 
 
 def addresses(processes: list[psutil.Process]) -> set[str]:
@@ -76,30 +52,16 @@ def addresses(processes: list[psutil.Process]) -> set[str]:
 
 @pytest.mark.slow
 def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tmp_path: Path) -> None:
-    settings, port = copied.settings, free_port()
+    settings = copied.settings
     before = current(settings.published_path)
-    environment = {
-        **os.environ,
-        "TURNOVER_HOME": str(settings.home),
-        **{f"TURNOVER_{name.upper()}": str(value) for name, value in QUICK.items()},
-        "TURNOVER_SENSOR_INTERVAL_SECONDS": "2",
-    }
     log = tmp_path / "ui.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [*MODULE, "ui", "--port", str(port)], env=environment, stdout=stream, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_until(lambda: answers(port), 90, f"GraphQL answers, see {log}")
+    with running_ui(settings, log) as (process, _):
         (settings.landing_path / "new.csv").write_text(next_week(copied))
         wait_until(lambda: current(settings.published_path) != before, 150, f"it publishes, see {log}")
         children = psutil.Process(process.pid).children(recursive=True)
         listening = addresses(children)
         code_servers = [child.pid for child in children if {"api", "grpc"} <= {*child.cmdline()}]
-    finally:
-        process.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        code = process.wait(60)
     _, alive = psutil.wait_procs(children, timeout=max(0.0, began + 25 - time.monotonic()))
 
     after = current(settings.published_path)
@@ -110,7 +72,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
     assert landings_of(copied, "new.csv") == 1
     assert listening == {"127.0.0.1"}
     assert len(code_servers) == 1  # shared by page and daemon
-    assert (code, alive) == (0, [])
+    assert (process.returncode, alive) == (0, [])
     assert time.monotonic() - began < 25
 
 
@@ -122,3 +84,41 @@ def landings_of(home: Landed, name: str) -> int:
         assert sorted(made) == [jobs.INGEST, jobs.REFRESH]
         records = dg.AssetRecordsFilter(asset_key=common.LANDED, asset_partitions=[key])
         return len(instance.fetch_materializations(records, limit=10).records)
+
+
+LAUNCH = """mutation Fill($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+STATUS = """query Status($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status } ... on PythonError { message } } }"""
+
+
+@pytest.mark.slow
+def test_past_cutoffs_chosen_in_the_page_are_forecast_in_one_run_and_published(
+    copied: Landed, tmp_path: Path
+) -> None:
+    settings, log = copied.settings, tmp_path / "ui.log"
+    with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+        cutoffs = instance.get_dynamic_partitions(str(CUTOFFS.name))[-3:]
+    chosen = {"assetSelection": [{"path": common.AS_OF.path}], "partitionNames": cutoffs}
+
+    with running_ui(settings, log) as (_, port):
+        backfill = ask(port, LAUNCH, params=chosen)["launchPartitionBackfill"]["backfillId"]
+
+        def status() -> str:
+            return str(ask(port, STATUS, id=backfill)["partitionBackfillOrError"]["status"])
+
+        wait_until(lambda: status().startswith("COMPLETED"), 150, f"the backfill ends, see {log}")
+        assert status() == "COMPLETED_SUCCESS"
+        wait_until(
+            lambda: "forecasts_as_of" in current(settings.published_path).facts["tables"],
+            150,
+            f"it is published, see {log}",
+        )
+
+    published = current(settings.published_path).read("forecasts_as_of")
+    assert sorted(published["cutoff"].astype(str).unique()) == sorted(cutoffs)
+    assert published["actual"].notna().any()  # the past is known by now
+    with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+        made = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+        assert [run.status for run in made] == [dg.DagsterRunStatus.SUCCESS]  # one run, one cutoff at a time
+        assert {*cutoffs} == {*instance.get_materialized_partitions(common.AS_OF)}
