@@ -393,6 +393,18 @@ def test_what_is_known_is_not_sent_again(client: TestClient) -> None:
     assert csv.status_code == 200
 
 
+def test_a_star_matches_whatever_there_is_and_nothing_else(client: TestClient, snapshot: Snapshot) -> None:
+    star = {"If-None-Match": "*"}
+    first = snapshot.read("forecasts").iloc[0]
+    series = f"store={first['store']}&department={first['department']}"
+
+    for more in ("", "&format=csv", "&limit=1"):
+        assert client.get(f"/v1/forecasts?{series}{more}", headers=star).status_code == 304
+        for resource in ("forecasts", "history", "explanations"):
+            unknown = client.get(f"/v1/{resource}?store=987654&department=11{more}", headers=star)
+            assert unknown.status_code == 404, unknown.text
+
+
 def test_every_answer_names_its_origin(client: TestClient, snapshot: Snapshot) -> None:
     facts = snapshot.facts
     for path in PATHS:

@@ -49,6 +49,26 @@ def snapshot(served_home: Settings) -> Snapshot:
     return current(served_home.published_path)
 
 
+def test_the_overview_says_what_forecasts_carry_on(served_home: Settings, tmp_path: Path) -> None:
+    source = current(served_home.published_path)
+    table = pd.DataFrame(
+        [("total", "", 1.4), ("department", "2", 0.5), ("department", "1", 1.001)],
+        columns=["level", "member", "factor"],
+    ).assign(change=1.0, usual=0.1, periods=3, cutoff=date(2024, 6, 29), model_version=1)
+    home = settings_for(tmp_path)
+    publish(home.published_path, source, {"level_changes": table})
+
+    with reading(home) as client, reading(served_home) as before:
+        told, quiet = (page_of(one, "/").text for one in (client, before))
+
+    words = "Recent forecasts were off by more than usual"
+    assert words in told
+    assert "All series: +40.0%" in told
+    assert "Department 2: -50.0%" in told.replace("\N{MINUS SIGN}", "-")
+    assert "Department 1: +0.1%" not in told
+    assert words not in quiet
+
+
 def last_year(snapshot: Snapshot) -> pd.DataFrame:
     """What every series had a year before each week to forecast, the obvious way."""
     history = snapshot.read("turnover").set_index(["store", "department", "week"])["turnover_adjusted"]
@@ -193,6 +213,22 @@ def test_accuracy_stands_as_monitoring_has_it_beside_what_was_promised(
     for row in whole.to_dict("records"):
         wanted = [f"{row['wape']:.1%}", f"{row['wape_promised']:.1%}", f"{row['wape_seasonal_naive']:.1%}"]
         assert any(line[2:5] == wanted for line in cells)
+
+
+def test_accuracy_by_horizon_counts_in_whole_periods(reader: TestClient, snapshot: Snapshot) -> None:
+    cells = table_cells(reader.get("/accuracy").text)
+
+    first = next(number for number, row in enumerate(cells) if row[0] == "Weeks ahead")
+    horizon = snapshot.facts["horizon"]
+    assert [row[0] for row in cells[first + 1 : first + 1 + horizon]] == [str(k + 1) for k in range(horizon)]
+
+
+def test_what_is_packed_already_is_sent_as_it_is(reader: TestClient) -> None:
+    packed = {"Accept-Encoding": "gzip"}
+
+    table = "/download?table=turnover&format="
+    assert "content-encoding" not in reader.get(f"{table}parquet", headers=packed).headers
+    assert reader.get(f"{table}csv", headers=packed).headers["content-encoding"] == "gzip"
 
 
 def test_data_quality_counts_what_was_rejected_and_names_each_row(

@@ -548,6 +548,25 @@ def test_something_new_may_be_like_something_known_and_in_proportion_to_its_size
     assert question == {"new": [like_8]}
 
 
+def test_only_numbers_of_which_each_has_its_own_are_offered_to_be_in_proportion_to(
+    us_stores: Settings, served_home: Settings
+) -> None:
+    with reading(us_stores) as client:
+        assert [at["value"] for at in _options(page_of(client, "/what-if"), "per")] == ["", "size"]
+    with reading(served_home) as client:  # coordinates, regions and zones, which are numbers, too
+        assert not _options(page_of(client, "/what-if"), "per")
+
+
+def _options(page: Page, name: str) -> list[dict[str, str | None]]:
+    """The options of a select of a page; none where there is none."""
+    found: list[dict[str, str | None]] = []
+    within = False
+    for tag, at in page.elements:
+        within = at.get("name") == name if tag == "select" else within and tag == "option"
+        found += [at] if within and tag == "option" else []
+    return found
+
+
 def test_a_snapshot_without_a_model_answers_nothing_and_says_so(us_stores: Settings) -> None:
     with reading(us_stores) as client:
         token = form_value(page_of(client, "/what-if"), "csrf")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnover_assets.serving.dashboard import places
+from turnover_assets.serving.dashboard.accuracy_words import Accuracy
 from turnover_assets.serving.dashboard.charts import Chart, Line, bars, nice_scale, spark
 from turnover_assets.serving.dashboard.formats import OFFERED, Formats, chosen_locale, locale_choices
 from turnover_assets.serving.dashboard.lists import Row, columns, cut
@@ -111,6 +112,18 @@ def test_there_is_no_map_of_a_single_place() -> None:
     shown: Any = Places({"1": (0.0, 45.0)})
 
     assert places.map_of(shown, default_panel()) is None
+
+
+@pytest.mark.parametrize(
+    ("bias", "coverage", "verdicts"),
+    [(None, None, ("plain", "plain")), (0.01, 0.8, ("good", "good")), (-0.2, 0.5, ("look", "look"))],
+)
+def test_what_is_not_known_yet_is_neither_good_nor_bad(
+    bias: float | None, coverage: float | None, verdicts: tuple[str, str]
+) -> None:
+    found = Accuracy(bias=bias, coverage_80=coverage)
+
+    assert (found.bias_verdict, found.coverage_verdict) == verdicts
 
 
 @pytest.mark.parametrize("name", OFFERED)

@@ -1,7 +1,10 @@
 """The workbook: what its cells say, beside the export; its formulas; texts that could be formulas."""
 
 import io
+import itertools
 import re
+import shutil
+import subprocess
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -32,11 +35,13 @@ from turnover_assets_tests.workbook_files import (
     grid,
     read,
     text_panel,
+    with_part,
     without_values,
 )
 
 SHEETS = ["Summary", "Forecast", "Chart", "Last year", "Accuracy", "Details", "Notes"]
 PLAIN_KEYS = [("north", "toys"), ("north", "food"), ("south", "toys"), ("south", "food")]
+WIDER = 1.15  # than its width in characters a column is for small letters
 HOSTILE = [
     ('=HYPERLINK("http://x.example","click")', "+1+1"),
     ("-2+3", "@SUM(A1:A9)"),
@@ -280,8 +285,49 @@ def _compare_with_libreoffice(made: bytes, folder: Path) -> None:
 
 
 @pytest.mark.libreoffice
-def test_libreoffice_opens_it_and_prints_each_sheet(made: bytes, tmp_path: Path) -> None:
-    assert converted(made, tmp_path, "pdf").read_bytes().startswith(b"%PDF")
+def test_libreoffice_opens_it_without_a_warning_and_prints_each_sheet(made: bytes, tmp_path: Path) -> None:
+    printed = converted(made, tmp_path, "pdf")
+
+    sheets = read(made).sheetnames
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+    assert len(sheets) <= pages <= len(sheets) + 4  # the one of every forecast takes several
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not there (Debian's poppler-utils); the pages were counted only")
+    text = subprocess.run(["pdftotext", "-layout", printed, "-"], capture_output=True, text=True, check=True)
+    by_page = text.stdout.split("\f")[:-1]
+    assert len(by_page) == pages
+    # Each page has the name of its sheet at its head, and its number of how many at its foot.
+    assert list(dict.fromkeys(re.split(r"\s{2,}", page.strip())[1] for page in by_page)) == sheets
+    assert all(f"Page {k} of {pages}" in page for k, page in enumerate(by_page, start=1))
+    assert str(read(made)["Summary"]["A1"].value) in by_page[0]
+    assert not re.search(r"#(REF|NAME|VALUE|N/A|DIV/0)|Err:\d|###", text.stdout)
+
+
+@pytest.mark.libreoffice
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["torn", "not well-formed"])
+def test_a_workbook_that_must_be_repaired_would_be_found(made: bytes, tmp_path: Path, broken: str) -> None:
+    wrong = made[: len(made) // 2] if broken == "torn" else with_part(made, "xl/workbook.xml", b"<workbook")
+
+    with pytest.raises(AssertionError, match="source file could not be loaded"):
+        converted(wrong, tmp_path, "pdf")
+
+
+def test_no_text_is_cut_off_by_the_cell_beside_it(made: bytes) -> None:
+    book = read(made)
+
+    cut = [
+        (sheet.title, cell.coordinate, cell.value)
+        for sheet in book
+        for row in sheet.iter_rows()
+        for cell, beside in itertools.pairwise(row)
+        if isinstance(cell.value, str) and beside.value is not None and not cell.alignment.wrap_text
+        if len(cell.value) > WIDER * sheet.column_dimensions[cell.column_letter].width
+    ]
+    assert cut == []
+    assert any(
+        "_restated.csv" in str(value) for _, _, value in cells(book)
+    )  # a long name, in a narrow column
 
 
 # Texts from outside ---------------------------------------------------------------------------------

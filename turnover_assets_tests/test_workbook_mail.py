@@ -305,3 +305,22 @@ def test_without_a_channel_the_asset_says_so(mailing: tuple[Settings, MailServer
 
     assert told(make(settings))["note"] == "no channel email in alerts.toml"
     assert server.got == []
+
+
+def test_workbooks_wait_while_the_file_of_rules_is_broken_and_are_sent_once_it_is_mended(
+    mailing: tuple[Settings, MailServer],
+) -> None:
+    settings, server = mailing
+    good = settings.alert_rules_path.read_text("utf-8")
+    settings.workbook_recipients_path.write_text(f'[total]\nall = ["{ANNA}"]\n')
+
+    settings.alert_rules_path.write_text("[channels.email")
+    broken = told(make(settings))
+    got_meanwhile = list(server.got)
+    settings.alert_rules_path.write_text(good)
+    mended = told(make(settings))
+
+    assert broken["note"] == "they wait until alerts.toml is mended"
+    assert got_meanwhile == []
+    assert mended["sent"] == 1
+    assert [one["To"] for one in mails(server)] == [ANNA]

@@ -20,7 +20,7 @@ from turnover_assets.errors import UnknownNameError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.alert_channels import senders, workbook_senders
 from turnover_assets.storage.alert_outbox import Sent, deliver
-from turnover_assets.storage.alert_rules import read_alert_rules
+from turnover_assets.storage.alert_rules import rules_in_force
 from turnover_assets.storage.comparison import snapshot_names
 from turnover_assets.storage.housekeeping import size_of
 from turnover_assets.storage.snapshots import Snapshot, lease
@@ -99,13 +99,15 @@ def _mail(
     if unknown := sorted({book for book in wanted if book not in {*made, *others}}):
         context.log.warning("No forecasts of %s, which some asked for.", _named(unknown))
     store, home = store_of(settings), settings.home.absolute()
-    rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
+    rules, problem = rules_in_force(settings.alert_rules_path, settings.panel_spec)
     mail = workbook_senders(rules.channels, secrets_of(settings), home)
-    if not mail:
+    if not mail and not problem:
         context.log.warning("%s has no channel email, so no workbook is sent.", settings.alert_rules_path)
         return {"sent": 0, "note": "no channel email in alerts.toml"}
-    now = datetime.now(UTC)
-    enqueue_workbooks(store, home, snapshot, recipients, {**made, **others}, now)
+    enqueue_workbooks(store, home, snapshot, recipients, {**made, **others}, datetime.now(UTC))
+    if problem:
+        context.log.warning(problem)
+        return {"sent": 0, "note": "they wait until alerts.toml is mended"}
     alerts = senders(rules.channels, secrets_of(settings), home, context.log.info)
     return _told(context, deliver(store, mail, MESSAGES, others=alerts))
 

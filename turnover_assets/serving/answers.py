@@ -25,7 +25,7 @@ from turnover_assets.serving.formats import (
     wanted_format,
     without_nan,
 )
-from turnover_assets.serving.origin import CACHING, Origin, entity_tag, is_known
+from turnover_assets.serving.origin import CACHING, Origin, entity_tag, is_any, is_known
 from turnover_assets.serving.pages import (
     Question,
     Token,
@@ -119,14 +119,17 @@ def _answer(
         question = of_caller(resource.ask, served.view, given, asked.caller)
         tag = entity_tag(served.origin, format_, test_of(asked.caller, given))
         headers = {**served.origin.headers, **CACHING, "ETag": tag}
-        if is_known(asked.known, tag):
-            return Response(status_code=304, headers=headers), {}
+        unchanged = Response(status_code=304, headers=headers)
+        if is_known(asked.known, tag) and not is_any(asked.known):
+            return unchanged, {}
         limit = given.value("limit") or _usual_limit(app, format_)
         after = token.after if token else ()
         try:
             table, last = page_of(served.view, question, limit, after, stop)
             if not table.num_rows and not token:
                 resource.explain_nothing(served.view, given)
+            if is_any(asked.known):
+                return unchanged, {}
         except ValueError:
             raise no_such_page(text) from None
         said: dict[str, str | int | None] = {}

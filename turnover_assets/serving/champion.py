@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.forecasting import aggregate_table, forecast_table
 from turnover_assets.core.golden import differences
+from turnover_assets.core.level_changes import NONE, LevelChanges
 from turnover_assets.core.models import Rows
 from turnover_assets.core.what_if.unchanged import Unchanged
 from turnover_assets.errors import ModelRefusedError
@@ -31,6 +32,7 @@ from turnover_assets.storage.registry import TrainedModel, misfits
 from turnover_assets.storage.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
+LEVEL_CHANGES = "level_changes"  # the published table
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Champion:
         model: The model.
         panel: The panel that it forecasts.
         snapshot: Name of the snapshot that it was taken from.
+        changes: What forecasts of that snapshot carry on, since the model has missed it.
     """
 
     version: int
     model: TrainedModel
     panel: PanelSpec
     snapshot: str
+    changes: LevelChanges = NONE
 
     @classmethod
     def load(cls, snapshot: Snapshot, panel: PanelSpec) -> "Champion":
@@ -61,13 +65,14 @@ class Champion:
             model = TrainedModel.load(folder)
             golden = pq.read_table(folder / GOLDEN).to_pandas()
             wrong = list(misfits(model, panel)) or _order(model, panel)
-            wrong = wrong or _golden(panel, model, golden)
+            changes = _level_changes(snapshot)
+            wrong = wrong or _golden(panel, model, golden, changes)
         except Exception as error:  # each library has its own for files that are not its own
             told = f"{type(error).__name__}: {error}"
             raise ModelRefusedError(f"its files cannot be read by this release ({told})") from error
         if wrong:
             raise ModelRefusedError("; ".join(wrong))
-        return cls(int(snapshot.facts["model"]["version"]), model, panel, snapshot.name)
+        return cls(int(snapshot.facts["model"]["version"]), model, panel, snapshot.name, changes)
 
     @property
     def name(self) -> str:
@@ -81,7 +86,8 @@ class Champion:
 
     def forecast(self, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
         """Forecasts with bounds; see forecasting.forecast_table."""
-        return forecast_table(self.panel, self.model.candidate, self.model.intervals, rows, series)
+        model = self.model
+        return forecast_table(self.panel, model.candidate, model.intervals, rows, series, self.changes)
 
     def aggregate(self, table: pd.DataFrame, rows: Rows, series: pd.DataFrame) -> pd.DataFrame:
         """Sums of forecasts with bounds of their own; see forecasting.aggregate_table."""
@@ -99,8 +105,15 @@ def _order(model: TrainedModel, panel: PanelSpec) -> list[str]:
     return [] if same else ["its features stand in another order than this release makes them"]
 
 
-def _golden(panel: PanelSpec, model: TrainedModel, golden: pd.DataFrame) -> list[str]:
-    found = differences(panel, model.candidate, model.intervals, model.features, golden)
+def _level_changes(snapshot: Snapshot) -> LevelChanges:
+    """What was published of them; releases that did not know them carried nothing on."""
+    if LEVEL_CHANGES not in snapshot.facts["tables"]:
+        return NONE
+    return LevelChanges(snapshot.read(LEVEL_CHANGES))
+
+
+def _golden(panel: PanelSpec, model: TrainedModel, golden: pd.DataFrame, changes: LevelChanges) -> list[str]:
+    found = differences(panel, model.candidate, model.intervals, model.features, golden, changes)
     return [f"its forecasts of the golden rows are not those that were published: {found}"] if found else []
 
 

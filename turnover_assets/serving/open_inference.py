@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnover_assets.panel import Column, PanelSpec
+from turnover_assets.serving.parameters import EXAMPLES
 from turnover_assets.serving.predictions import FIGURES, HORIZON, Inputs, input_columns
 from turnover_assets.serving.problems import Problem
 
@@ -121,6 +122,16 @@ class InferenceResponse(BaseModel):
     id: str | None = None
     parameters: dict[str, Any] | None = None
     outputs: list[ResponseOutput]
+
+
+def example_of(panel: PanelSpec) -> dict[str, Any]:
+    """A request for one period of one series."""
+    inputs = [
+        {"name": each.name, "shape": [1], "datatype": DATATYPES[each.type], "data": [EXAMPLES[each.type]]}
+        for each in panel.series.keys
+    ]
+    ahead = {"name": HORIZON, "shape": [1], "datatype": DATATYPES["integer"], "data": [1]}
+    return {"id": "42", "inputs": [*inputs, ahead], "outputs": [{"name": "forecast"}]}
 
 
 def metadata_of(panel: PanelSpec, versions: Sequence[str]) -> ModelMetadata:

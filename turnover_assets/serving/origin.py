@@ -88,7 +88,18 @@ def is_known(known: str | None, tag: str) -> bool:
         >>> is_known('"a", W/"b"', '"b"')
         True
     """
-    if known is None:
-        return False
-    tags = [each.strip().removeprefix("W/") for each in known.split(",")]
-    return tag in tags or "*" in tags
+    return is_any(known) or (known is not None and tag in _tags(known))
+
+
+def is_any(known: str | None) -> bool:
+    """Whether it is `*`, which whatever there is matches: so it must be known that there is something.
+
+    Example:
+        >>> is_any("*"), is_any('"*"')
+        (True, False)
+    """
+    return known is not None and "*" in _tags(known)
+
+
+def _tags(known: str) -> list[str]:
+    return [each.strip().removeprefix("W/") for each in known.split(",")]

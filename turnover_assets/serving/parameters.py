@@ -25,6 +25,7 @@ from turnover_assets.serving.view import View
 MOST_VALUES = 100  # of one parameter that may be repeated
 LONGEST_TEXT = 200
 LONGEST_PAGE = 2000
+SOME_PAGE = "WyIyMDI0LTA2LTI5XzIwMjQwNzAxVDA2MDAwMF8xZDU1MTciLCI0MjgyOGY0OCIsWzMsM11d"  # as `next` has them
 ROWS_OF_JSON = 1000  # where no limit is given; other formats are for programs, which get the greatest page
 # What the API itself calls its parameters; those of a panel that are called so get an underscore.
 OWN = frozenset(
@@ -150,7 +151,7 @@ def period_fields(what: str) -> dict[str, Definition]:
 
 def horizon_field(panel: PanelSpec) -> dict[str, Definition]:
     """A field for how many periods ahead forecasts are."""
-    return own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon)
+    return own("horizon", int, "Only forecasts so many periods ahead.", ge=1, le=panel.horizon, examples=[1])
 
 
 def page_fields(most_rows: int) -> dict[str, Definition]:
@@ -163,10 +164,15 @@ def page_fields(most_rows: int) -> dict[str, Definition]:
     return {
         "own_format": (
             Literal[FORMAT_NAMES] | None,
-            Field(None, alias="format", description="Format of the answer; goes before the header Accept."),
+            Field(
+                None,
+                alias="format",
+                description="Format of the answer; goes before the header Accept.",
+                examples=["csv"],
+            ),
         ),
-        **own("limit", int, limit, ge=1, le=most_rows),
-        **own("page", str, page, min_length=1, max_length=LONGEST_PAGE),
+        **own("limit", int, limit, ge=1, le=most_rows, examples=[100]),
+        **own("page", str, page, min_length=1, max_length=LONGEST_PAGE, examples=[SOME_PAGE]),
     }
 
 

@@ -69,6 +69,7 @@ class View:
             )
         self.snapshot, self.panel = snapshot, panel
         self._kept = set[str]()
+        self._columns: dict[str, frozenset[str]] = {}
         self._con = duckdb.connect(":memory:", config={"threads": threads})
         try:
             for name in snapshot.facts["tables"]:
@@ -89,6 +90,12 @@ class View:
     def has(self, table: str) -> bool:
         """Whether the snapshot has a table: an earlier release published fewer."""
         return table in self.snapshot.facts["tables"]
+
+    def columns(self, table: str) -> frozenset[str]:
+        """Names of a table's columns, of which an earlier release published fewer as well."""
+        if table not in self._columns:
+            self._columns[table] = frozenset(self.arrow(f'FROM "{table}" LIMIT 0').column_names)
+        return self._columns[table]
 
     def keep(self, *tables: str) -> None:
         """Hold tables in memory rather than reading their files for each question; those that are stay so."""

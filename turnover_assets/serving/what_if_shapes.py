@@ -158,6 +158,12 @@ def _figures(panel: PanelSpec, new: str) -> dict[str, Definition]:
     }
 
 
+def example_of(panel: PanelSpec) -> dict[str, Any]:
+    """A question about a series whose newest history were higher."""
+    keys = {key.name: EXAMPLES[key.type] for key in panel.series.keys}
+    return {"series": [keys], "history": {"factor": 1.2, "periods": 4}}
+
+
 def _levels(panel: PanelSpec) -> Definition:
     level = Literal[(*panel.level_names, TOTAL)]  # type: ignore[valid-type]
     return list[level] | None, Field(None, max_length=MOST_PARTS, description=LEVELS)

@@ -12,6 +12,7 @@ from turnover_assets.core.workbook.content import Content, as_date
 from turnover_assets.core.workbook.forecast import shown
 
 WIDTH = 8
+FIRST, SECOND, WHY = 28, 40, 100  # widths of the columns that hold texts of any length
 STATUS = {
     "applied": "put right",
     "proposed": "to be decided",
@@ -23,7 +24,7 @@ STATUS = {
 def write_notes(sheet: Sheet, content: Content) -> None:
     """Write the sheet."""
     sheet.title(f"{content.title}: notes", "what was put right in the history, and what is to be checked")
-    for column, width in enumerate((18, 26, 12, 12, 16, 12, 100, 14)):
+    for column, width in enumerate((FIRST, SECOND, 12, 12, 26, 12, WHY, 16)):
         sheet.sheet.set_column(column, column, width)
     row = _adjustments(sheet, content, 3)
     row = _missing(sheet, content, row + 2)
@@ -50,12 +51,12 @@ def _adjustments(sheet: Sheet, content: Content, row: int) -> int:
     ]
     columns = [
         Column("Status"),
-        Column("What"),
+        Column("What", "wrapped", SECOND),
         Column("Since", "date"),
         Column("Until", "date"),
         Column("Reported as"),
         Column("Values", "whole"),
-        Column("Why", "wrapped", 100),
+        Column("Why", "wrapped", WHY),
         Column("Who"),
     ]
     return sheet.table(row + 1, columns, rows, "Adjustments").last
@@ -76,7 +77,9 @@ def _missing(sheet: Sheet, content: Content, row: int) -> int:
         [", ".join(f"{name} {shown(one[name])}" for name in keys), as_date(one["last_reported"])]
         for one in content.missing.to_dict("records")
     ]
-    return sheet.table(row + 1, [Column("Series"), Column("Last reported", "date")], rows, "Missing").last
+    return sheet.table(
+        row + 1, [Column("Series", "wrapped", FIRST), Column("Last reported", "date")], rows, "Missing"
+    ).last
 
 
 def _restated(sheet: Sheet, content: Content, row: int) -> int:
@@ -95,8 +98,8 @@ def _restated(sheet: Sheet, content: Content, row: int) -> int:
         for one in content.restatements.to_dict("records")
     ]
     columns = [
-        Column("Series"),
-        Column("File"),
+        Column("Series", "wrapped", FIRST),
+        Column("File", "wrapped", SECOND),
         Column(content.period_word.capitalize(), "date"),
         Column("Before", "amount"),
         Column("Now", "amount"),
@@ -118,7 +121,12 @@ def _checks(sheet: Sheet, content: Content, row: int) -> None:
         ]
         for one in content.checks.to_dict("records")
     ]
-    columns = [Column("Weight"), Column("Check"), Column("Figure", "figure"), Column("Limit")]
+    columns = [
+        Column("Weight"),
+        Column("Check", "wrapped", SECOND),
+        Column("Figure", "figure"),
+        Column("Limit"),
+    ]
     sheet.table(row + 1, columns, rows, "Checks")
 
 

@@ -16,6 +16,7 @@ GOOD, LOOK, PLAIN = "good", "look", "plain"
 WORSE_THAN_PROMISED = 1.25  # live over promised, both against last year
 SMALL_BIAS = 0.03
 COVERAGE_APART = 0.05
+NOT_KNOWN = "not known yet"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Accuracy:
     def word(self) -> str:
         """The verdict in words."""
         if self.wape is None:
-            return "not known yet"
+            return NOT_KNOWN
         if self.naive is not None and self.wape >= self.naive:
             return "no better than last year"
         if self.verdict == LOOK:
@@ -86,19 +87,33 @@ class Accuracy:
     def bias_word(self) -> str:
         """Which way forecasts went."""
         if self.bias is None:
-            return "not known yet"
+            return NOT_KNOWN
         if abs(self.bias) <= SMALL_BIAS:
             return "balanced"
         return "too high" if self.bias > 0 else "too low"
 
     @property
+    def bias_verdict(self) -> str:
+        """What is to be thought of it."""
+        return self._verdict_of(self.bias_word, "balanced")
+
+    @property
     def coverage_word(self) -> str:
         """Whether the ranges hold what they say."""
         if self.coverage_80 is None:
-            return "not known yet"
+            return NOT_KNOWN
         if self.coverage_80 < 0.8 - COVERAGE_APART:
             return "ranges too narrow"
         return "ranges too wide" if self.coverage_80 > 0.8 + 2 * COVERAGE_APART else "as meant"
+
+    @property
+    def coverage_verdict(self) -> str:
+        """What is to be thought of that."""
+        return self._verdict_of(self.coverage_word, "as meant")
+
+    @staticmethod
+    def _verdict_of(word: str, good: str) -> str:
+        return PLAIN if word == NOT_KNOWN else GOOD if word == good else LOOK
 
 
 def headline(shown: Shown) -> Accuracy:

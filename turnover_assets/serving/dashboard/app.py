@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from turnover_assets import __version__
 from turnover_assets.serving import access, audit
@@ -85,7 +85,8 @@ def create_app(settings: Settings, what_if: WhatIf = answer_question) -> FastAPI
     app.add_middleware(Limits, address_bytes=settings.api_address_bytes, body_bytes=settings.api_body_bytes)
     audit.install(app, settings)
     app.add_middleware(errors.Friendly, owner=app)
-    app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM)
+    packed = (*DEFAULT_EXCLUDED_CONTENT_TYPES, *downloads.PACKED)
+    app.add_middleware(GZipMiddleware, minimum_size=PACKED_FROM, exclude_content_types=packed)
     return app
 
 

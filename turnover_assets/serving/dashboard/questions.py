@@ -17,6 +17,7 @@ from turnover_assets.serving.problems import Problem
 
 LEVELS = (10, 500)  # per cent of the newest history that may be asked for
 LONGEST = 200
+PLACE = ("latitude", "longitude")
 
 
 def asked(panel: PanelSpec, given: Mapping[str, str], locale: Locale) -> dict[str, Any]:
@@ -63,9 +64,14 @@ def attributes(panel: PanelSpec) -> list[Column]:
     return [column for table in panel.static for column in table.columns]
 
 
-def numeric_attributes(panel: PanelSpec) -> list[Column]:
-    """Those of its attributes that an amount can be in proportion to."""
-    return [column for column in attributes(panel) if column.type in ("integer", "number")]
+def measures(panel: PanelSpec) -> list[Column]:
+    """Numbers among its attributes that say neither which nor where, so that amounts may follow them."""
+    names = {*panel.level_names, *PLACE}
+    return [
+        column
+        for column in attributes(panel)
+        if column.type in ("integer", "number") and column.name not in names
+    ]
 
 
 def ahead(panel: PanelSpec) -> list[Column]:

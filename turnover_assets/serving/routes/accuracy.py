@@ -42,6 +42,7 @@ from turnover_assets.serving.view import View
 
 SERIES = "series"  # what the level of a single series is called
 LIVE, BACKTEST = "live", "backtest"
+SOURCE = "What was published (default), or the backtest."
 FIGURES = (
     *("rows", "periods", "wape", "bias", "tracking_signal", "coverage_80", "coverage_95"),
     *("wape_seasonal_naive", "wape_promised", "coverage_80_promised", "coverage_95_promised"),
@@ -65,7 +66,7 @@ home that has only just begun to forecast has no live figures yet.""",
             level_fields(panel),
             period_fields("cutoffs"),
             horizon_field(panel),
-            own("source", Literal["live", "backtest"], "What was published (default), or the backtest."),
+            own("source", Literal["live", "backtest"], SOURCE, examples=["backtest"]),
             page_fields(most_rows),
         ),
         row=row("Accuracy", _columns(panel)),

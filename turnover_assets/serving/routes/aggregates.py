@@ -26,6 +26,8 @@ from turnover_assets.serving.problems import Problem, nearest
 from turnover_assets.serving.rows import column, dated, forecast_columns, row, time_column
 from turnover_assets.serving.view import View
 
+MEMBER = "Only this member of the level, such as the number of a store."
+
 
 def resource(panel: PanelSpec, most_rows: int) -> Resource:
     """Forecasts of sums as rows that can be asked for."""
@@ -52,8 +54,8 @@ def level_fields(panel: PanelSpec) -> dict[str, Definition]:
     """Fields for a level and one of its members."""
     levels = Literal[(*panel.level_names, TOTAL)]  # type: ignore[valid-type]
     return {
-        **own("level", levels, "Only sums of this level."),
-        **own("member", str, "Only this member of the level, such as the number of a store.", max_length=200),
+        **own("level", levels, "Only sums of this level.", examples=[(TOTAL, *panel.level_names)[-1]]),
+        **own("member", str, MEMBER, max_length=200, examples=["2"]),
     }
 
 

@@ -79,7 +79,8 @@ def _ask(panel: PanelSpec, view: View, given: Given) -> Question:
     found = series_conditions(panel, view, given)
     period_conditions(found, given, panel.time)
     horizon_condition(found, given)
-    columns = ", ".join(_columns(panel))
+    there = view.columns("explanations")
+    columns = ", ".join(c if c in there else f"CAST(NULL AS DOUBLE) AS {c}" for c in _columns(panel))
     return Question(
         f"SELECT {columns} FROM explanations WHERE {found.sql}", [*panel.keys, "horizon"], found.values
     )

@@ -47,6 +47,8 @@ from turnover_assets.serving.view import View
 HISTORY, AS_OF = "forecast_history", "forecasts_as_of"
 NEWEST_TOLD = 5  # cutoffs that an answer names where one is asked for that there is not
 
+WHOSE = "Whose forecasts; without it the champion's, which are the published ones."
+
 
 def resource(panel: PanelSpec, most_rows: int) -> Resource:
     """Forecasts as rows that can be asked for."""
@@ -64,7 +66,7 @@ part in a test of both, some of its series are answered by the challenger; each 
             period_fields("forecasts of periods"),
             horizon_field(panel),
             _cutoff_field(panel),
-            own("role", Role, "Whose forecasts; without it the champion's, which are the published ones."),
+            own("role", Role, WHOSE, examples=["champion"]),
             page_fields(most_rows),
         ),
         row=row("Forecast", _columns(panel)),

@@ -77,8 +77,9 @@ def metrics(request: Request) -> Response:
 
 
 def readiness(settings: Settings, following: Following, now: datetime) -> Readiness:
-    """Whether what is served is worth having at a time; anybody may ask, so it tells no path."""
+    """Whether what is served is worth having at a time; anybody may ask: it tells no path and no address."""
     told = following.problem.replace(str(settings.home.absolute()), "the home")
+    told = told.replace(settings.snapshots_url, "…") if settings.snapshots_url else told
     problems, grave = [told] if told else [], []
     if following.problem_since is not None:
         broken = now - following.problem_since

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -34,6 +34,7 @@ from turnover_assets.serving.open_inference import (
     ModelReady,
     Ready,
     ServerMetadata,
+    example_of,
     metadata_of,
     read_inputs,
     tensors_of,
@@ -49,6 +50,7 @@ from turnover_assets.serving.view import Stop, View
 
 MODEL, VERSION = "/models/{name}", "/models/{name}/versions/{version}"
 Reader = Annotated[Caller, Depends(require("read"))]
+Version = Annotated[str, Path(description="A version that forecasts at the newest cutoff.", examples=["4"])]
 
 
 class ProtocolRoute(APIRoute):
@@ -78,8 +80,8 @@ def build(panel: PanelSpec) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["inference"], route_class=ProtocolRoute)
     _add_server(router)
     _add_metadata(router, panel)
-    _add_readiness(router)
-    _add_inference(router)
+    _add_readiness(router, panel)
+    _add_inference(router, panel)
     return router
 
 
@@ -92,7 +94,8 @@ def _add_server(router: APIRouter) -> None:
     @router.get("/health/ready", summary="Whether it should be asked", response_model=Ready)
     def ready(request: Request) -> Response:
         """Whether forecasts are served that are worth having; see /readyz."""
-        check_ready(request)
+        with request.app.state.follower.use():
+            check_ready(request)
         return JSONResponse({"live": True, "ready": True})
 
     @router.get("", summary="What the server is", response_model=ServerMetadata)
@@ -102,19 +105,24 @@ def _add_server(router: APIRouter) -> None:
 
 
 def check_ready(request: Request) -> None:
-    """Make sure that /readyz says so, too.
+    """Make sure that /readyz says so of what is in use, too.
 
     Raises:
-        Problem: It does not; NoSnapshotError where nothing is served.
+        Problem: It does not.
     """
     state = request.app.state
-    with state.follower.use():
-        found = readiness(state.settings, state.follower.following, datetime.now(UTC))
+    found = readiness(state.settings, state.follower.following, datetime.now(UTC))
     if found.status != "ready":
         raise busy_problem(" ".join(found.problems), "Ask again in a while; /readyz says more.")
 
 
+def _called(panel: PanelSpec) -> Any:
+    """The parameter that names the model."""
+    return Path(description="What the panel is called.", examples=[panel.name])
+
+
 def _add_metadata(router: APIRouter, panel: PanelSpec) -> None:
+    called = _called(panel)
     said: dict[str, Any] = {
         "summary": "What the model takes and gives",
         "response_model": ModelMetadata,
@@ -122,23 +130,27 @@ def _add_metadata(router: APIRouter, panel: PanelSpec) -> None:
     }
 
     @router.get(MODEL, **said)
-    def of_any(request: Request, name: str, _caller: Reader) -> Response:
+    async def of_any(request: Request, name: Annotated[str, called], _caller: Reader) -> Response:
         """Tensors, and the versions that may be asked."""
-        return told(request, name, None)
+        return await told(request, name, None)
 
     @router.get(VERSION, **said)
-    def of_version(request: Request, name: str, version: str, _caller: Reader) -> Response:
+    async def of_version(
+        request: Request, name: Annotated[str, called], version: Version, _caller: Reader
+    ) -> Response:
         """The same of one version."""
-        return told(request, name, version)
+        return await told(request, name, version)
 
-    def told(request: Request, name: str, version: str | None) -> Response:
-        with request.app.state.follower.use() as served:
-            role_of(served.view, name, version)
-            found = metadata_of(panel, list(versions(served.view)))
-            return JSONResponse(found.model_dump(), headers=served.origin.headers)
+    async def told(request: Request, name: str, version: str | None) -> Response:
+        return await _of_a_model(
+            request,
+            (name, version),
+            lambda served: metadata_of(panel, list(versions(served.view))).model_dump(),
+        )
 
 
-def _add_readiness(router: APIRouter) -> None:
+def _add_readiness(router: APIRouter, panel: PanelSpec) -> None:
+    called = _called(panel)
     said: dict[str, Any] = {
         "summary": "Whether the model should be asked",
         "response_model": ModelReady,
@@ -146,23 +158,42 @@ def _add_readiness(router: APIRouter) -> None:
     }
 
     @router.get(f"{MODEL}/ready", **said)
-    def of_any(request: Request, name: str, _caller: Reader) -> Response:
+    async def of_any(request: Request, name: Annotated[str, called], _caller: Reader) -> Response:
         """Whether forecasts of the model are served."""
-        return told(request, name, None)
+        return await told(request, name, None)
 
     @router.get(f"{VERSION}/ready", **said)
-    def of_version(request: Request, name: str, version: str, _caller: Reader) -> Response:
+    async def of_version(
+        request: Request, name: Annotated[str, called], version: Version, _caller: Reader
+    ) -> Response:
         """The same of one version."""
-        return told(request, name, version)
+        return await told(request, name, version)
 
-    def told(request: Request, name: str, version: str | None) -> Response:
-        with request.app.state.follower.use() as served:
-            role_of(served.view, name, version)
+    async def told(request: Request, name: str, version: str | None) -> Response:
+        def ready(_served: Served) -> dict[str, Any]:
             check_ready(request)
-            return JSONResponse({"name": name, "ready": True}, headers=served.origin.headers)
+            return {"name": name, "ready": True}
+
+        return await _of_a_model(request, (name, version), ready)
 
 
-def _add_inference(router: APIRouter) -> None:
+async def _of_a_model(
+    request: Request, model: tuple[str, str | None], tell: Callable[[Served], dict[str, Any]]
+) -> Response:
+    """What is told of a model that is served, within the time limit of look-ups."""
+
+    def work(_stop: Stop) -> Response:
+        with request.app.state.follower.use() as served:
+            role_of(served.view, *model)
+            return JSONResponse(tell(served), headers=served.origin.headers)
+
+    made: Response = await request.app.state.workers.run(work)
+    return made
+
+
+def _add_inference(router: APIRouter, panel: PanelSpec) -> None:
+    called = _called(panel)
+    given = Body(openapi_examples={"a series": {"value": example_of(panel)}})
     said: dict[str, Any] = {
         "summary": "Forecasts, by the Open Inference Protocol",
         "response_class": Response,
@@ -171,13 +202,22 @@ def _add_inference(router: APIRouter) -> None:
     }
 
     @router.post(f"{MODEL}/infer", **said)
-    async def of_any(request: Request, asked: InferenceRequest, caller: Reader, name: str) -> Response:
+    async def of_any(
+        request: Request,
+        asked: Annotated[InferenceRequest, given],
+        caller: Reader,
+        name: Annotated[str, called],
+    ) -> Response:
         """Published forecasts of the series that the tensors name."""
         return await made(request, asked, caller, name, None)
 
     @router.post(f"{VERSION}/infer", **said)
     async def of_version(
-        request: Request, asked: InferenceRequest, caller: Reader, name: str, version: str
+        request: Request,
+        asked: Annotated[InferenceRequest, given],
+        caller: Reader,
+        name: Annotated[str, called],
+        version: Version,
     ) -> Response:
         """The same of one version."""
         return await made(request, asked, caller, name, version)
@@ -205,6 +245,7 @@ def _infer(
     role = role_of(view, *model)
     names = wanted_outputs(view.panel, asked.outputs)
     table = predictions(view, read_inputs(view.panel, asked.inputs), role, caller, stop, "inputs")
+    outputs = tensors_of(view.panel, table, names)
     made = sorted(set(table["model_version"].to_pylist()))
     told = said_role(set(table["role"].to_pylist()))
     audit.note(
@@ -215,7 +256,7 @@ def _infer(
         model_version=",".join(map(str, made)),
         id=asked.id,
         parameters={"role": told},
-        outputs=tensors_of(view.panel, table, names),
+        outputs=outputs,
     )
     headers = {**served.origin.headers, ROLE_HEADER: told, "Cache-Control": "no-store"}
     return JSONResponse(found.model_dump(exclude_none=True), headers=headers)

@@ -255,9 +255,14 @@ def _body(panel: PanelSpec) -> dict[str, Any]:
     }
     content: dict[str, Any] = {
         "application/json": {"schema": {"oneOf": forms}, "example": example},
-        "text/csv": {"schema": {"type": "string"}},
+        "text/csv": {"schema": {"type": "string"}, "example": _as_csv(example["dataframe_records"])},
     }
     return {"required": True, "content": content}
+
+
+def _as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    lines = [",".join(records[0]), *(",".join(map(str, record.values())) for record in records)]
+    return "\n".join(lines) + "\n"
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,12 @@ whether it is forecast: a series that has not reported for a while is not.""",
         parameters=parameters(
             "SeriesParameters",
             series_fields(panel),
-            own("is_forecast", bool, "Only series that are forecast, or only those that are not."),
+            own(
+                "is_forecast",
+                bool,
+                "Only series that are forecast, or only those that are not.",
+                examples=[True],
+            ),
             page_fields(most_rows),
         ),
         row=row("Series", _columns(panel)),

@@ -17,7 +17,7 @@ from turnover_assets.serving.openapi import ROW_HEADERS
 from turnover_assets.serving.problems import Problem
 from turnover_assets.serving.view import Stop
 from turnover_assets.serving.what_if import answer_question
-from turnover_assets.serving.what_if_shapes import answer_model, question_model
+from turnover_assets.serving.what_if_shapes import answer_model, example_of, question_model
 
 DESCRIPTION = """
 Asks the champion: with other values known ahead, with another level of the newest history, or for series
@@ -40,7 +40,9 @@ def build(panel: PanelSpec) -> APIRouter:
         )
         return found
 
-    what_if.__annotations__["asked"] = Annotated[question_model(panel), Body()]
+    what_if.__annotations__["asked"] = Annotated[
+        question_model(panel), Body(openapi_examples={"another level": {"value": example_of(panel)}})
+    ]
     router.add_api_route(
         "/v1/what-if",
         what_if,

@@ -87,8 +87,8 @@ def _by_horizon(shown: Shown) -> Records:
 
 
 def _side_by_side(live: Records, promised: Records) -> Records:
-    known = {row["horizon"]: row for row in live}
-    told = {row["horizon"]: row for row in promised}
+    known = {int(row["horizon"]): row for row in live}
+    told = {int(row["horizon"]): row for row in promised}
     nothing: dict[str, Any] = {}
     return [
         {

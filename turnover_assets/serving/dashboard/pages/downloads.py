@@ -25,10 +25,12 @@ TYPES = {
     "parquet": "application/vnd.apache.parquet",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
+PACKED = (TYPES["parquet"], TYPES["xlsx"])  # which packing once more would only slow down
 IN_WORDS = {
     "forecasts": "The forecasts of every series, with their ranges",
     "aggregates": "Forecasts by level and in total, with ranges of their own",
     "explanations": "Why each forecast is what it is",
+    "level_changes": "What forecasts carry on of what the model has missed lately",
     "accuracy": "The models that were compared, and how well each did",
     "monitored_accuracy": "How good published forecasts turned out to be",
     "backtest": "Forecasts of the past that the model was judged by",

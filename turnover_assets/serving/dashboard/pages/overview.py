@@ -9,10 +9,12 @@ from starlette.responses import Response
 from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.serving.dashboard import history, places
 from turnover_assets.serving.dashboard.accuracy_words import headline
-from turnover_assets.serving.dashboard.rendering import Reading
+from turnover_assets.serving.dashboard.members import member_title
+from turnover_assets.serving.dashboard.rendering import Reader, Reading
 
 router = APIRouter()
 LISTED = 12  # members of a level
+WORTH_SAYING = 0.02  # by which forecasts are changed
 
 
 @router.get("/")
@@ -39,4 +41,21 @@ def overview(reader: Reading) -> Response:
         ranking=list(shown.members[ranked].values()) if ranked else [],
         listed=LISTED,
         accuracy=headline(shown),
+        carried=_carried(reader),
     )
+
+
+def _carried(reader: Reader) -> list[tuple[str, float]]:
+    """What forecasts carry on of what the model has missed: whose, and by how much they are changed."""
+    if not reader.shown.view.has("level_changes"):
+        return []
+    rows = reader.shown.view.records(
+        "SELECT level, member, factor - 1 AS by_much FROM level_changes "
+        f"WHERE abs(factor - 1) >= {WORTH_SAYING} ORDER BY level <> $total, abs(factor - 1) DESC",
+        {"total": TOTAL},
+    )
+    return [(_whose(row["level"], row["member"]), row["by_much"]) for row in rows]
+
+
+def _whose(level: str, member: str) -> str:
+    return "All series" if level == TOTAL else member_title(level, member)

@@ -37,6 +37,7 @@ WORDS = {
     "growth": "Recent growth",
     "calendar": "Holidays and the calendar",
     "known ahead": "What is planned ahead",
+    "missed": "What forecasts have missed lately",
     "other": "Everything else",
     "bounds": "Limits, such as closed days",
 }

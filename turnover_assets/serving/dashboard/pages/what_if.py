@@ -21,7 +21,7 @@ from turnover_assets.serving import audit
 from turnover_assets.serving.access import require, session
 from turnover_assets.serving.dashboard.charts import Band, Chart, Line
 from turnover_assets.serving.dashboard.members import title
-from turnover_assets.serving.dashboard.questions import ahead, asked, attributes, numeric_attributes
+from turnover_assets.serving.dashboard.questions import ahead, asked, attributes, measures
 from turnover_assets.serving.dashboard.rendering import Reader, Reading
 from turnover_assets.serving.dashboard.what_if import WhatIf
 from turnover_assets.serving.problems import Problem
@@ -125,7 +125,7 @@ def _page(
         keys=reader.panel.series.keys,
         known={key: _known(reader, key) for key in reader.panel.keys},
         attributes=[(column, _choices(reader, column)) for column in attributes(reader.panel)],
-        numeric=numeric_attributes(reader.panel),
+        numeric=_measures(reader),
         ahead=ahead(reader.panel),
         periods=_periods(reader),
         given=given,
@@ -144,6 +144,20 @@ def _choices(reader: Reader, column: Column) -> list[Any]:
         f"ORDER BY 1 LIMIT {CHOICES + 1}"
     )
     return [row["value"] for row in found] if len(found) <= CHOICES else []
+
+
+def _measures(reader: Reader) -> list[Column]:
+    """What an amount may be in proportion to; whole numbers that many share are rather names of groups."""
+    return [each for each in measures(reader.panel) if each.type == "number" or _is_ones_own(reader, each)]
+
+
+def _is_ones_own(reader: Reader, column: Column) -> bool:
+    """Whether hardly any two members have the same value of an attribute."""
+    keys = next(", ".join(table.keys) for table in reader.panel.static if column in table.columns)
+    (counted,) = reader.shown.view.records(
+        f'SELECT count(DISTINCT {column.name}) AS own, count(DISTINCT ({keys})) AS members FROM "all series"'
+    )
+    return bool(2 * counted["own"] >= counted["members"])
 
 
 def _known(reader: Reader, key: str) -> list[Any]:

@@ -13,7 +13,7 @@
   const DAY = 86400;
   const HINT = matchMedia("(hover: none)").matches
     ? "Touch the chart to read its values."
-    : "Point at the chart, or use the arrow keys, to read its values.";
+    : "Point at the chart, or use the arrow keys, to read its values. Drag over a part to see it larger, double-click to see all.";
   const amount = (value) => (Math.abs(value) >= 100 ? whole : plain).format(value);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const faded = (hex, share) => hex + Math.round(255 * share).toString(16).padStart(2, "0");
@@ -69,7 +69,7 @@
     const data = JSON.parse(source.textContent);
     if (data.periods.length < 2) return;
     const last = data.periods.length - 1;
-    let chart = null, at = null, shown = [data.begin, last];
+    let chart = null, at = null, shown = [data.begin, last], press = () => {};
 
     const tell = (position) => {
       if (position === null || position === undefined) { told.textContent = HINT; return; }
@@ -96,11 +96,23 @@
       chart.setScale("x", { min: data.periods[from], max: data.periods[to] });
     };
 
+    // What is shown may be chosen by dragging, too.
+    const follow = (scale) => {
+      const from = data.periods.findIndex((period) => period >= scale.min);
+      const to = data.periods.findLastIndex((period) => period <= scale.max);
+      // A part without two periods has nothing to see. While uPlot tells of one scale it takes no other.
+      if (from < 0 || to - from < 1) return setTimeout(() => show(...shown));
+      shown = [from, to];
+      press(shown);
+    };
+
     const draw = () => {
       if (chart) chart.destroy();
+      const view = shown;
       const [wanted, table] = options(data, plot);
       wanted.hooks = {
         setCursor: [(self) => { at = self.cursor.idx; tell(at); }],
+        setScale: [(self, key) => { if (key === "x") follow(self.scales.x); }],
         drawClear: [(self) => {
           if (data.cutoff === null) return;
           const x = self.valToPos(data.cutoff, "x", true);
@@ -117,7 +129,7 @@
         }],
       };
       chart = new uPlot(wanted, table, plot);
-      show(...shown);
+      show(...view);
     };
 
     figure.querySelector(".drawing").style.display = "none";
@@ -134,29 +146,33 @@
       const position = Math.max(shown[0], Math.min(shown[1], to));
       chart.setCursor({ left: chart.valToPos(data.periods[position], "x"), top: 10 });
     });
-    ranges(figure, data, show);
+    press = ranges(figure, data, show);
     new ResizeObserver(() => chart.setSize({ width: plot.clientWidth, height: plot.clientHeight })).observe(plot);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   };
 
-  // Buttons for how much of the past is shown, as far as there is so much.
+  // Buttons for how much of the past is shown, as far as there is so much; what marks those that are in force.
   const ranges = (figure, data, show) => {
     const place = figure.querySelector(".ranges"), last = data.periods.length - 1;
     const from = (days) => Math.max(0, data.periods.findIndex((at) => at >= (data.cutoff ?? data.periods[last]) - days * DAY));
     const choices = [["6 months", from(183)], ["1 year", from(366)], ["2 years", from(731)], ["All", 0]];
     const whole = (data.periods[last] - data.periods[0]) / DAY;
-    if (whole < 400) return;
-    choices.filter(([name, begin]) => name === "All" || begin > 0).forEach(([name, begin]) => {
+    const offered = whole < 400 ? [] : choices.filter(([name, begin]) => name === "All" || begin > 0);
+    const buttons = offered.map(([name, begin]) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
-      button.setAttribute("aria-pressed", String(Math.abs(begin - data.begin) <= 1));
-      button.addEventListener("click", () => {
-        place.querySelectorAll("button").forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
-        show(begin, last);
-      });
+      button.addEventListener("click", () => show(begin, last));
       place.append(button);
+      return [button, begin];
     });
+    const press = ([begin, end]) => {
+      const apart = buttons.map(([, at]) => (end === last ? Math.abs(at - begin) : Infinity));
+      const nearest = apart.indexOf(Math.min(1, ...apart));
+      buttons.forEach(([button], k) => button.setAttribute("aria-pressed", String(k === nearest)));
+    };
+    press([data.begin, last]);
+    return press;
   };
 
   document.querySelectorAll("figure[data-chart]").forEach(enliven);
