@@ -52,18 +52,19 @@ def main() -> int:
     began, panel = time.perf_counter(), default_panel()
     with tempfile.TemporaryDirectory(prefix="turnover-peers-") as home:
         settings = load_settings(home=Path(home))
-        with open_case(panel, files, settings).transaction() as con:
+        warehouse = open_case(panel, files, settings)
+        with warehouse.transaction() as con:
             dates = [pd.Timestamp(cutoff) for cutoff in sorted(chosen.cutoffs)]
             found = list(windows(con, panel, settings, dates, chosen.cache / "case-study"))
             labels = [window.label for window in found]
             costs = cost(con, panel, settings, labels[-1], chosen.model)
-            if COMPARED_IN_COST in chosen.peers:  # at once after ours, since the machine's speed changes
-                run_peers(chosen.peers_python, found[-1:], [COMPARED_IN_COST], "adjusted", again=True)
-            ours = (
-                read_exported(chosen.ours)
-                if chosen.ours
-                else hold_backtest(con, panel, settings, labels, chosen.model, chosen.evidence)
-            )
+        if COMPARED_IN_COST in chosen.peers:  # at once after ours, since the machine's speed changes
+            run_peers(chosen.peers_python, found[-1:], [COMPARED_IN_COST], "adjusted", again=True)
+        ours = (
+            read_exported(chosen.ours)
+            if chosen.ours
+            else hold_backtest(warehouse.transaction, panel, settings, labels, chosen.model, chosen.evidence)
+        )
     for history in HISTORIES:
         names = [p for p in chosen.peers if history == "reported" or p not in RAW_ONLY]
         run_peers(chosen.peers_python, found, names, history)
@@ -149,7 +150,9 @@ def biases(tables: dict[str, pd.DataFrame], peers: Sequence[str]) -> pd.DataFram
 def coverages(tables: dict[str, pd.DataFrame], ours: Ours, found: Sequence[Window]) -> pd.DataFrame:
     """Share of outcomes inside ours' bounds, by level; windows without bounds do not count."""
     rows = pd.concat([tables[w.label].assign(label=w.label) for w in found])
-    levels = {"series": rows, **dict(list(ours.aggregates.groupby("level")) if len(ours.aggregates) else [])}
+    levels: dict[str, pd.DataFrame] = {"series": rows}
+    if len(ours.aggregates):
+        levels |= {str(level): table for level, table in ours.aggregates.groupby("level")}
     lines = {}
     for level, table in levels.items():
         for name, part in (("all windows", table), (f"without {APART}", table[table["label"] != APART])):

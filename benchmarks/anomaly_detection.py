@@ -158,7 +158,7 @@ def applied_in(history: History) -> list[Finding]:
 def cells(history: History, finding: Finding) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of a finding, as an index."""
     rows = np.flatnonzero((history.members[list(finding.where)] == pd.Series(finding.where)).all(axis=1))
-    return np.ix_(rows, range(finding.since - history.first, finding.until - history.first + 1))
+    return rows[:, None], np.arange(finding.since - history.first, finding.until - history.first + 1)
 
 
 # Trials ------------------------------------------------------------------------------------------
@@ -232,7 +232,8 @@ def with_blocks(history: History, trial: Trial, rng: np.random.Generator) -> tup
 def with_values(history: History, trial: Trial, rng: np.random.Generator) -> tuple[History, list[Planted]]:
     """The history with single values, of series of at least middling size, out of proportion."""
     level = groupings(PANEL, history)[-1]
-    values, planted = history.values.copy(), []
+    planted: list[Planted] = []
+    values = history.values.copy()
     middling = np.nanmedian(np.nanmean(values, axis=1))
     periods = rng.permutation(np.arange(YEAR, history.periods))
     for group, period in zip(rng.permutation(level.count), np.resize(periods, level.count), strict=True):

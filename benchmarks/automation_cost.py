@@ -97,8 +97,8 @@ class Sensors:
                 tick = sensor.evaluate_tick(context)
                 costs.looks.setdefault(sensor.name, []).append(time.perf_counter() - began)
                 self._cursors[sensor.name] = tick.cursor or self._cursors.get(sensor.name)
-                for request in tick.dynamic_partitions_requests or []:
-                    instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+                for asked in tick.dynamic_partitions_requests or []:
+                    instance.add_dynamic_partitions(asked.partitions_def_name, asked.partition_keys)
                 for request in tick.run_requests or []:
                     self._run(instance, str(sensor.job_name), request, costs)
                     made = True

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,12 +69,28 @@ def one_round(weekly: Path, threads: int | None) -> tuple[Timing, Timing, Timing
     """The three runs, one after the other in a fresh home."""
     with tempfile.TemporaryDirectory(prefix="turnover-benchmark-") as temporary:
         home = Path(temporary)
-        (home / "landing").mkdir()
-        for file in sorted((DATA / "history").iterdir()):
-            shutil.copy(file, home / "landing")
+        land_history(home)
         cold, idle = timed_run(home, threads), timed_run(home, threads)
         shutil.copy(weekly, home / "landing")
         return cold, idle, timed_run(home, threads)
+
+
+def land_history(home: Path) -> None:
+    """Put the files of the history into the landing folder of a new home."""
+    (home / "landing").mkdir(parents=True)
+    for file in sorted((DATA / "history").iterdir()):
+        shutil.copy(file, home / "landing")
+
+
+def with_history(home: Path, given: Path | None, log: Path) -> dict[str, str]:
+    """Publish the history in a new home, or copy one where it was; the environment of its commands."""
+    environment = {**os.environ, "TURNOVER_HOME": str(home)}
+    if given:
+        shutil.copytree(given, home)
+    else:
+        land_history(home)
+        print(f"history: {measured(['run'], environment, log)[0]:.0f} s\n", flush=True)
+    return environment
 
 
 def timed_run(home: Path, threads: int | None) -> Timing:
@@ -84,22 +100,28 @@ def timed_run(home: Path, threads: int | None) -> Timing:
     if threads:
         environment["TURNOVER_THREADS"] = str(threads)
     known = set(run_ids(home))
+    seconds, megabytes = measured(["run"], environment, home / "benchmark.log")
+    return Timing(seconds, megabytes, step_seconds(home, set(run_ids(home)) - known))
+
+
+def measured(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> tuple[float, float]:
+    """Wall time of a `turnover` command in seconds, and the peak of its process's resident memory in MB."""
     began = time.perf_counter()
-    with (home / "benchmark.log").open("wb") as log:
+    with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "turnover_assets.cli", "run"],
+            [sys.executable, "-m", "turnover_assets.cli", *arguments],
             env=environment,
-            stdout=log,
-            stderr=log,
+            stdout=stream,
+            stderr=stream,
         )
         # The child's own peak; getrusage(RUSAGE_CHILDREN) would give the largest of all children so far.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - began
     if process.returncode:
-        sys.exit(f"turnover run ended with {process.returncode}:\n{(home / 'benchmark.log').read_text()}")
+        sys.exit(f"turnover {' '.join(arguments)} ended with {process.returncode}:\n{log.read_text()}")
     per_megabyte = 1024 * 1024 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return Timing(seconds, usage.ru_maxrss / per_megabyte, step_seconds(home, set(run_ids(home)) - known))
+    return seconds, usage.ru_maxrss / per_megabyte
 
 
 def run_ids(home: Path) -> list[str]:

@@ -8,18 +8,15 @@ project; without them the script says so and ends with exit code 2.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from case_study_run import DATA, measured, with_history
 
 from turnover_assets.storage.snapshots import current
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("TURNOVER_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / "decathlon"
 SHOWN = ["periods", "wape", "wape_seasonal_naive", "wape_promised", "bias", "coverage_80", "coverage_95"]
 
 
@@ -33,31 +30,13 @@ def main() -> int:
         print(f"The case study's data are not in {DATA}. Set TURNOVER_TEST_DATA.", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="eight-weeks-") as temporary:
-        home = Path(temporary) / "var"
-        if chosen.home:
-            shutil.copytree(chosen.home, home)
-        else:
-            (home / "landing").mkdir(parents=True)
-            for file in sorted((DATA / "history").iterdir()):
-                shutil.copy(file, home / "landing")
-            print(f"history: {run(home):.0f} s")
+        home, log = Path(temporary) / "var", Path(temporary) / "log"
+        environment = with_history(home, chosen.home, log)
         for file in weekly:
             shutil.copy(file, home / "landing")
-            seconds = run(home)
+            seconds, _ = measured(["run"], environment, log)
             print(f"\n{file.name}: {seconds:.0f} s\n{judged(home, chosen.basis)}", flush=True)
     return 0
-
-
-def run(home: Path) -> float:
-    """Bring the home up to date in a process of its own; returns its seconds."""
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "turnover_assets.cli", "run"]
-    done = subprocess.run(
-        command, env={**os.environ, "TURNOVER_HOME": str(home)}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"turnover run ended with {done.returncode}:\n{done.stderr}")
-    return time.perf_counter() - began
 
 
 def judged(home: Path, basis: str) -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from peer_windows import DATA, markdown, open_case, windows
@@ -48,7 +49,8 @@ def main() -> int:
     if not files:
         print(f"No files of the case study in {DATA}; set TURNOVER_TEST_DATA.", file=sys.stderr)
         return 2
-    ours, theirs = [], []
+    ours: list[dict[str, float]] = []
+    theirs: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="turnover-features-") as temporary:
         home = Path(temporary)
         settings = load_settings(home=home)
@@ -65,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def told(command: list[object]) -> object:
+def told(command: list[object]) -> Any:
     """What a process of its own prints as JSON."""
     said = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(said.stdout.splitlines()[-1])

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -78,7 +79,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="turnover-ingestion-") as temporary:
         homes = {size: Path(temporary) / f"{size}x" for size in chosen.sizes}
         for size, home in homes.items():
-            cost = in_child(lambda size=size, home=home: build(home, *SIZES[size]))
+            cost = in_child(partial(build, home, *SIZES[size]))
             megabytes = (home / "warehouse.duckdb").stat().st_size / 1e6
             rows = SIZES[size][0] * SIZES[size][1]
             print(
@@ -88,7 +89,7 @@ def main() -> int:
             )
         time.sleep(SETTLED_SECONDS + 1)  # the last history's files are as old as those of a real one
         for size, home in homes.items():
-            first = in_child(lambda home=home: first_look(home))["first look"]
+            first = in_child(partial(first_look, home))["first look"]
             print(f"{size}x: first look into the folder {first.seconds:.2f} s", file=sys.stderr)
         rounds = [
             {size: one_round(home, number) for size, home in homes.items()} for number in range(chosen.rounds)
@@ -216,7 +217,7 @@ def by_run(home: Path, number: int) -> dict[str, float]:
     import turnover_assets.definitions  # noqa: F401 so that its imports, several seconds, are not in the time
 
     file, settings = new_file(home, 2 * number + 2), settings_of(home)
-    runner._refresh = lambda *_: False  # cleaning and what follows it
+    runner._refresh = lambda *_, **__: (False, "")  # cleaning and what follows it
     began = time.perf_counter()
     outcome = runner.bring_up_to_date(settings, settings.landing_path, lambda _news, _text: None)
     seconds = time.perf_counter() - began

@@ -128,7 +128,7 @@ def run_apart(home: Path, folder: Path, told: Path, event: int | None) -> int | 
 
 def run(home: Path, folder: Path, told: Path, event: int | None) -> None:
     """Bring a home up to date; ends itself as it tells its news number `event`."""
-    news = []
+    news: list[str] = []
 
     def tell(kind: str, text: str) -> None:
         if kind == "done" and "landed files" in text:

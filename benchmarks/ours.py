@@ -7,6 +7,7 @@ cost. What does not: the peers (peers.py), scores (accuracy.py, walmart.py).
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -20,7 +21,7 @@ from turnover_assets.core.models import CANDIDATES, Blend, make_candidate
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.training import Plan, backtest
-from turnover_assets.core.windows import make_windows, with_evidence_before
+from turnover_assets.core.windows import Transaction, make_windows, with_evidence_before
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 
@@ -51,15 +52,11 @@ def entrants_for(model: str) -> list[Entrant]:
     kind = next(candidate for candidate in CANDIDATES if candidate.name == model)
     made = make_candidate(kind)
     wanted = {model, *(made.components if isinstance(made, Blend) else ())}
-    return [
-        Entrant(kind.name, lambda kind=kind: make_candidate(kind))
-        for kind in CANDIDATES
-        if kind.name in wanted
-    ]
+    return [Entrant(kind.name, partial(make_candidate, kind)) for kind in CANDIDATES if kind.name in wanted]
 
 
 def hold_backtest(
-    con: duckdb.DuckDBPyConnection,
+    transaction: Transaction,
     panel: PanelSpec,
     settings: Settings,
     labels: Sequence[str],
@@ -68,9 +65,15 @@ def hold_backtest(
 ) -> Ours:
     """Forecasts of a model at some cutoffs; `evidence` windows before each teach blend and intervals."""
     cutoffs = [index_of(panel, pd.Timestamp(label).date()) for label in labels]
-    all_cutoffs = with_evidence_before(con, panel, cutoffs, evidence)
+    with transaction() as con:
+        all_cutoffs = with_evidence_before(con, panel, cutoffs, evidence)
     found = backtest(
-        con, panel, all_cutoffs, entrants_for(model), plan_of(settings), lambda said: print(said, flush=True)
+        transaction,
+        panel,
+        all_cutoffs,
+        entrants_for(model),
+        plan_of(settings),
+        lambda said: print(said, flush=True),
     )
     rows, sums = found.rows(model, cutoffs), found.aggregates(model, cutoffs)
     return Ours(

@@ -173,7 +173,7 @@ def run_peers(
     script, flags = Path(__file__).with_name("peers.py"), ["--again"] if again else []
     folders = [str(window.folder) for window in found]
     if peers:
-        command = [python, script, *folders, *flags, "--histories", history, "--peers", *peers]
+        command = [str(python), str(script), *folders, *flags, "--histories", history, "--peers", *peers]
         subprocess.run(command, check=True)
 
 

@@ -89,7 +89,7 @@ Peer = Callable[[Known], pd.DataFrame]
 def _long(wide: pd.DataFrame, name: str) -> pd.DataFrame:
     """Periods in rows and series in columns to `unique_id`, `ds` and a value, sorted."""
     stacked = wide.rename_axis(index="ds", columns="unique_id").T.stack(future_stack=True)
-    return stacked.rename(name).reset_index().sort_values(["unique_id", "ds"], ignore_index=True)
+    return stacked.to_frame(name).reset_index().sort_values(["unique_id", "ds"], ignore_index=True)
 
 
 def _last_year(known: Known) -> pd.DataFrame:

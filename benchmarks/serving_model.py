@@ -18,7 +18,7 @@ from turnover_assets.settings import load_settings
 from turnover_assets.storage.registry import TrainedModel
 
 
-class Champion(mlflow.pyfunc.PythonModel):
+class Champion(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     """Forecasts of the series whose keys are asked for."""
 
     def load_context(self, context: Any) -> None:

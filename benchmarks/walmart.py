@@ -67,16 +67,17 @@ def main() -> int:
     began, panel = time.perf_counter(), walmart_like().model_copy(update={"horizon": LONGEST_FOLD})
     with tempfile.TemporaryDirectory(prefix="turnover-peers-") as home:
         settings = load_settings(home=Path(home))
-        with open_case(panel, files, settings).transaction() as con:
+        warehouse = open_case(panel, files, settings)
+        with warehouse.transaction() as con:
             actuals = reported(con, panel)
             cutoffs = [fold_cutoff(fold) for fold in range(count_folds(actuals["ds"].max()))]
             found = list(windows(con, panel, settings, cutoffs, chosen.cache / "walmart"))
             labels = [window.label for window in found]
-            ours = (
-                read_exported(chosen.ours)
-                if chosen.ours
-                else hold_backtest(con, panel, settings, labels, chosen.model, chosen.evidence)
-            )
+        ours = (
+            read_exported(chosen.ours)
+            if chosen.ours
+            else hold_backtest(warehouse.transaction, panel, settings, labels, chosen.model, chosen.evidence)
+        )
     for history in HISTORIES:
         peers = [p for p in chosen.peers if history == "reported" or p not in RAW_ONLY]
         run_peers(chosen.peers_python, found, peers, history)

@@ -143,12 +143,12 @@ def left_out(overlay: Overlay, count: int, *, is_given: bool) -> tuple[list[Plac
     peers = peers_of(overlay)
     known = peers[peers["region"].notna()]
     placed, own = [], []
-    for i, row in enumerate(known.sample(min(count, len(known)), random_state=1).itertuples()):
-        keys = {"store": FIRST_NEW + i, "department": int(row.department)}
-        level = float(row.level * row.factor_in_force) if is_given else None
-        newcomer = Newcomer(keys, {"region": int(row.region)}, level, "", {})
-        placed += place(overlay, newcomer, peers[peers["store"] != row.store], "new.0")
-        own.append({**keys, "true_store": row.store})
+    for i, row in enumerate(known.sample(min(count, len(known)), random_state=1).to_dict("records")):
+        keys = {"store": FIRST_NEW + i, "department": int(row["department"])}
+        level = float(row["level"] * row["factor_in_force"]) if is_given else None
+        newcomer = Newcomer(keys, {"region": int(row["region"])}, level, "", {})
+        placed += place(overlay, newcomer, peers[peers["store"] != row["store"]], "new.0")
+        own.append({**keys, "true_store": row["store"]})
     return placed, pd.DataFrame(own)
 
 

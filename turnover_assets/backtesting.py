@@ -17,6 +17,7 @@ from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.as_of import forecast_as_of, labelled
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import index_of, label_of
+from turnover_assets.core.cleaning import content_version
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.metrics import bias, coverage, wape
@@ -97,17 +98,20 @@ def hold_backtest(
         read_ledger(settings.ledger_path, panel), settings.adjustment_strength, settings.alive_periods
     )
     warehouse = Warehouse.of(settings)
-    with (
-        run_lock(settings, lambda: progress("a run is under way; waiting for it to end")),
-        warehouse.transaction() as con,
-    ):
-        if not has_table(con, f"cleaned.{panel.series.name}"):
-            raise TurnoverError("Nothing was cleaned in this home yet. Run `turnover run` first.")
-        judged = _cutoffs(con, panel, settings, order)
-        tuned = read_tuned(con).parameters
+    with run_lock(settings, lambda: progress("a run is under way; waiting for it to end")):
+        with warehouse.transaction() as con:
+            if not has_table(con, f"cleaned.{panel.series.name}"):
+                raise TurnoverError("Nothing was cleaned in this home yet. Run `turnover run` first.")
+            judged = _cutoffs(con, panel, settings, order)
+            tuned = read_tuned(con).parameters
+            version = content_version(con, panel)
         limits = RowLimits(settings.training_share, settings.max_training_rows, settings.alive_periods)
         plan = training.Plan(limits, repairs, settings.seed, settings.threads, tuned)
-        found = forecast_as_of(con, panel, judged, chosen, plan, settings.backtest_windows, progress)
+        windows = settings.backtest_windows
+        found = forecast_as_of(warehouse.transaction, panel, judged, chosen, plan, windows, progress)
+        with warehouse.transaction() as con:  # runs of the daemon may write between windows
+            if content_version(con, panel) != version:
+                raise TurnoverError("A run has changed the data during the backtest. Hold it again.")
     return _tables(found, chosen, judged, order.level)
 
 

@@ -17,7 +17,7 @@ from turnover_assets.embedded import (
     run_job,
     wait_for_others,
 )
-from turnover_assets.errors import TurnoverError
+from turnover_assets.errors import HomeError, TurnoverError
 from turnover_assets.settings import Settings
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_layout import LAYOUT, Layout, check_layout
@@ -59,15 +59,25 @@ class Cutoffs:
 
 
 def prepare(settings: Settings, progress: Progress) -> None:
-    """Make the home ready; where it gets another layout, once no run is under way.
+    """Make the home ready; where it gets another layout, once no run is refreshing it.
+
+    In a stack that is about to start, nothing that could end a run is there yet: one that is still on record
+    after the usual time does not keep it from starting.
 
     Raises:
         TurnoverError: Something the user can mend; a newer release's home is as before.
     """
     before = check_layout(settings.home.absolute())
     if before is not None and before.layout != LAYOUT and (settings.dagster_path / "dagster.yaml").is_file():
+        from turnover_assets.defs.runs import are_launched_elsewhere
+
         with open_instance(settings) as instance:
-            wait_for_others(settings, instance, progress)
+            try:
+                wait_for_others(settings, instance, progress)
+            except HomeError as error:
+                if not are_launched_elsewhere(instance):
+                    raise
+                progress("note", f"going on although it has not ended: {error}")
     prepare_home(settings)
 
 

@@ -13,6 +13,7 @@ import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 
+from turnover_assets.core.alerts.channels import WebhookChannel
 from turnover_assets.core.alerts.incidents import Incident
 from turnover_assets.defs import alert_facts, alerts, common, jobs
 from turnover_assets.defs.partitions import LANDED_FILES, range_tags
@@ -464,6 +465,30 @@ def test_where_the_file_is_broken_the_shipped_rules_apply_and_the_reason_is_told
     assert len(logged(published)) == 1
     assert rules.rules == default_rules(published.panel_spec)
     assert "fold_above: Input should be greater" in problem
+
+
+def test_what_only_a_broken_file_knows_of_waits_until_it_is_mended(
+    published: Settings, instance: dg.DagsterInstance
+) -> None:
+    put_measures(published, measured({"": [3.0, 3.0, 3.0]}, "largest_psi"))
+    own = '[[rule]]\nname = "mine"\nmeasure = "largest_psi"\nabove = 1.0\n'
+    write_rules(published, own)
+    evaluate(published, instance)
+    store = alerts.store_of(published)
+    message = store.deliveries()[0].message
+    store.enqueue(message, {"webhook": WebhookChannel(url="https://hooks.example.com/x")})
+    store.enqueue_once("a workbook", message, "workbook")
+
+    write_rules(published, "[channels.webhook")
+    evaluate(published, instance)
+    waiting = {one.channel: one.state for one in store.deliveries() if one.channel != "log"}
+    still_open = {incident.rule for incident in store.open_incidents()}
+    write_rules(published, own)
+    evaluate(published, instance)
+
+    assert waiting == {"webhook": "pending", "workbook": "pending"}
+    assert "mine" in still_open
+    assert {one.state for one in store.deliveries() if one.channel != "log"} == {"given up"}  # by the file
 
 
 def test_only_measures_that_rules_ask_for_are_read(published: Settings) -> None:

@@ -348,6 +348,13 @@ def test_blocks_of_daily_panels_are_found_to_the_day() -> None:
     assert found["s08"].factor == pytest.approx(0.2, rel=0.35)
 
 
+def test_a_value_where_all_peers_report_nothing_has_nothing_to_be_compared_with() -> None:
+    values = steady_values()
+    same = np.flatnonzero(DEPARTMENT == 0)
+    values[same[1:], 150] = 0.0
+    assert [f for f in find(values) if f.kind == "point" and f.where["store"] == 0] == []
+
+
 @pytest.mark.parametrize("panel", [make_panel(), daily()], ids=["weeks", "days"])
 @pytest.mark.parametrize(
     "values",

@@ -176,7 +176,18 @@ BREAKS: dict[str, tuple[str, Callable[[Settings], None], str, str]] = {
         "adjustments.toml",
         "adjustments check",
     ),
-    "alert rules wrong": ("alert rules", write("alerts.toml", b"[[rule"), "alerts.toml", "no alert is told"),
+    "alert rules wrong": (
+        "alert rules",
+        write("alerts.toml", b"[[rule"),
+        "alerts.toml",
+        "shipped rules apply",
+    ),
+    "secret of a channel missing": (
+        "alert channels",
+        write("alerts.toml", b"[channels.webhook]\n"),
+        "channels.webhook",
+        "waits",
+    ),
     "recipients wrong": (
         "workbook recipients",
         write("workbook_recipients.toml", b"[planet]\n1 = ['a@example.com']\n"),

@@ -1,5 +1,7 @@
 """Training: who takes part, recipes, the challenger and its promise; a backtest from the cleaned tables."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -191,7 +193,8 @@ def test_a_backtest_from_the_cleaned_tables_forecasts_a_horizon_of_cutoffs_with_
     told: list[str] = []
     with memory_warehouse() as con:
         insert_frames(con, PANEL, frames)
-        found = backtest(con, PANEL, cutoffs, entrants(QUICK_TREES, FEATURES), plan, told.append)
+        who = entrants(QUICK_TREES, FEATURES)
+        found = backtest(lambda: nullcontext(con), PANEL, cutoffs, who, plan, told.append)
 
     assert found.cutoffs == cutoffs
     assert set(found.entrants) == set(NAMES)

@@ -17,7 +17,7 @@ from turnover_assets.core.features import feature_names
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.models import Blend
 from turnover_assets.core.tables import has_table
-from turnover_assets.core.windows import with_evidence_before
+from turnover_assets.core.windows import Transaction, with_evidence_before
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 
@@ -25,7 +25,7 @@ AS_OF = "forecasts.as_of"
 
 
 def forecast_as_of(
-    con: duckdb.DuckDBPyConnection,
+    transaction: Transaction,
     panel: PanelSpec,
     cutoffs: Sequence[int],
     models: Sequence[str],
@@ -39,7 +39,7 @@ def forecast_as_of(
     intervals come from windows before it.
 
     Args:
-        con: Connection with the cleaned tables.
+        transaction: Opens one with the cleaned tables; each window has its own.
         panel: The panel.
         cutoffs: Period indices.
         models: Names of the candidates.
@@ -50,10 +50,11 @@ def forecast_as_of(
     Raises:
         TurnoverError: There is too little history before the earliest cutoff for one of the candidates.
     """
-    held = with_evidence_before(con, panel, cutoffs, windows)
+    with transaction() as con:
+        held = with_evidence_before(con, panel, cutoffs, windows)
     needed = {*models, *(Blend().components if Blend.name in models else ())}
     who = [e for e in training.entrants(plan.tuned, feature_names(panel)) if e.name in needed]
-    found = training.backtest(con, panel, held, who, plan, progress)
+    found = training.backtest(transaction, panel, held, who, plan, progress)
     if missing := [name for name in models if name not in found.entrants]:
         raise TurnoverError(
             f"The history is too short to fit {', '.join(missing)} at the earliest cutoff. "

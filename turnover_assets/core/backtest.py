@@ -21,6 +21,7 @@ from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.intervals import BOUNDS, HELPERS, Intervals, comparable
+from turnover_assets.core.level_changes import since_training
 from turnover_assets.core.metrics import bias, wape
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
@@ -358,7 +359,7 @@ def _forecast(
 ) -> Floats | None:
     """An entrant's forecasts for a window's scoring rows; None where it cannot take part."""
     if entrant.fitted is not None and entrant.fitted_until <= window.cutoff:
-        return entrant.fitted.predict(window.scoring)
+        return _in_use(entrant.fitted, entrant.fitted_until, window)
     if entrant.like:
         return forecasts.get(entrant.like)
     candidate = entrant.make()
@@ -371,6 +372,16 @@ def _forecast(
     if isinstance(candidate, Blend):  # a champion's, whose components are not those that take part
         candidate = learn(candidate, done, hindsight)
     return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
+
+
+def _in_use(fitted: Candidate, until: int, window: Window) -> Floats:
+    """Forecasts of a model in use: with what it has missed since its training carried on."""
+    predicted = fitted.predict(window.scoring)
+    if window.recent is None or window.usual is None:
+        return predicted
+    changes = since_training(fitted, until, window.recent, window.series, window.usual)
+    found: Floats = predicted * changes.of_rows(window.scoring, window.series)
+    return found
 
 
 def learn(blend: Blend, windows: Iterable[WindowForecasts], hindsight: Hindsight) -> Blend:

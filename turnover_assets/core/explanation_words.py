@@ -24,7 +24,8 @@ TWICE = 2.0  # from here on a ratio says more than a percentage
 ADJUSTED = 0.02  # reported and adjusted values that differ by less are taken for the same
 
 YEAR_AGO, AVERAGE = "year ago", "average"  # what a forecast is compared with
-LEVEL, SEASON, OTHER, BOUNDS = "level", "season", "other", "bounds"  # groups beside those of features
+# Groups beside those of features.
+LEVEL, SEASON, MISSED, OTHER, BOUNDS = "level", "season", "missed", "other", "bounds"
 
 _PLURAL = {"recent level": "recent {every}s", "known ahead": "the values planned ahead"}
 _SINGULAR = {"growth": "recent growth", "calendar": "the calendar", SEASON: "the season"}
@@ -105,6 +106,8 @@ class Wording:
             if effect < 0:  # stopping at 0 only raises
                 return "nothing is reported on this day of the week"
             return "it cannot fall below 0"
+        if group == MISSED:
+            return f"forecasts of recent {self.every}s were too {'low' if effect > 0 else 'high'}"
         if group == LEVEL:
             return _of_level(effect, row["reference"])
         if group == SEASON and _with_year(row):

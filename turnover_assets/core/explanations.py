@@ -23,8 +23,18 @@ import pandas as pd
 
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.closures import limited
-from turnover_assets.core.explanation_words import AVERAGE, BOUNDS, LEVEL, OTHER, SEASON, YEAR_AGO, Wording
+from turnover_assets.core.explanation_words import (
+    AVERAGE,
+    BOUNDS,
+    LEVEL,
+    MISSED,
+    OTHER,
+    SEASON,
+    YEAR_AGO,
+    Wording,
+)
 from turnover_assets.core.features import feature_groups
+from turnover_assets.core.level_changes import NONE, LevelChanges
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.panel import PanelSpec
@@ -56,11 +66,16 @@ def effect_columns(panel: PanelSpec) -> dict[str, str]:
     """Groups and the columns of their effects, in the order of the table."""
     groups = dict.fromkeys([LEVEL, SEASON, *manager_groups(panel).values()])
     groups.pop(OTHER, None)
-    return {group: f"effect_{group.replace(' ', '_')}" for group in [*groups, OTHER, BOUNDS]}
+    return {group: f"effect_{group.replace(' ', '_')}" for group in [*groups, MISSED, OTHER, BOUNDS]}
 
 
 def explain_forecasts(
-    panel: PanelSpec, candidate: Candidate, rows: Rows, year_ago: Rows, series: pd.DataFrame
+    panel: PanelSpec,
+    candidate: Candidate,
+    rows: Rows,
+    year_ago: Rows,
+    series: pd.DataFrame,
+    changes: LevelChanges = NONE,
 ) -> pd.DataFrame:
     """Each forecast as a reference and effects that add up to it, and in words.
 
@@ -69,21 +84,26 @@ def explain_forecasts(
         candidate: A fitted model.
         rows: n scoring rows.
         year_ago: Rows of the cutoff one season earlier, made with what is known now; may be empty.
-        series: `series_id`, the series keys and `first_t` (first period of each series).
+        series: `series_id`, the series keys, `first_t` (first period of each series) and, where there are
+            changes, levels.
+        changes: What the model has missed since its training, which forecasts carry on.
 
     Returns:
         A row for each scoring row, ordered by keys and horizon: the series keys, `cutoff`, the time column,
         `horizon`, `forecast`, `compared_with` (YEAR_AGO or AVERAGE), `reference`, `reported_year_ago`,
         the columns of effect_columns, `sentence`. Amounts are in units of the target, in the scale reported
         now; `reference` and all effects add up to `forecast`, which is that of forecasting.forecast_table.
-        `effect_level` is what the change of the series' average adds, `effect_bounds` what stopping at zero
+        `effect_level` is what the change of the series' average adds, `effect_missed` what the model has
+        missed lately, see level_changes.py, `effect_bounds` what stopping at zero
         adds, or not reporting on that day of the week. `reported_year_ago` is NaN where not known.
     """
     start = _starts(panel, rows, year_ago, series)
     predicted = candidate.predict(rows)
-    shown = limited(panel, rows, predicted)
+    carried = predicted * changes.of_rows(rows, series)
+    shown = limited(panel, rows, carried)
     effects = _effects(panel, candidate, rows, start, predicted)
-    effects[effect_columns(panel)[BOUNDS]] += shown - predicted
+    effects[effect_columns(panel)[MISSED]] += carried - predicted
+    effects[effect_columns(panel)[BOUNDS]] += shown - carried
     effects = effects.mul(rows.in_force, axis=0)
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
     table["forecast"] = shown * rows.in_force

@@ -9,12 +9,18 @@ from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.intervals import BOUNDS, Intervals
+from turnover_assets.core.level_changes import NONE, LevelChanges
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.panel import PanelSpec
 
 
 def forecast_table(
-    panel: PanelSpec, candidate: Candidate, intervals: Intervals, rows: Rows, series: pd.DataFrame
+    panel: PanelSpec,
+    candidate: Candidate,
+    intervals: Intervals,
+    rows: Rows,
+    series: pd.DataFrame,
+    changes: LevelChanges = NONE,
 ) -> pd.DataFrame:
     """Forecasts with bounds for scoring rows.
 
@@ -23,13 +29,14 @@ def forecast_table(
         candidate: A fitted model.
         intervals: Its calibrated residual quantiles.
         rows: n scoring rows.
-        series: `series_id` and the series keys.
+        series: `series_id`, the series keys and, where there are changes, levels.
+        changes: What the model has missed since its training.
 
     Returns:
         A row for each scoring row: the series keys, `cutoff`, the time column, `horizon`, `forecast` and
         the bounds (units of the target, in the scale in force at the cutoff), ordered by keys and horizon.
     """
-    predicted = limited(panel, rows, candidate.predict(rows))
+    predicted = limited(panel, rows, candidate.predict(rows) * changes.of_rows(rows, series))
     table = rows.identity[["series_id", "cutoff", "t", "horizon"]].copy()
     table["forecast"] = predicted * rows.in_force
     bounds = intervals.bounds(rows, predicted, nonnegative=panel.series.target.nonnegative)

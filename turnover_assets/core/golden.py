@@ -15,6 +15,7 @@ import pandas as pd
 from turnover_assets.core.features import IDENTITY
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.intervals import BOUNDS, Intervals
+from turnover_assets.core.level_changes import NONE, LevelChanges
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.panel import PanelSpec
 
@@ -29,12 +30,12 @@ def golden_rows(panel: PanelSpec, rows: Rows, series: pd.DataFrame, forecasts: p
     Args:
         panel: The panel.
         rows: Scoring rows.
-        series: `series_id` and the series keys.
+        series: `series_id`, the series keys and levels.
         forecasts: What was made of the rows; see forecasting.forecast_table.
 
     Returns:
-        A row for each series and horizon: the series keys, IDENTITY, the features, forecast and bounds. Rows
-        whose forecast is not known are left out.
+        A row for each series and horizon: the series keys and levels, IDENTITY, the features, forecast and
+        bounds. Rows whose forecast is not known are left out.
     """
     own = rows.identity.reset_index(drop=True)
     sizes = own.groupby("series_id")["scale"].first().sort_values(kind="stable")
@@ -43,12 +44,18 @@ def golden_rows(panel: PanelSpec, rows: Rows, series: pd.DataFrame, forecasts: p
     x = pd.DataFrame(rows.x[chosen], columns=list(rows.names))
     table = pd.concat([own[chosen].reset_index(drop=True), x], axis=1)
     on = [*panel.keys, "horizon"]
-    table = table.merge(series[["series_id", *panel.keys]], on="series_id", validate="many_to_one")
+    named = list(dict.fromkeys(["series_id", *panel.keys, *panel.level_names]))
+    table = table.merge(series[named], on="series_id", validate="many_to_one")
     return table.merge(forecasts[[*on, *FIGURES]], on=on, validate="one_to_one")
 
 
 def differences(
-    panel: PanelSpec, candidate: Candidate, intervals: Intervals, names: Sequence[str], golden: pd.DataFrame
+    panel: PanelSpec,
+    candidate: Candidate,
+    intervals: Intervals,
+    names: Sequence[str],
+    golden: pd.DataFrame,
+    changes: LevelChanges = NONE,
 ) -> str:
     """How a model's forecasts of golden rows differ from those kept with them; empty where they do not.
 
@@ -58,14 +65,18 @@ def differences(
         intervals: Its intervals.
         names: Names of the features that it expects, in order.
         golden: As golden_rows made them.
+        changes: What was carried on in the forecasts.
     """
-    missing = [name for name in (*panel.keys, *IDENTITY, *names, *FIGURES) if name not in golden]
+    levels = [] if changes.is_none else panel.level_names  # which earlier releases did not write
+    missing = [name for name in (*panel.keys, *levels, *IDENTITY, *names, *FIGURES) if name not in golden]
     if missing or golden.empty:
         return f"they are not rows of this model (missing: {', '.join(missing) or 'all rows'})"
     rows = Rows(golden[list(IDENTITY)], golden[list(names)].to_numpy(np.float32), tuple(names))
-    series = golden[["series_id", *panel.keys]].drop_duplicates()
+    series = golden[list(dict.fromkeys(["series_id", *panel.keys, *levels]))].drop_duplicates()
     on = [*panel.keys, "horizon"]
-    made = golden[on].merge(forecast_table(panel, candidate, intervals, rows, series), on=on, how="left")
+    made = golden[on].merge(
+        forecast_table(panel, candidate, intervals, rows, series, changes), on=on, how="left"
+    )
     scale = np.maximum((rows.scale * np.abs(rows.in_force))[:, None], 1e-9)
     error = np.abs(made[list(FIGURES)].to_numpy(float) - golden[list(FIGURES)].to_numpy(float)) / scale
     worst = float(np.nanmax(np.where(np.isnan(error), np.inf, error)))

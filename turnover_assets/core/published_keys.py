@@ -25,6 +25,7 @@ def published_keys(panel: PanelSpec) -> Mapping[str, tuple[str, ...]]:
         "backtest_aggregates": ("model", *member, "cutoff", "horizon"),
         "accuracy": ("model",),
         "gate_checks": ("check",),
+        "level_changes": ("level", "member"),
         "feature_ranges": ("feature",),
         "files": ("file_no",),
         "findings": ("finding_id",),

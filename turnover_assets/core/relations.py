@@ -24,6 +24,7 @@ from turnover_assets.panel import Column, PanelSpec
 SAMPLE_BUCKETS = 1000
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 YEARS = (1, 2, 3)  # seasons back of which shapes are made
+RECENT_CUTOFFS = 4  # before the newest, of which forecasts are held against what came of them
 NO_END = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 # Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
@@ -199,6 +200,18 @@ def choose_scoring_pairs(
         panel,
         f"t >= $cutoff AND t < $cutoff + $cutoffs AND {_ALIVE}",
         {"alive": alive, "cutoff": cutoff, "cutoffs": cutoffs},
+    )
+
+
+def choose_recent_pairs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int, alive: int) -> None:
+    """Choose the RECENT_CUTOFFS before a cutoff, a cycle apart, and of each the horizons over by then."""
+    cycle = panel.frequency.cycle
+    _make_pairs(
+        con,
+        panel,
+        f"t >= $first AND t < $cutoff AND ($cutoff - t) % $cycle = 0 AND {_ALIVE}",
+        {"alive": alive, "cutoff": cutoff, "first": cutoff - RECENT_CUTOFFS * cycle, "cycle": cycle},
+        f"WHERE t <= {int(cutoff)}",
     )
 
 

@@ -23,11 +23,13 @@ from turnover_assets.core.adjustments import (
 )
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.features import IDENTITY, Feature, Side
+from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.models import Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.panel import PanelSpec
 
 TABLES = ("training", "scoring", "year_ago")
+USUAL_CHANGES = "features.usual_changes"
 SIDES: tuple[Side, ...] = ("cutoff", "target")
 BATCH = 2048  # rows put into arrays at a time, so that they stay in the processor's cache
 
@@ -57,7 +59,9 @@ def fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowL
 def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
     """Make features.scoring and features.series: the newest cutoff, for every series alive.
 
-    Beside them features.year_ago: the same cutoff a season earlier, which forecasts are explained against.
+    Beside them features.year_ago: the same cutoff a season earlier, which forecasts are explained against;
+    features.recent: the cutoffs just before, with outcomes known by now, and features.usual_changes, for what
+    a model has missed since its training (see level_changes.py).
     """
     last = _prepare_newest(con, panel)
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
@@ -65,6 +69,12 @@ def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLi
     _fill(con, panel, "scoring", "")
     relations.choose_scoring_pairs(con, panel, last - panel.frequency.season, limits.alive)
     _fill(con, panel, "year_ago", "")
+    relations.choose_recent_pairs(con, panel, last, limits.alive)
+    _fill(con, panel, "recent", "WHERE actual IS NOT NULL")
+    usual = usual_changes(con, panel, last)
+    con.register("usual_frame", usual)
+    con.execute(f"CREATE OR REPLACE TABLE {USUAL_CHANGES} AS SELECT * FROM usual_frame")
+    con.unregister("usual_frame")
 
 
 def _prepare_newest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from turnover_assets.core.backtest import Backtest, Entrant, learn, run_backtest
@@ -18,7 +17,7 @@ from turnover_assets.core.metrics import coverage
 from turnover_assets.core.models import BASELINE, CANDIDATES, Blend, Candidate, make_candidate
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
-from turnover_assets.core.windows import make_windows, present_factors
+from turnover_assets.core.windows import Transaction, make_windows_apart, present_factors
 from turnover_assets.panel import PanelSpec
 
 CHAMPION = "champion"  # name of the champion among the entrants, where it is none of the candidates
@@ -87,7 +86,7 @@ def _maker(kind: type[Candidate], tuned: Tuned) -> Callable[[], Candidate]:
 
 
 def backtest(
-    con: duckdb.DuckDBPyConnection,
+    transaction: Transaction,
     panel: PanelSpec,
     cutoffs: Sequence[int],
     who: Sequence[Entrant],
@@ -97,16 +96,22 @@ def backtest(
     """Hold a backtest on the windows of some cutoffs (period indices, oldest first).
 
     From each cutoff on, a horizon of cutoffs is forecast with the same fit, as a champion in use would: that
-    gives intervals, above all those of sums, more to learn from.
+    gives intervals, above all those of sums, more to learn from. Each window is made in a transaction of its
+    own.
     """
-    windows = make_windows(con, panel, cutoffs, plan.limits, plan.repairs, dense=panel.horizon)
+    with transaction() as con:
+        factors = present_factors(con, panel)
+    used_since = min((entrant.fitted_until for entrant in who if entrant.fitted is not None), default=None)
+    windows = make_windows_apart(
+        transaction, panel, cutoffs, plan.limits, plan.repairs, panel.horizon, used_since
+    )
     return run_backtest(
         panel,
         windows,
         who,
         seed=plan.seed,
         threads=plan.threads,
-        factors=present_factors(con, panel),
+        factors=factors,
         progress=progress,
     )
 

@@ -8,7 +8,8 @@ Invariants:
     - what is scored against is what was reported, not what was adjusted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import duckdb
@@ -17,12 +18,15 @@ import pandas as pd
 from turnover_assets.core import relations
 from turnover_assets.core.adjustments import adjust, in_force, series_attributes_sql
 from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.metrics import NAIVE_ERRORS_SQL
 from turnover_assets.core.models import Rows
 from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits, select_rows
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
+
+Transaction = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Window:
             the cutoff; NaN where the value counted as missing.
         series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period),
             `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of the cutoff.
+        recent: Rows of the cutoffs just before, with outcomes known at the cutoff; None where not asked for.
+        usual: As of the cutoff, see level_changes.usual_changes; None where not asked for.
     """
 
     cutoff: int
@@ -45,6 +51,8 @@ class Window:
     scoring: Rows
     factors: pd.DataFrame
     series: pd.DataFrame
+    recent: Rows | None = None
+    usual: pd.DataFrame | None = None
 
 
 def make_windows(
@@ -54,6 +62,7 @@ def make_windows(
     limits: RowLimits,
     repairs: Repairs,
     dense: int = 1,
+    used_since: int | None = None,
 ) -> Iterator[Window]:
     """The windows of the given cutoffs (period indices), one at a time.
 
@@ -65,10 +74,39 @@ def make_windows(
         repairs: How the history is repaired; asked anew as of each cutoff.
         dense: Cutoffs to score from each one on. Those after the first are scored as a model would be that
             was trained at the first: with newer values, the same adjustments.
+        used_since: A model that was trained then takes part: later windows have `recent` and `usual`.
     """
     known = last_period(con, panel)
     for cutoff in cutoffs:
-        yield _make_window(con, panel, cutoff, limits, repairs, min(cutoff + dense - 1, known), known)
+        newest, in_use = min(cutoff + dense - 1, known), used_since is not None and cutoff > used_since
+        yield _make_window(con, panel, cutoff, limits, repairs, newest, known, in_use=in_use)
+
+
+def make_windows_apart(
+    transaction: Transaction,
+    panel: PanelSpec,
+    cutoffs: Iterable[int],
+    limits: RowLimits,
+    repairs: Repairs,
+    dense: int = 1,
+    used_since: int | None = None,
+) -> Iterator[Window]:
+    """The same, each in a transaction of its own: DuckDB keeps a window's temporary tables until its end.
+
+    Args:
+        transaction: Opens one with the cleaned tables.
+        panel: The panel.
+        cutoffs: Cutoffs, in the order wanted.
+        limits: How many rows to make.
+        repairs: As for make_windows.
+        dense: As for make_windows.
+        used_since: As for make_windows.
+    """
+    for cutoff in cutoffs:
+        with transaction() as con:
+            window = next(make_windows(con, panel, [cutoff], limits, repairs, dense, used_since))
+        yield window
+        del window  # or two of them would stand in memory while the next one is made
 
 
 def _make_window(
@@ -79,6 +117,8 @@ def _make_window(
     repairs: Repairs,
     newest: int,
     known: int,
+    *,
+    in_use: bool,
 ) -> Window:
     """The window of a cutoff, scored up to `newest`; a function, so that nothing of it stays in memory."""
     decided = repairs.as_of(con, panel, cutoff)
@@ -89,7 +129,11 @@ def _make_window(
     training = select_rows(con, panel, known=True)
     factors = _factors(con, panel, "adjusted")
     relations.choose_scoring_pairs(con, panel, cutoff, limits.alive, newest - cutoff + 1)
-    return Window(cutoff, training, select_rows(con, panel), factors, _series_facts(con, panel, cutoff))
+    scoring, recent, usual = select_rows(con, panel), None, None
+    if in_use:
+        relations.choose_recent_pairs(con, panel, cutoff, limits.alive)
+        recent, usual = select_rows(con, panel, known=True), usual_changes(con, panel, cutoff)
+    return Window(cutoff, training, scoring, factors, _series_facts(con, panel, cutoff), recent, usual)
 
 
 def present_factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:

@@ -174,12 +174,13 @@ def after_run(settings: Settings, instance: dg.DagsterInstance) -> str:
     Nothing that goes wrong here may hide how the run itself ended, so nothing is raised.
     """
     try:
-        rules = read_alert_rules(settings.alert_rules_path, settings.panel_spec)
+        rules, problem = rules_in_force(settings.alert_rules_path, settings.panel_spec)
         looks = _runs_only(settings, instance, rules)
         report = look_around(settings, rules, looks, lambda _: None, MESSAGES_A_TICK)
     except TurnoverError as error:
         return str(error)
-    return "; ".join(f"alert not sent by {one.delivery.channel}: {one.error}" for one in report.failed)
+    failed = [f"alert not sent by {one.delivery.channel}: {one.error}" for one in report.failed]
+    return "; ".join([problem, *failed] if problem else failed)
 
 
 def look_around(
@@ -204,7 +205,8 @@ def look_around(
     secrets, home = secrets_of(settings), settings.home.absolute()
     ways = senders(rules.channels, secrets, home, tell)
     mail = workbook_senders(rules.channels, secrets, home)
-    return Report(changes, deliver_all(store, ways, mail, limit), store.open_incidents())
+    sent = deliver_all(store, ways, mail, limit, give_up=not rules.stand_in)
+    return Report(changes, sent, store.open_incidents())
 
 
 def store_of(settings: Settings) -> AlertStore:

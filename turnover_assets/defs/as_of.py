@@ -20,6 +20,7 @@ from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 from turnover_assets.storage.registry import ModelRegistry
+from turnover_assets.storage.warehouse import Warehouse
 
 CODE_VERSION = "1"
 
@@ -46,8 +47,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[None]:
         model = champions_candidate(registry.open())
         for key in context.partition_keys:  # one at a time, so that memory is that of one
-            with warehouse.open().transaction() as con:
-                figures = make(con, settings, date.fromisoformat(key), model, context)
+            figures = make(warehouse.open(), settings, date.fromisoformat(key), model, context)
             context.add_asset_metadata(figures, partition_key=key)
             context.log.info("as of %s: WAPE %.2f %%", key, 100 * figures["wape"])
         with warehouse.open().transaction() as con:
@@ -57,7 +57,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def make(
-    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
     settings: Settings,
     cutoff: date,
     model: str,
@@ -65,10 +65,13 @@ def make(
 ) -> dict[str, float]:
     """Forecast as of a cutoff and keep the rows; returns what they were worth by now."""
     panel, t = settings.panel_spec, index_of(settings.panel_spec, cutoff)
-    plan = common.training_plan(settings, read_tuned(con).parameters)
-    found = as_of.forecast_as_of(con, panel, [t], [model], plan, settings.backtest_windows, context.log.info)
+    with warehouse.transaction() as con:
+        plan = common.training_plan(settings, read_tuned(con).parameters)
+    windows, tell = settings.backtest_windows, context.log.info
+    found = as_of.forecast_as_of(warehouse.transaction, panel, [t], [model], plan, windows, tell)
     rows = as_of.labelled(found.rows(model, [t]), panel, panel.keys)
-    as_of.keep_as_of(con, rows)
+    with warehouse.transaction() as con:
+        as_of.keep_as_of(con, rows)
     actual, forecast, lower, upper = (
         rows[name].to_numpy(float) for name in ("actual", "forecast", "lower_80", "upper_80")
     )

@@ -3,7 +3,7 @@
 What belongs here: the forecast and publishing assets. What does not: their checks (checks.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -33,13 +33,14 @@ from turnover_assets.core.forecast_history import (
 from turnover_assets.core.forecasting import aggregate_table, forecast_table
 from turnover_assets.core.golden import golden_rows
 from turnover_assets.core.intervals import BOUNDS
+from turnover_assets.core.level_changes import NONE, LevelChanges, kept_facts, since_training
 from turnover_assets.core.models import BASELINE, Rows, candidate_class
 from turnover_assets.core.monitoring.tables import prepare as prepare_monitoring
 from turnover_assets.core.monitoring.tables import published_queries as monitoring_queries
 from turnover_assets.core.profiling import PROFILE
 from turnover_assets.core.restatements import RESTATEMENTS
 from turnover_assets.core.retraining import RETRAINING
-from turnover_assets.core.rows import read_rows, series_sql
+from turnover_assets.core.rows import USUAL_CHANGES, read_rows, series_sql
 from turnover_assets.core.run_records import RUNS, STEPS
 from turnover_assets.core.seen import TRAINING, ranges_sql
 from turnover_assets.core.tables import has_table
@@ -56,11 +57,12 @@ from turnover_assets.storage import manifest, snapshots
 from turnover_assets.storage.published_model import PublishedModel
 from turnover_assets.storage.registry import ModelRegistry, TrainedModel
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 TABLE = "forecasts.latest"
 AGGREGATES = "forecasts.aggregates"
 EXPLANATIONS = "forecasts.explanations"
 MODEL = "forecasts.model"
+LEVEL_CHANGES = "forecasts.level_changes"
 OF_TRAINING = {
     "accuracy": SCORES,
     "backtest": BACKTEST,
@@ -69,7 +71,13 @@ OF_TRAINING = {
     "gate_checks": GATE_CHECKS,
     "feature_ranges": TRAINING,
 }
-OF_OTHERS = {"forecasts_as_of": AS_OF, "runs": RUNS, "steps": STEPS, "decisions": DECISIONS}
+OF_OTHERS = {
+    "level_changes": LEVEL_CHANGES,
+    "forecasts_as_of": AS_OF,
+    "runs": RUNS,
+    "steps": STEPS,
+    "decisions": DECISIONS,
+}
 FIGURES = ("wape", "wape_seasonal_naive")
 YEARS_SHOWN = 2
 
@@ -108,7 +116,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         with warehouse.open().transaction() as con:
             rows, year_ago = read_rows(con, panel, "scoring"), read_rows(con, panel, "year_ago")
             series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
-            table = explain_forecasts(panel, candidate, rows, year_ago, series)
+            kept = has_table(con, LEVEL_CHANGES)
+            changes = LevelChanges(con.execute(f"FROM {LEVEL_CHANGES}").df()) if kept else NONE
+            table = explain_forecasts(panel, candidate, rows, year_ago, series, changes)
             schema = common.keep_table(con, EXPLANATIONS, table)
         shares, words = candidate.importance(rows.names), feature_words(panel)
         image = importance_picture(effect_shares(panel, table), shares, words)
@@ -221,13 +231,16 @@ def make_forecasts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, registry: M
     version = registry.champion_version()
     champion = registry.load(version)
     check_row_columns(rows.names, champion.features)
-    own = forecast_table(panel, champion.candidate, champion.intervals, rows, series)
+    missed_by = _missed_by(con, panel, series)
+    changes = missed_by(champion)
+    own = forecast_table(panel, champion.candidate, champion.intervals, rows, series, changes)
     own["model_version"] = version
     kept = {CHAMPION: own, BASELINE_ROLE: _baseline(panel, champion, rows, series)}
     shadow = registry.challenger_version()
     if shadow is not None and not registry.why_unfit(shadow, panel):
         model = registry.load(shadow)
-        kept[CHALLENGER] = forecast_table(panel, model.candidate, model.intervals, rows, series)
+        missed = missed_by(model)
+        kept[CHALLENGER] = forecast_table(panel, model.candidate, model.intervals, rows, series, missed)
         kept[CHALLENGER]["model_version"] = shadow
     keep_forecasts(con, panel, kept)
     sums = aggregate_table(panel, champion.intervals, own, rows, series)
@@ -235,7 +248,20 @@ def make_forecasts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, registry: M
     common.keep_table(con, AGGREGATES, sums)
     common.keep_table(con, TABLE, own)
     common.keep_table(con, MODEL, _model_facts(version, champion))
+    facts = {"cutoff": int(rows.identity["cutoff"].max()), "model_version": version}
+    common.keep_table(con, LEVEL_CHANGES, kept_facts(changes.table, **facts))
     return own
+
+
+def _missed_by(
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, series: pd.DataFrame
+) -> Callable[[TrainedModel], LevelChanges]:
+    """Tells what a model has missed since its training; nothing where the rows are of an earlier release."""
+    if not has_table(con, USUAL_CHANGES):
+        return lambda _: NONE
+    usual, members = con.execute(f"FROM {USUAL_CHANGES}").df(), series.drop(columns="first_t")
+    recent = read_rows(con, panel, "recent")
+    return lambda model: since_training(model.candidate, model.trained_until(panel), recent, members, usual)
 
 
 def _model_facts(version: int, model: TrainedModel) -> pd.DataFrame:
@@ -295,6 +321,7 @@ def queries(panel: PanelSpec) -> dict[str, str]:
         "feature_ranges": ranges_sql(panel),
         "retraining": f"SELECT * FROM {RETRAINING} ORDER BY decided_at",
         "forecast_history": f"SELECT * FROM {HISTORY} ORDER BY cutoff, role, {keys}, horizon",
+        "level_changes": f"SELECT * REPLACE ({cutoff}) FROM {LEVEL_CHANGES} ORDER BY ALL",
         "forecasts_as_of": f"SELECT * FROM {AS_OF} ORDER BY cutoff, {keys}, horizon",
         "runs": f"SELECT * FROM {RUNS} ORDER BY ended_at, run_id",
         "steps": f"SELECT * FROM {STEPS} ORDER BY run_id, step, asset",
@@ -385,5 +412,6 @@ def _forecast_metadata(
         "cutoff": str(table["cutoff"].max()),
         "series": int(table.groupby(list(panel.keys)).ngroups),
         "total_forecast": float(table["forecast"].sum()),
+        "level_changes": common.preview(con.execute(f"FROM {LEVEL_CHANGES} WHERE factor <> 1").df()),
         "picture": common.picture(image, "history and forecast"),
     }

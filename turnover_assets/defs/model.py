@@ -5,7 +5,7 @@ What belongs here: the three model assets. What does not: fitting and scoring (c
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import pandas as pd
 from turnover_assets import __version__
 from turnover_assets.core import gate, training
 from turnover_assets.core.accuracy import accuracy_table
-from turnover_assets.core.backtest import Backtest, run_backtest
-from turnover_assets.core.calendar import index_of, label_of
+from turnover_assets.core.backtest import Backtest
+from turnover_assets.core.calendar import label_of
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.evidence import Evidence
 from turnover_assets.core.features import feature_names
@@ -28,7 +28,7 @@ from turnover_assets.core.models import BASELINE, Candidate, candidate_class, ma
 from turnover_assets.core.rows import read_rows
 from turnover_assets.core.trained_history import keep_trained_history
 from turnover_assets.core.tuned import read_tuned
-from turnover_assets.core.windows import Window, make_windows, present_factors, recent_cutoffs
+from turnover_assets.core.windows import recent_cutoffs
 from turnover_assets.defs import common, model_record
 from turnover_assets.defs.resources import RegistryResource, WarehouseResource
 from turnover_assets.panel import PanelSpec
@@ -36,7 +36,6 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage.ledger import ledger_content, version_of
 from turnover_assets.storage.origin import Origin, landed_files, library_versions
 from turnover_assets.storage.registry import ModelRegistry, TrainedModel
-from turnover_assets.storage.warehouse import Warehouse
 
 CODE_VERSION = "2"
 SCORES = "reports.candidate_scores"
@@ -74,18 +73,12 @@ def _backtest(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         champion = usable_champion(registry.open(), panel)
         with warehouse.open().transaction() as con:
-            tuned, factors = read_tuned(con), present_factors(con, panel)
+            tuned = read_tuned(con)
             cutoffs = recent_cutoffs(con, panel, settings.backtest_windows, settings.alive_periods)
         plan = common.training_plan(settings, tuned.parameters)
-        found = run_backtest(
-            panel,
-            one_by_one(warehouse.open(), panel, cutoffs, plan),
-            training.entrants(tuned.parameters, feature_names(panel), champion),
-            seed=plan.seed,
-            threads=plan.threads,
-            factors=factors,
-            progress=context.log.info,
-        )
+        who = training.entrants(tuned.parameters, feature_names(panel), champion)
+        transaction, tell = warehouse.open().transaction, context.log.info
+        found = training.backtest(transaction, panel, cutoffs, who, plan, tell)
         with warehouse.open().transaction() as con:
             kept = keep_backtest(con, found, ChallengerPlan.of(found, tuned.parameters))
         return dg.MaterializeResult(metadata={**kept, **model_record.backtest_metadata(found)})
@@ -224,28 +217,12 @@ class ChallengerPlan:
         return make_candidate(candidate_class(self.name), self.tuned, self.weights)
 
 
-def one_by_one(
-    warehouse: Warehouse, panel: PanelSpec, cutoffs: Sequence[int], plan: training.Plan
-) -> Iterator[Window]:
-    """Windows as core.training.backtest makes them, each in a transaction of its own.
-
-    DuckDB lets go of a window's temporary tables only when the transaction ends.
-    """
-
-    def made(cutoff: int) -> Window:
-        with warehouse.transaction() as con:
-            return next(make_windows(con, panel, [cutoff], plan.limits, plan.repairs, dense=panel.horizon))
-
-    return map(made, cutoffs)
-
-
 def usable_champion(registry: ModelRegistry, panel: PanelSpec) -> training.Fitted | None:
     """The champion, where there is one that can forecast the panel now."""
     if registry.why_unusable(panel):
         return None
     model = registry.load(registry.champion_version())
-    until = index_of(panel, pd.Timestamp(model.versions["cutoff"]).date())
-    return training.Fitted(model.candidate, model.features, until)
+    return training.Fitted(model.candidate, model.features, model.trained_until(panel))
 
 
 def keep_backtest(con: duckdb.DuckDBPyConnection, found: Backtest, plan: ChallengerPlan) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def look_for_files(
     except TurnoverError as error:
         return dg.SkipReason(str(error))  # the cursor stays: a folder that cannot be read is not empty
     ready = held_still(now, state)
-    handled = state.unchanged(now) | read_files(folder, ready, now)
+    read, tried = read_files(folder, ready, now)
+    handled = state.unchanged(now) | read
     here = [key for _, key in handled.values()]
     partitions = instance.get_dynamic_partitions(LANDED_FILES.name or "")
     landed = instance.get_materialized_partitions(common.LANDED)
@@ -173,29 +174,31 @@ def look_for_files(
     after = LandingState(seen, handled, attempts, state.salt)
     return dg.SensorResult(
         run_requests=(requests := ingest_requests(order, wanted, after)),
-        skip_reason=None if requests else f"{away} {_why_none(after, ready, open_keys)}".strip(),
+        skip_reason=None if requests else f"{away} {_why_none(after, ready, tried, open_keys)}".strip(),
         cursor=after.to_cursor(),
         dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
     )
 
 
-def read_files(folder: Path, names: Iterable[str], now: Mapping[str, Stamp]) -> dict[str, tuple[Stamp, str]]:
-    """Stamp and partition key of files by name; those that cannot be read now are left out.
+def read_files(
+    folder: Path, names: Sequence[str], now: Mapping[str, Stamp]
+) -> tuple[dict[str, tuple[Stamp, str]], int]:
+    """Stamp and partition key of files by name, and how many it came to before its time was over.
 
-    So are those that there is no time for, which the next look reads.
+    Those that cannot be read now are left out; those that it did not come to, the next look reads.
     """
     read: dict[str, tuple[Stamp, str]] = {}
     until = time.monotonic() + LONGEST_READING
-    for name in names:
+    for tried, name in enumerate(names):
         if read and time.monotonic() > until:
-            break
+            return read, tried
         try:
             path = folder / name
             file = LandedFile(path, readable_name(path, folder), fingerprint(path))
         except TurnoverError:
             continue
         read[name] = now[name], file.partition_key
-    return read
+    return read, len(names)
 
 
 def ingest_requests(order: Sequence[str], wanted: Sequence[str], state: LandingState) -> list[dg.RunRequest]:
@@ -236,13 +239,16 @@ def _fetch(settings: Settings) -> str:
     return ""
 
 
-def _why_none(state: LandingState, ready: Sequence[str], given_up: Sequence[str]) -> str:
-    """The reason of a look that asks for no run."""
-    unreadable = [name for name in ready if name in state.seen]
-    waiting = len(state.seen) - len(unreadable)
+def _why_none(state: LandingState, ready: Sequence[str], tried: int, given_up: Sequence[str]) -> str:
+    """The reason of a look that asks for no run; it tried to read the first so many of the ready files."""
+    unreadable = [name for name in ready[:tried] if name in state.seen]
+    late = len(ready) - tried
+    waiting = len(state.seen) - len(unreadable) - late
     reasons = [f"{len(state.seen) + len(state.handled)} files, none new"]
     if waiting:
         reasons.append(f"{waiting} to be looked at once more, to see whether they hold still")
+    if late:
+        reasons.append(f"{late} to be read by the next look, since this one took long")
     if unreadable:
         reasons.append(f"{len(unreadable)} that cannot be read ({', '.join(unreadable[:NAMES_SHOWN])})")
     if given_up:

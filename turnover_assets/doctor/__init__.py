@@ -1,8 +1,8 @@
 """`turnover doctor`: is the installation, and is the data home, as it should be?
 
 What belongs here: what a check is, the register of checks, and running them all. What does not: the checks
-(installation.py, home.py, data.py, records.py, deliveries.py, access.py), and showing what they find
-(commands/doctor.py).
+(installation.py, home.py, alerts.py, data.py, records.py, deliveries.py, access.py), and showing what they
+find (commands/doctor.py).
 
 Invariants:
     - nothing in the home is changed, and no run is kept waiting for longer than a moment;
@@ -77,7 +77,7 @@ class Patient:
 
 Told = tuple[Level, str] | tuple[Level, str, str]  # level, what was found, what to do
 Look = Callable[[Patient], Iterator[Told]]
-MODULES = ("installation", "home", "data", "records", "deliveries", "access")
+MODULES = ("installation", "home", "alerts", "data", "records", "deliveries", "access")
 CHECKS: dict[str, Look] = {}
 
 

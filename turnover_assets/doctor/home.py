@@ -12,14 +12,12 @@ from pathlib import Path
 from turnover_assets import __version__
 from turnover_assets.doctor import Patient, Told, check
 from turnover_assets.errors import TurnoverError
-from turnover_assets.storage.alert_rules import read_alert_rules
 from turnover_assets.storage.durable import PARTIAL
 from turnover_assets.storage.home_layout import LAYOUT, check_layout
 from turnover_assets.storage.housekeeping import SET_ASIDE, size_of
 from turnover_assets.storage.landing_folder import list_folder
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.sqlite_files import reading
-from turnover_assets.storage.workbook_files import read_recipients
 
 LEAST_FREE = 200_000_000  # bytes without which a run is likely to fail
 QUICK_BYTES = 20_000_000  # larger databases are only read whole with --deep
@@ -123,42 +121,6 @@ def ledger(patient: Patient) -> Iterator[Told]:
         yield "problem", f"{path}: {'; '.join(problems)}", "Correct it; `turnover adjustments check`."
         return
     yield "ok", str(path)
-
-
-@check("alert rules")
-def alert_rules(patient: Patient) -> Iterator[Told]:
-    """The file of alert rules, where there is one, has no mistakes."""
-    path = patient.settings.alert_rules_path
-    if not path.exists():
-        return
-    try:
-        read_alert_rules(path, patient.settings.panel_spec)
-    except TurnoverError as error:
-        yield "problem", str(error), "Until then no alert is told. `turnover alerts check` looks again."
-        return
-    yield "ok", str(path)
-
-
-@check("workbook recipients")
-def recipients(patient: Patient) -> Iterator[Told]:
-    """Who gets workbooks by e-mail is said without mistakes, and there is a channel to send them by."""
-    path = patient.settings.workbook_recipients_path
-    if patient.panel is None or not path.exists():
-        return
-    try:
-        found = read_recipients(path, patient.panel)
-        channels = read_alert_rules(patient.settings.alert_rules_path, patient.panel).channels
-    except TurnoverError as error:
-        yield "problem", str(error), "Until then no workbook is sent; docs/workbook.md shows the file."
-        return
-    if found and "email" not in channels:
-        yield (
-            "warning",
-            f"{path} names {len(found)} addresses, but alerts.toml has no channel email",
-            "Configure [channels.email]; docs/configuration.md has its fields.",
-        )
-    else:
-        yield "ok", f"{len(found)} addresses in {path}"
 
 
 @check("databases")

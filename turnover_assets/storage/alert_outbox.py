@@ -7,6 +7,7 @@ and how a message is sent (alert_channels.py).
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from turnover_assets.storage._alert_tables import Delivery
 from turnover_assets.storage.alert_channels import DeliveryError, Send
@@ -33,6 +34,7 @@ def deliver(
     *,
     due_only: bool = True,
     others: Collection[str] = (),
+    give_up: bool = True,
     now: Callable[[], datetime] = utc_now,
 ) -> list[Sent]:
     """Send messages that wait; a channel that fails once is left alone for this time.
@@ -43,12 +45,14 @@ def deliver(
         limit: Attempts at most.
         due_only: Leave those that wait for their next attempt.
         others: Channels that are configured as well, whose messages are left for another time.
+        give_up: Whether messages for any other channel are given up; not where the channels are not known.
         now: The clock.
 
     Raises:
         HomeError: The store cannot be read or written; what fails in a channel never raises.
     """
-    store.give_up_others([*senders, *others], now())
+    if give_up:
+        store.give_up_others([*senders, *others], now())
     working, above, name = dict(senders), 0, store.name()
     sent: list[Sent] = []
     while working and len(sent) < limit:
@@ -70,14 +74,16 @@ def deliver_all(
     limit: int,
     *,
     due_only: bool = True,
+    give_up: bool = True,
 ) -> list[Sent]:
     """Send alerts that wait, then workbooks, of each as many as the limit: neither holds up the other.
 
     Raises:
         HomeError: The store cannot be read or written; what fails in a channel never raises.
     """
-    first = deliver(store, alerts, limit, due_only=due_only, others=workbooks)
-    return first + deliver(store, workbooks, limit, due_only=due_only, others=alerts)
+    how: dict[str, Any] = {"due_only": due_only, "give_up": give_up}
+    first = deliver(store, alerts, limit, others=workbooks, **how)
+    return first + deliver(store, workbooks, limit, others=alerts, **how)
 
 
 def _attempt(

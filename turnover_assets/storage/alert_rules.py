@@ -4,6 +4,7 @@ What belongs here: reading both. What does not: what they mean (core/alerts/rule
 """
 
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,14 @@ def read_alert_rules(path: Path, panel: PanelSpec) -> AlertRules:
 def rules_in_force(path: Path, panel: PanelSpec) -> tuple[AlertRules, str]:
     """The rules of alerts.toml, and what is wrong with it, where the shipped ones take its place.
 
-    A slip in the file must neither fail what publishes nor leave everybody without alerts.
+    A slip in the file must neither fail what publishes nor leave everybody without alerts. Nor may it end
+    what only the file knows of: the rules say that they stand in for it.
     """
     try:
         return read_alert_rules(path, panel), ""
     except AlertRulesError as error:
-        return parse_rules({}, panel, DEFAULT, default_rules(panel)), str(error)
+        shipped = parse_rules({}, panel, DEFAULT, default_rules(panel))
+        return replace(shipped, stand_in=True), str(error)
 
 
 def default_rules(panel: PanelSpec) -> tuple[Rule, ...]:

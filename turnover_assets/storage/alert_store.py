@@ -36,6 +36,7 @@ from turnover_assets.storage._alert_tables import (
     open_incidents,
     prepare,
 )
+from turnover_assets.storage.sqlite_files import reading
 
 BUSY_SECONDS = 30.0
 CLAIM = timedelta(minutes=10)  # longer than any sending takes
@@ -70,7 +71,7 @@ class AlertStore:
         with self._transaction() as con:
             before = open_incidents(con)
             remind_after = timedelta(days=rules.remind_after_days)
-            found = fold(before, look(before), rules.rules, now, remind_after)
+            found = fold(before, look(before), rules.rules, now, remind_after, stand_in=rules.stand_in)
             changes = [replace(change, incident=keep(con, change.incident)) for change in found]
             for message in messages(changes, rules.fold_above, now):
                 _enqueue(con, message, rules.channels)
@@ -226,6 +227,19 @@ class AlertStore:
             "Make room or permit writing there. Where the file is damaged, delete it: what is open is told "
             "once more, and nothing else is lost.",
         )
+
+
+def peek_deliveries(path: Path) -> list[Delivery]:
+    """All messages in the outbox of a file, in order, read without making or changing anything in it.
+
+    Raises:
+        sqlite3.Error: The file cannot be read.
+    """
+    with reading(path.absolute()) as con:
+        con.row_factory = sqlite3.Row
+        if not con.execute("SELECT count(*) FROM sqlite_master WHERE name = 'deliveries'").fetchone()[0]:
+            return []
+        return [delivery_of(row) for row in con.execute("SELECT * FROM deliveries ORDER BY delivery_id")]
 
 
 def pause_after(attempts: int) -> timedelta:

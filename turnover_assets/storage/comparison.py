@@ -132,6 +132,7 @@ def table_keys(panel: PanelSpec) -> dict[str, tuple[str, ...]]:
         "forecasts": series,
         "aggregates": ("level", "member", panel.time),
         "explanations": series,
+        "level_changes": ("level", "member"),
         "backtest": ("model", *panel.keys, "cutoff", "horizon"),
         "backtest_aggregates": ("model", "level", "member", "cutoff", "horizon"),
         "backtest_accuracy": ("model", "basis", "scope", "member", "cutoff"),

@@ -12,6 +12,7 @@ Their SHA-256 stands in the version's tags and is checked before anything is loa
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from turnover_assets.core.calendar import index_of
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import _mlflow
@@ -67,6 +69,10 @@ class TrainedModel:
     versions: Mapping[str, str]
     origin: "Origin | None" = None
     backtest: Mapping[str, float] = field(default_factory=dict)
+
+    def trained_until(self, panel: PanelSpec) -> int:
+        """Index of the last period that it has seen."""
+        return index_of(panel, date.fromisoformat(self.versions["cutoff"]))
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder."""

@@ -219,16 +219,16 @@ def _make(warehouse: Warehouse, origin: Origin, ledger: Path, progress: Progress
         cutoffs = recent_cutoffs(con, panel, chosen["backtest_windows"], chosen["alive_periods"])
         who = training.entrants(origin.tuned, feature_names(panel))
         plan = training.Plan(limits, repairs, chosen["seed"], chosen["threads"], origin.tuned)
-        return _Made(
-            panel=panel,
-            data_version=cleaning.content_version(con, panel),
-            landed_version=manifest.landed_version(manifest.records(con, panel), panel),
-            rows={name: read_rows(con, panel, name) for name in TABLES},
-            series=con.execute(f"{series_sql(panel)} ORDER BY series_id").df(),
-            backtest=training.backtest(
-                con, panel, cutoffs, who, plan, lambda news: progress(f"backtest: {news}")
-            ),
+        series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
+        versions = (
+            cleaning.content_version(con, panel),
+            manifest.landed_version(manifest.records(con, panel), panel),
         )
+        rows = {name: read_rows(con, panel, name) for name in TABLES}
+    found = training.backtest(
+        warehouse.transaction, panel, cutoffs, who, plan, lambda news: progress(f"backtest: {news}")
+    )
+    return _Made(panel, *versions, rows, series, found)
 
 
 def _fit(recorded: TrainedModel, origin: Origin, made: _Made) -> TrainedModel:

@@ -146,6 +146,8 @@ def fold(
     rules: Sequence[Rule],
     now: datetime,
     remind_after: timedelta,
+    *,
+    stand_in: bool = False,
 ) -> list[Change]:
     """What conditions change about the open incidents.
 
@@ -155,12 +157,13 @@ def fold(
         rules: The rules in force; what none of them looks at any more is dropped without a message.
         now: The time.
         remind_after: How long after the last message an incident is recalled.
+        stand_in: Whether the rules only stand in for others, which may look at what these do not.
     """
     found = {incident.place: incident for incident in incidents}
     changes = [
         Change("dropped", replace(incident, resolved_at=now))
         for incident in incidents
-        if not _is_ruled(incident, rules)
+        if not stand_in and not _is_ruled(incident, rules)
     ]
     for condition in conditions:
         known = found.get((condition.rule.family, condition.level, condition.member))

@@ -92,7 +92,7 @@ def find_points(history: History, grouping: Grouping, weakest: float) -> list[Po
 
 
 def _expected(values: Floats, grouping: Grouping) -> Floats:
-    """What peers expect, moved to the level of the series in the neighbouring periods."""
+    """What peers expect, moved to the level of the series beside; NaN where that is nothing."""
     expected = compare_with_peers(values, grouping).expected
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(expected > 0, np.maximum(values, 0.0) / expected, np.nan)
@@ -103,8 +103,8 @@ def _expected(values: Floats, grouping: Grouping) -> Floats:
     level = np.full(ratio.shape, np.nan)
     enough = known >= NEIGHBOURS
     level[enough] = row_medians(beside[enough])
-    found: Floats = np.where(level > 0, expected * level, np.nan)
-    return found
+    found = expected * level
+    return np.where(found > 0, found, np.nan)
 
 
 def _clearest(points: Iterable[Point]) -> list[Point]:

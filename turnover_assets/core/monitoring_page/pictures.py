@@ -37,6 +37,8 @@ SMALL = (5.2, 2.5)  # inches, of a picture that stands beside another
 FEW = 8  # cutoffs that are labelled one by one
 BESIDE = 3  # distributions beside one another
 LABEL = 30  # letters of a line over a distribution
+FEW_RUNS = 12  # that there is room for at least, so that a bar is a bar
+CLOSEST = 0.08  # of an axis, that a tick stands from zero at least
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def durations(table: pd.DataFrame) -> str:
     failed = table[table["failed"]]
     if len(failed):
         axes.scatter(failed.index, failed["seconds"], marker="x", color=_INK, s=24, label="failed", zorder=3)
+    axes.set_xlim(min(-0.6, len(table) - FEW_RUNS - 0.6), len(table) - 0.4)
     axes.set_xticks([])
     axes.set_xlabel("runs, the newest at the right", fontsize=8)
     axes.set_ylabel("seconds", fontsize=8)
@@ -251,10 +254,12 @@ def target(found: Distribution, scale: float, labels: tuple[str, str]) -> str:
 
 
 def _amount_ticks(least: float, most: float, scale: float) -> list[float]:
-    """Zero, and from about the scale outwards 1, 3, 10, 30, … inside the bounds."""
+    """Zero, and outwards, from where they do not touch it, 1, 3, 10, 30, … inside the bounds."""
     powers = 10.0 ** np.arange(np.floor(np.log10(scale)), 16)
     steps = sorted([*powers, *(3 * powers)])
-    return [tick for tick in (*(-step for step in steps), 0.0, *steps) if least <= tick <= most]
+    apart = CLOSEST * (np.arcsinh(most / scale) - np.arcsinh(least / scale))
+    far = [step for step in steps if np.arcsinh(step / scale) >= apart]
+    return [tick for tick in (*(-step for step in far), 0.0, *far) if least <= tick <= most]
 
 
 @rc_context(_INKED)
