@@ -36,6 +36,7 @@ from turnover_assets_tests.factories import (
     settings_for,
 )
 from turnover_assets_tests.kills import Bench, Figures
+from turnover_assets_tests.waiting import PATIENCE
 
 AT_ONCE = 2
 RUN_EVENTS = 30  # more than a run tells of
@@ -122,7 +123,7 @@ def run_apart(home: Path, folder: Path, told: Path, event: int | None) -> int | 
     context = multiprocessing.get_context("forkserver")
     child = context.Process(target=run, args=(home, folder, told, event))
     child.start()
-    child.join(kills.DEADLINE)
+    child.join(PATIENCE)
     return child.exitcode
 
 

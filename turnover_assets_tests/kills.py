@@ -23,13 +23,13 @@ from turnover_assets.storage import landing, landing_folder, manifest, snapshots
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import clean_processes
+from turnover_assets_tests.waiting import PATIENCE
 
 PANEL = default_panel()
 HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover"
 SERIES = "SELECT store, department, week, turnover FROM cleaned.turnover ORDER BY ALL"
 KEEP = 2
 LAST = 5  # new files of one work
-DEADLINE = 120.0
 
 # Where a process is killed: owner and name of a function, and whether before it begins or when it is done.
 STEPS: Mapping[str, tuple[Any, str, str]] = {
@@ -91,7 +91,7 @@ def write_files(folder: Path, count: int = LAST) -> None:
 
 def work(home: Path, folder: Path, acknowledge: Callable[[str], object]) -> None:
     """Land what is new, clean, publish and prune, as a run does; tells each content once it has landed."""
-    warehouse = Warehouse(home / "warehouse.duckdb", threads=1, lock_timeout_seconds=DEADLINE)
+    warehouse = Warehouse(home / "warehouse.duckdb", threads=1, lock_timeout_seconds=PATIENCE)
     with warehouse.transaction() as con:
         known = manifest.records(con, PANEL)
     found = landing_folder.scan(folder)
@@ -147,7 +147,7 @@ def _killed_work(home: Path, folder: Path, told: Path, step: str | None, skip: i
 def kill_at_step(home: Path, folder: Path, told: Path, step: str, skip: int) -> bool:
     """Whether a process working on a home was killed at a step."""
     child = _child(home, folder, told, step, skip)
-    child.join(DEADLINE)
+    child.join(PATIENCE)
     return child.exitcode == -signal.SIGKILL
 
 
@@ -156,7 +156,7 @@ def kill_after(home: Path, folder: Path, told: Path, seconds: float) -> bool:
     child = _child(home, folder, told, None, 0)
     child.join(seconds)
     child.kill()
-    child.join(DEADLINE)
+    child.join(PATIENCE)
     return child.exitcode == -signal.SIGKILL
 
 
@@ -258,7 +258,7 @@ class Bench:
         for trial in ("warm-up", "trial"):  # the first also starts the server of processes
             shutil.copytree(root / "base", root / trial)
             began = time.monotonic()
-            kill_after(root / trial, root / "files", root / "told", DEADLINE)
+            kill_after(root / trial, root / "files", root / "told", PATIENCE)
         return cls(root / "base", root / "files", time.monotonic() - began)
 
 

@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 
 from turnover_assets_tests.factories import free_port
+from turnover_assets_tests.waiting import PATIENCE
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 CONFIGURATION = (DEPLOY / "nginx" / "nginx.conf").read_text("utf-8")
 PARTS = sorted(set(re.findall(r"set \$part http://([a-z]+):\d+;", CONFIGURATION)))
-PATIENCE = 30  # seconds
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import psycopg2
 import pytest
 
 from turnover_assets_tests.factories import free_port
+from turnover_assets_tests.waiting import PATIENCE
 
-PATIENCE = 60  # seconds, on a busy machine
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")  # where Debian puts them, by version
 KEYS = {
     "AWS_ACCESS_KEY_ID": "tester",

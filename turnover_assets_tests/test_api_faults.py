@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from turnover_assets.storage import snapshots
 from turnover_assets.storage.audit import AuditFilter, opened_audit
 from turnover_assets.storage.snapshots import CURRENT, Snapshot, current
 from turnover_assets_tests.api_factories import client_of, live_server, publish
+from turnover_assets_tests.waiting import wait_until
 
 OLDER_RELEASE = ("stores", "monitored_accuracy", "explanations")
 
@@ -49,13 +50,6 @@ def client_at(settings: Settings) -> Iterator[tuple[TestClient, FastAPI]]:
         app = client.app
         assert isinstance(app, FastAPI)
         yield client, app
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def one_series(snapshot: Snapshot) -> str:

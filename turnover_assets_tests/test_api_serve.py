@@ -21,6 +21,7 @@ from turnover_assets.cli import app
 from turnover_assets.serving.observing import Seen, log_as_text
 from turnover_assets.settings import Settings
 from turnover_assets_tests.factories import free_port
+from turnover_assets_tests.waiting import PATIENCE
 
 SERVE = [sys.executable, "-m", "turnover_assets.cli", "serve", "--port", "0"]
 
@@ -37,7 +38,7 @@ def served(settings: Settings, *options: str, **environment: str) -> Iterator[tu
     reading = threading.Thread(target=lambda: lines.extend(iter(process.stderr.readline, "")))
     reading.start()
     try:
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE
         while not (found := re.search(r"http://[\d.]+:\d+", " ".join(lines))):
             assert process.poll() is None, lines
             assert time.monotonic() < until
@@ -46,8 +47,8 @@ def served(settings: Settings, *options: str, **environment: str) -> Iterator[tu
         yield process, found[0], lines
     finally:
         process.kill()
-        process.wait(timeout=30)
-        reading.join(timeout=30)
+        process.wait(timeout=PATIENCE)
+        reading.join(timeout=PATIENCE)
 
 
 def wait_until_ready(base: str, until: float) -> None:
@@ -62,7 +63,7 @@ def wait_until_ready(base: str, until: float) -> None:
 
 
 def get(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -74,8 +75,8 @@ def test_it_says_where_it_listens_logs_in_json_and_ends_when_all_is_answered(ser
         asking.start()
         time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        asking.join(timeout=30)
-        assert process.wait(timeout=30) == 0
+        asking.join(timeout=PATIENCE)
+        assert process.wait(timeout=PATIENCE) == 0
     logged = [json.loads(line) for line in lines]
 
     assert len(json.loads(answers[0])["data"]) > 1000
@@ -100,7 +101,7 @@ def test_several_processes_answer_and_count_together(served_home: Settings) -> N
             get(f"{base}/metrics"),
         )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
     assert [float(count) for count in counted] == [40.0]
     assert not any("/v1/aggregates" in line for line in lines)

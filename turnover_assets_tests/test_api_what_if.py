@@ -33,11 +33,11 @@ from turnover_assets_tests.factories import (
     walmart_like,
 )
 from turnover_assets_tests.html_pages import Page
+from turnover_assets_tests.waiting import PATIENCE
 from turnover_assets_tests.what_if_factories import Published, publish_panel, serve_panel
 
 PANEL = default_panel()
 ONE = {"store": 2, "department": 73}
-DEADLINE = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def ask(client: TestClient, **asked: Any) -> dict[str, Any]:
 
 
 def wait_for(client: TestClient, snapshot: Snapshot) -> None:
-    until = time.monotonic() + DEADLINE
+    until = time.monotonic() + PATIENCE
     while client.get("/readyz").json().get("snapshot") != snapshot.name:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -235,13 +235,13 @@ def test_questions_wait_in_a_short_line_and_no_look_up_waits_behind_them(
     real = what_if_route.answer_question
 
     def slow(*given: Any) -> dict[str, Any]:
-        assert go.wait(DEADLINE)
+        assert go.wait(PATIENCE)
         return real(*given)
 
     monkeypatch.setattr(what_if_route, "answer_question", slow)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(client.post, "/v1/what-if", json={"series": [ONE]}) for _ in range(2)]
-        until = time.monotonic() + DEADLINE
+        until = time.monotonic() + PATIENCE
         while client.app.state.what_if_workers._pending < 2:  # type: ignore[attr-defined]
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -279,7 +279,7 @@ def test_a_question_that_takes_too_long_is_given_up(
         with client.app.state.follower.use() as served:  # type: ignore[attr-defined]
             served.champion.bench.prepare()
         answer = client.post("/v1/what-if", json={"series": [ONE]})
-        assert ended.wait(DEADLINE)
+        assert ended.wait(PATIENCE)
         monkeypatch.setattr(what_if, "answer", real)
         after = client.get("/v1/forecasts?store=2&department=73")
 
@@ -373,7 +373,7 @@ def test_three_promotions_under_load_fail_no_request(home: Settings, made: Publi
         for version in (2, 3, 4):
             reached = len(seen)
             snapshot = serve_panel(home.home, made, version)
-            until = time.monotonic() + DEADLINE
+            until = time.monotonic() + PATIENCE
             while (
                 json.load(urlopen(f"{base}/readyz"))["snapshot"] != snapshot.name or len(seen) < reached + 20
             ):

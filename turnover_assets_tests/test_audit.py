@@ -45,6 +45,7 @@ from turnover_assets_tests.serving_factories import (
     settings_of,
     small_app,
 )
+from turnover_assets_tests.waiting import wait_until
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -68,13 +69,6 @@ def rows_of(folder: Path, **chosen: Any) -> list[dict[str, Any]]:
             con.sql("SELECT * FROM audit ORDER BY asked_at, request_id").to_arrow_table().to_pylist()
         )
     return found
-
-
-def wait_for(what: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "nothing came of it"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -294,12 +288,12 @@ def test_a_full_or_closed_disk_is_counted_and_what_waits_is_written_once_it_can_
 
     for number in range(25):
         recorder.add(row(request_id=f"{number:02}"))
-    wait_for(lambda: recorder.problem)
+    wait_until(lambda: recorder.problem)
     metrics = CollectorRegistry()
     metrics.register(recorder)
     failing = generate_latest(metrics).decode()
     folder.unlink()
-    wait_for(lambda: not recorder.problem)
+    wait_until(lambda: not recorder.problem)
     recorder.add(row(request_id="after"))
     recorder.close()
 
@@ -324,7 +318,7 @@ def test_a_disk_without_room_leaves_no_half_segment(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(files.pq, "write_table", full)
     recorder = Recorder(tmp_path / "audit", 0.005)
     recorder.add(row())
-    wait_for(lambda: recorder.problem)
+    wait_until(lambda: recorder.problem)
 
     assert "No space left" in recorder.problem
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -341,7 +335,7 @@ def test_answers_go_on_while_the_audit_cannot_be_written(tmp_path: Path) -> None
 
     answers = [client_of(app).get("/v1/who").status_code for _ in range(5)]
 
-    wait_for(lambda: app.state.audit.problem)
+    wait_until(lambda: app.state.audit.problem)
     assert answers == [200] * 5
 
 
@@ -422,7 +416,7 @@ def test_processes_write_side_by_side_and_a_kill_loses_only_what_waited(tmp_path
     writers = [context.Process(target=_write_for_ever, args=(tmp_path, name)) for name in "ab"]
     for writer in writers:
         writer.start()
-    wait_for(lambda: len(list(tmp_path.glob("*/[!.]*.parquet"))) >= 8)
+    wait_until(lambda: len(list(tmp_path.glob("*/[!.]*.parquet"))) >= 8)
     for writer in writers:
         os.kill(writer.pid or 0, signal.SIGKILL)
         writer.join()

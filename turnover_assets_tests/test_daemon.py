@@ -17,9 +17,11 @@ from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.factories import Landed, next_week
 from turnover_assets_tests.fast_motion import account, fast_motion
 from turnover_assets_tests.fast_motion.looks import LOOKS
-from turnover_assets_tests.fast_motion.platform import wait_until
 from turnover_assets_tests.fast_motion.year import WEEKS, Year
 from turnover_assets_tests.ui_factories import ask, running_ui
+from turnover_assets_tests.waiting import wait_until
+
+ENDS_WITHIN = 60  # seconds: whoever hangs does so for longer, even on a busy machine
 
 
 @pytest.mark.slow
@@ -57,12 +59,12 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
     log = tmp_path / "ui.log"
     with running_ui(settings, log) as (process, _):
         (settings.landing_path / "new.csv").write_text(next_week(copied))
-        wait_until(lambda: current(settings.published_path) != before, 150, f"it publishes, see {log}")
+        wait_until(lambda: current(settings.published_path) != before, f"it publishes, see {log}")
         children = psutil.Process(process.pid).children(recursive=True)
         listening = addresses(children)
         code_servers = [child.pid for child in children if {"api", "grpc"} <= {*child.cmdline()}]
         began = time.monotonic()
-    _, alive = psutil.wait_procs(children, timeout=max(0.0, began + 25 - time.monotonic()))
+    _, alive = psutil.wait_procs(children, timeout=max(0.0, began + ENDS_WITHIN - time.monotonic()))
 
     after = current(settings.published_path)
     assert after.facts["cutoff"] > before.facts["cutoff"]
@@ -73,7 +75,7 @@ def test_the_ui_lands_a_dropped_file_publishes_and_ends_whole(copied: Landed, tm
     assert listening == {"127.0.0.1"}
     assert len(code_servers) == 1  # shared by page and daemon
     assert (process.returncode, alive) == (0, [])
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < ENDS_WITHIN
 
 
 def landings_of(home: Landed, name: str) -> int:
@@ -107,11 +109,10 @@ def test_past_cutoffs_chosen_in_the_page_are_forecast_in_one_run_and_published(
         def status() -> str:
             return str(ask(port, STATUS, id=backfill)["partitionBackfillOrError"]["status"])
 
-        wait_until(lambda: status().startswith("COMPLETED"), 150, f"the backfill ends, see {log}")
+        wait_until(lambda: status().startswith("COMPLETED"), f"the backfill ends, see {log}", every=0.5)
         assert status() == "COMPLETED_SUCCESS"
         wait_until(
             lambda: "forecasts_as_of" in current(settings.published_path).facts["tables"],
-            150,
             f"it is published, see {log}",
         )
 

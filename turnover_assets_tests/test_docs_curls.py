@@ -22,6 +22,7 @@ from turnover_assets_tests.test_access_server import needs_curl
 from turnover_assets_tests.test_api_docs import examples
 from turnover_assets_tests.test_api_serve import served
 from turnover_assets_tests.test_docs import REPOSITORY
+from turnover_assets_tests.waiting import PATIENCE
 
 README, ACCESS, DEPLOYMENT = "README.md", "docs/access.md", "docs/deployment.md"
 RUN_HERE = {README: 1, ACCESS: 2, DEPLOYMENT: 1}
@@ -98,7 +99,7 @@ def test_readme_asks_the_total_until_a_key_is_needed_and_keys_open_it_as_documen
     )
 
     key = created_key(home)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while run(f"{open_to_all} --fail", base, tmp_path)[0] != REFUSED:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -120,7 +121,7 @@ def test_the_key_of_the_stack_opens_the_api_through_its_proxy(
     parts = {**dict.fromkeys(PARTS, "127.0.0.1:1"), "api": base.removeprefix("http://")}
     with running_proxy(tmp_path, parts) as proxy:
         through = f"https://localhost:{proxy.port}"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while "data" not in (answer := json.loads(run(line, through, tmp_path, key)[1])):
             assert time.monotonic() < deadline, answer  # the server looks for new keys now and then
             time.sleep(0.1)

@@ -13,9 +13,9 @@ from turnover_assets.panel import default_panel
 from turnover_assets.storage import durable
 from turnover_assets.storage.kept import KeptFiles, kept_files
 from turnover_assets_tests.factories import as_nobody, clean_processes
+from turnover_assets_tests.waiting import PATIENCE
 
 processes = clean_processes()
-DEADLINE = 60.0
 PANEL = default_panel()
 CONTENT = b"a,b\n" + b"1,2\n" * 700_000  # more than a chunk
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -168,7 +168,7 @@ def copy_and_wait(source: Path, folder: Path, begun: Event, go_on: Event) -> Non
     """Hold a copy that is not kept yet (runs in a process of its own)."""
     with KeptFiles(folder).copied(source) as copy:
         begun.set()
-        go_on.wait(DEADLINE)
+        go_on.wait(PATIENCE)
         KeptFiles(folder).keep(copy, PANEL)
 
 
@@ -179,7 +179,7 @@ def test_a_copy_of_a_live_process_is_left_alone_and_that_of_a_dead_one_removed(
     begun, go_on = processes.Event(), processes.Event()
     other = processes.Process(target=copy_and_wait, args=(source, kept.folder, begun, go_on))
     other.start()
-    assert begun.wait(DEADLINE)
+    assert begun.wait(PATIENCE)
     (tmp_path / "mine.csv").write_bytes(b"mine")
 
     with kept.copied(tmp_path / "mine.csv"):
@@ -189,7 +189,7 @@ def test_a_copy_of_a_live_process_is_left_alone_and_that_of_a_dead_one_removed(
         os.kill(other.pid, signal.SIGKILL)
     else:
         go_on.set()
-    other.join(DEADLINE)
+    other.join(PATIENCE)
 
     with kept.copied(tmp_path / "mine.csv"):
         assert len(partials(kept)) == 1

@@ -24,12 +24,11 @@ from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.snapshots import current
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import QUICK, Landed, next_week
-from turnover_assets_tests.fast_motion.platform import wait_until
 from turnover_assets_tests.test_docs_commands import OPERATIONS
 from turnover_assets_tests.ui_factories import ask, running_ui
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SECONDS = 240.0  # that a command may take beside other work
 
 
 def section(heading: str) -> str:
@@ -69,7 +68,7 @@ def typed(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -217,7 +216,7 @@ def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
             process = run.tags[jobs.PROCESS_TAG].rpartition(":")[2]
             assert int(process) == hanging.pid
             well(f"kill {process}", folder)
-            assert hanging.wait(60) != 0
+            assert hanging.wait(PATIENCE) != 0
     finally:
         hanging.kill()
         hanging.wait()
@@ -225,7 +224,7 @@ def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
     with running_ui(settings, tmp_path / "ui.log") as (_, port), hung(settings) as run:
         ended = ask(port, TERMINATE, id=run.run_id)["terminateRun"]["__typename"]
         assert ended == "TerminateRunSuccess"
-        wait_until(lambda: status_of(settings, run.run_id) is dg.DagsterRunStatus.CANCELED, 60, "it ends")
+        wait_until(lambda: status_of(settings, run.run_id) is dg.DagsterRunStatus.CANCELED, "it ends")
 
     well(block("A run was killed"), folder)
     assert "next.csv" in set(current(settings.published_path).read("files")["name"])
@@ -235,7 +234,7 @@ def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
 @contextmanager
 def hung(settings: Settings) -> Iterator[dg.DagsterRun]:
     """Let the run that is at work wait for something that does not come; meanwhile, that run."""
-    wait_until(lambda: at_work(settings) is not None, 150, "a run is at work")
+    wait_until(lambda: at_work(settings) is not None, "a run is at work")
     with Warehouse.of(settings).lock():
         run = at_work(settings)
         assert run is not None

@@ -27,6 +27,7 @@ from turnover_assets.storage.postgres_tables import short_name
 from turnover_assets.storage.snapshots import Snapshot
 from turnover_assets_tests.factories import Landed, free_port
 from turnover_assets_tests.servers import PostgresServer, connected
+from turnover_assets_tests.waiting import wait_until
 
 KEYS = {"forecasts": ("store", "horizon"), "stores": ("store",)}
 ROWS = 2000
@@ -330,10 +331,10 @@ def test_a_killed_copy_leaves_the_old(url: str, publish: Publish, tmp_path: Path
         holder.execute("LOCK TABLE turnover.stores IN SHARE MODE")  # the copy waits there
         command = [sys.executable, "-c", KILLED, url, str(tmp_path / "published")]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        _wait_until(lambda: bool(rows(url, "SELECT 1 FROM pg_locks WHERE NOT granted")))
+        wait_until(lambda: bool(rows(url, "SELECT 1 FROM pg_locks WHERE NOT granted")))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    _wait_until(
+    wait_until(
         lambda: not rows(url, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'turnover-assets'")
     )
 
@@ -341,13 +342,6 @@ def test_a_killed_copy_leaves_the_old(url: str, publish: Publish, tmp_path: Path
     assert rows(url, "SELECT count(*), max(number) FROM turnover.forecasts") == [(ROWS + 1, 1)]
     database(url).copy(new, KEYS)
     assert rows(url, "SELECT count(*), max(number) FROM turnover.forecasts") == [(ROWS + 2, 2)]
-
-
-def _wait_until(question: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not question():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_two_copies_at_once_are_made_one_after_the_other(url: str, publish: Publish) -> None:

@@ -29,6 +29,7 @@ from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.api_factories import client_of
 from turnover_assets_tests.factories import Landed, free_port, next_week, quiet
 from turnover_assets_tests.test_docs import anchors
+from turnover_assets_tests.waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "deploy" / "prometheus"
@@ -44,7 +45,6 @@ WITHOUT_DATA = {
     f"max by (alertname, severity, job, part, daemon, level, member) ({FIRING})": "the same",
     "time() - turnover_sensor_last_tick_timestamp_seconds": "sensors look only where the daemon runs",
 }
-PATIENCE = 60  # seconds, on a busy machine
 
 
 def tool(name: str) -> str:
@@ -200,7 +200,7 @@ def test_prometheus_scrapes_the_endpoint_and_evaluates_the_rules(plain: Landed, 
     assert jobs["metric"]["status"] == "success"
     assert float(jobs["value"][1]) == 1
     published = current(plain.settings.published_path).folder.stat().st_mtime
-    assert float(age["value"][1]) == pytest.approx(time.time() - published, abs=PATIENCE)
+    assert float(age["value"][1]) == pytest.approx(time.time() - published, abs=120)
     loaded = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert set(loaded) == {*ALERTS, *RECORDED}
     assert set(loaded.values()) <= {"ok", "unknown"}  # unknown: not evaluated yet

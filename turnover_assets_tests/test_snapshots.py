@@ -16,9 +16,9 @@ from turnover_assets.errors import NoSnapshotError, PublishError, UnknownNameErr
 from turnover_assets.storage import durable, snapshots
 from turnover_assets.storage.snapshots import Snapshot
 from turnover_assets_tests.factories import clean_processes
+from turnover_assets_tests.waiting import PATIENCE
 
 processes = clean_processes()
-DEADLINE = 60.0
 FACTS = {"cutoff": "2017-06-10", "model_version": "3"}
 QUERIES = {
     "forecasts": "SELECT i AS store, DATE '2017-06-17' AS week, i * 1.5 AS forecast FROM range(5) AS t(i)",
@@ -154,7 +154,7 @@ def test_a_file_that_does_not_fit_leaves_the_previous_snapshot_current(
     writer = processes.Process(target=publish_with_little_room, args=(published, 100_000))
 
     writer.start()
-    writer.join(DEADLINE)
+    writer.join(PATIENCE)
 
     assert writer.exitcode == 7
     assert snapshots.current(published).name == standing.name
@@ -416,14 +416,14 @@ def test_a_reader_never_sees_a_torn_or_missing_snapshot_while_a_writer_publishes
     started, done, told = processes.Event(), processes.Event(), processes.Queue()
     reader = processes.Process(target=read_for_ever, args=(published, started, done, told))
     reader.start()
-    assert started.wait(DEADLINE)
+    assert started.wait(PATIENCE)
 
     for number in range(1, 31):
         write(number)
         snapshots.prune(published, 2)
     done.set()
-    problems, seen = told.get(timeout=DEADLINE)
-    reader.join(DEADLINE)
+    problems, seen = told.get(timeout=PATIENCE)
+    reader.join(PATIENCE)
 
     assert problems == []
     assert seen > 1

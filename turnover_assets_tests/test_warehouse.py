@@ -14,14 +14,14 @@ from turnover_assets.errors import HomeError, TurnoverError, WarehouseBusyError
 from turnover_assets.storage.migrations import SCHEMA_VERSION, SCHEMAS
 from turnover_assets.storage.warehouse import Warehouse, row_count
 from turnover_assets_tests.factories import as_nobody, clean_processes
+from turnover_assets_tests.waiting import PATIENCE
 
 processes = clean_processes()
-DEADLINE = 60.0
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse(tmp_path / "home" / "warehouse.duckdb", lock_timeout_seconds=DEADLINE)
+    return Warehouse(tmp_path / "home" / "warehouse.duckdb", lock_timeout_seconds=PATIENCE)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_an_exception_rolls_back_everything_and_is_passed_on(
 
 def append(path: Path, times: int) -> None:
     """Append rows one transaction at a time (runs in a process of its own)."""
-    warehouse = Warehouse(path, threads=1, lock_timeout_seconds=DEADLINE)
+    warehouse = Warehouse(path, threads=1, lock_timeout_seconds=PATIENCE)
     for i in range(times):
         with warehouse.transaction() as con:
             con.execute("INSERT INTO raw.numbers VALUES (?)", [1000 + i])
@@ -97,10 +97,10 @@ def append(path: Path, times: int) -> None:
 
 def hold(path: Path, holding: Event, release: Event) -> None:
     """Write in a transaction and keep it open (runs in a process of its own)."""
-    with Warehouse(path, threads=1, lock_timeout_seconds=DEADLINE).transaction() as con:
+    with Warehouse(path, threads=1, lock_timeout_seconds=PATIENCE).transaction() as con:
         con.execute("INSERT INTO raw.numbers SELECT i FROM range(100000) AS t(i)")
         holding.set()
-        release.wait(DEADLINE)
+        release.wait(PATIENCE)
 
 
 def test_two_processes_that_write_at_once_wait_for_each_other(filled: Warehouse) -> None:
@@ -109,7 +109,7 @@ def test_two_processes_that_write_at_once_wait_for_each_other(filled: Warehouse)
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(DEADLINE)
+        writer.join(PATIENCE)
 
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert count(filled) == 10 + 2 * 8
@@ -119,7 +119,7 @@ def test_a_writer_that_waits_too_long_is_told_so_and_can_try_again(filled: Wareh
     holding, release = processes.Event(), processes.Event()
     other = processes.Process(target=hold, args=(filled.path, holding, release))
     other.start()
-    assert holding.wait(DEADLINE)
+    assert holding.wait(PATIENCE)
     impatient = Warehouse(filled.path, lock_timeout_seconds=0.2)
 
     with (
@@ -131,7 +131,7 @@ def test_a_writer_that_waits_too_long_is_told_so_and_can_try_again(filled: Wareh
         pass
 
     release.set()
-    other.join(DEADLINE)
+    other.join(PATIENCE)
     assert count(impatient) == 100_010
 
 
@@ -139,11 +139,11 @@ def hold_from_outside(path: Path, holding: Event, release: Event) -> None:
     """Read as a notebook would, without our lock (runs in a process of its own)."""
     with duckdb.connect(str(path), read_only=True):
         holding.set()
-        release.wait(DEADLINE)
+        release.wait(PATIENCE)
 
 
 @pytest.mark.parametrize(
-    ("patience", "waits"), [(DEADLINE, True), (0.3, False)], ids=["patient", "impatient"]
+    ("patience", "waits"), [(PATIENCE, True), (0.3, False)], ids=["patient", "impatient"]
 )
 def test_a_program_that_has_the_file_open_is_waited_for(
     filled: Warehouse, patience: float, waits: bool
@@ -151,7 +151,7 @@ def test_a_program_that_has_the_file_open_is_waited_for(
     holding, release = processes.Event(), processes.Event()
     other = processes.Process(target=hold_from_outside, args=(filled.path, holding, release))
     other.start()
-    assert holding.wait(DEADLINE)
+    assert holding.wait(PATIENCE)
     waiting = Warehouse(filled.path, lock_timeout_seconds=patience)
 
     if waits:
@@ -161,17 +161,17 @@ def test_a_program_that_has_the_file_open_is_waited_for(
         with pytest.raises(WarehouseBusyError, match="close the program that has the file open"):
             count(waiting)
     release.set()
-    other.join(DEADLINE)
+    other.join(PATIENCE)
 
 
 def test_a_process_killed_in_the_middle_loses_only_its_transaction(filled: Warehouse) -> None:
     holding, release = processes.Event(), processes.Event()
     victim = processes.Process(target=hold, args=(filled.path, holding, release))
     victim.start()
-    assert holding.wait(DEADLINE)
+    assert holding.wait(PATIENCE)
 
     os.kill(victim.pid, signal.SIGKILL)
-    victim.join(DEADLINE)
+    victim.join(PATIENCE)
 
     at_once = Warehouse(filled.path, lock_timeout_seconds=0)  # the lock went with its process
     assert count(at_once) == 10

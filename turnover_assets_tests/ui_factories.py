@@ -13,7 +13,7 @@ from typing import Any
 
 from turnover_assets.settings import Settings
 from turnover_assets_tests.factories import QUICK, free_port
-from turnover_assets_tests.fast_motion.platform import wait_until
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 MODULE = [sys.executable, "-m", "turnover_assets.cli"]
 
@@ -25,7 +25,7 @@ def ask(port: int, query: str, **variables: Any) -> Any:
         data=json.dumps({"query": query, "variables": variables}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=120) as response:
         return json.load(response)["data"]
 
 
@@ -51,8 +51,8 @@ def running_ui(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Popen
             [*MODULE, "ui", "--port", str(port)], env=environment, stdout=stream, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: answers(port), 90, f"GraphQL answers, see {log}")
+        wait_until(lambda: answers(port), f"GraphQL answers, see {log}", every=0.5)
         yield process, port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE)

@@ -23,10 +23,11 @@ from turnover_assets.storage.decision_log import DecisionLog
 from turnover_assets.storage.landed_list import list_files
 from turnover_assets.storage.snapshots import Snapshot, current
 from turnover_assets_tests.factories import free_port
+from turnover_assets_tests.waiting import wait_until
 
 SENSORS = (LANDING_SENSOR, "refresh_sensor", "retrain_sensor")
 NOT_IDLE = ("Waiting", "under way", "once more", "Training comes first")
-SETTLE_SECONDS = 900.0  # a training with other work on the machine takes minutes
+SETTLE_SECONDS = 1200.0  # a training with other work on the machine takes minutes
 
 
 class Platform:
@@ -78,8 +79,8 @@ class Platform:
     def settle(self, *names: str) -> Snapshot:
         """Wait until files are on record, what follows is done, and no sensor has anything to do."""
         landed = f"{names} are on record, see {self._log}"
-        wait_until(lambda: {*names} <= self.on_record(), SETTLE_SECONDS, landed)
-        wait_until(self._is_idle, SETTLE_SECONDS, f"all is done, see {self._log}")
+        wait_until(lambda: {*names} <= self.on_record(), landed, seconds=SETTLE_SECONDS)
+        wait_until(self._is_idle, f"all is done, see {self._log}", seconds=SETTLE_SECONDS, every=0.5)
         return current(self.settings.published_path)
 
     def on_record(self) -> set[str]:
@@ -111,7 +112,7 @@ class Platform:
     def kill_a_run(self, job: str, since: float) -> str:
         """Wait for a run of a job that began after a moment, and kill its process in the middle; its id."""
         found: list[tuple[str, int]] = []
-        wait_until(lambda: bool(found.extend(self._working(job, since)) or found), 120, f"a {job} run works")
+        wait_until(lambda: found.extend(self._working(job, since)) or found, f"a {job} run works", every=0.5)
         run_id, process = found[0]
         psutil.Process(process).kill()
         return run_id
@@ -141,7 +142,7 @@ class Platform:
                 found.extend(t for t in ticks if t.status is TickStatus.STARTED and wanted(t))
                 return bool(found)
 
-            wait_until(looks, 120, what, every=0.002)
+            wait_until(looks, what, every=0.002)
         return found[0]
 
     def tick(self, sensor: str, tick_id: int) -> InstigatorTick | None:
@@ -163,16 +164,3 @@ def newest_ticks(instance: dg.DagsterInstance, sensor: str, limit: int | None) -
         if state.instigator_name == sensor:
             return instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=limit)
     return []
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.5) -> None:
-    """Wait for something, at most so long.
-
-    Raises:
-        TimeoutError: It did not come.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s until {what}")
-        time.sleep(every)

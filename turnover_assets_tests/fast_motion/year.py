@@ -16,7 +16,8 @@ import pandas as pd
 from turnover_assets.defs import jobs
 from turnover_assets.defs.sensors import LANDING_SENSOR
 from turnover_assets.storage.snapshots import Snapshot
-from turnover_assets_tests.fast_motion.platform import Platform, wait_until
+from turnover_assets_tests.fast_motion.platform import Platform
+from turnover_assets_tests.waiting import wait_until
 
 LEVEL, DOUBLE, CORRECTION = 1.5, 2.0, 1.2  # factors that are planted
 STORE, WEEK, AMOUNT = "but_num_business_unit", "day_id", "turnover"
@@ -193,7 +194,7 @@ class Year:
         if number == self.plan.restarted:
             self._plant("killed daemon", number)
             landing = partial(self.platform.unfinished, jobs.INGEST)
-            wait_until(lambda: bool(landing()), 120, "the file begins to land", every=0.02)
+            wait_until(landing, "the file begins to land", every=0.02)
             self._restart("killed daemon")
         for event, week in (("killed look", self.plan.looking), ("killed request", self.plan.asking)):
             if number == week:
