@@ -80,7 +80,10 @@ class Settings(BaseSettings):
         None, description="Postgres database of MLflow's records; default a file in the home. A secret."
     )
     training_share: float = Field(
-        0.25, gt=0, le=1, description="Share of past cutoffs used as training rows."
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of past cutoffs used as training rows; for the next period, four times it.",
     )
     max_training_rows: int = Field(2_000_000, ge=1000, description="Upper bound of training rows.")
     threads: int = Field(2, ge=1, description="Threads for DuckDB and model training.")

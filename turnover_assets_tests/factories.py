@@ -254,7 +254,7 @@ def land_frame(
 # Homes -------------------------------------------------------------------------------------------
 
 TURNOVER_HEADER = "day_id,but_num_business_unit,dpt_num_department,turnover\n"
-BASELINES_ONLY = 0.01  # a training share that leaves too few rows for trees, so that runs are quick
+BASELINES_ONLY = 0.005  # a training share that leaves too few rows for trees, so that runs are quick
 # Settings of a home whose runs are quick. New weeks often change what detectors make of so short a history,
 # and tables so small are read before a second thread has begun.
 QUICK = {"training_share": BASELINES_ONLY, "backtest_windows": 1, "retrain_changed_share": 0.5, "threads": 1}

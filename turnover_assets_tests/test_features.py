@@ -90,6 +90,9 @@ def loaded(case: Case) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
+KEYS = ["key_store", "key_department"]
+
+
 def read(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.DataFrame:
     """The rows of the chosen pairs, by series keys instead of the series' number."""
     keys = ", ".join(f"s.{key} AS key_{key}" for key in panel.keys)
@@ -391,16 +394,20 @@ def test_training_rows_end_with_what_is_known(case: Case, loaded: duckdb.DuckDBP
     assert not rows.duplicated([*(f"key_{key}" for key in case.panel.keys), "cutoff", "horizon"]).any()
 
 
-def test_the_share_of_cutoffs_is_used_evenly() -> None:
+def test_the_share_of_cutoffs_is_used_evenly_and_four_times_it_for_the_next_period() -> None:
     case = CASES["default"]
     with memory_warehouse() as con:
         insert_frames(con, case.panel, case.frames)
         everything = training_rows(con, case.panel, case.last)
-        chosen = {share: training_rows(con, case.panel, case.last, share) for share in (0.02, 0.25, 0.6)}
+        chosen = {share: training_rows(con, case.panel, case.last, share) for share in (0.02, 0.15, 0.6)}
 
     for share, rows in chosen.items():
-        assert len(rows) / len(everything) == pytest.approx(share, rel=0.25)
-    for rows in (chosen[0.25], chosen[0.6]):
+        of_horizon = rows.groupby("horizon").size() / everything.groupby("horizon").size()
+        assert of_horizon[1] == pytest.approx(min(1.0, 4 * share), rel=0.2)
+        assert of_horizon.drop(1).to_numpy() == pytest.approx(share, rel=0.25)
+        whole = rows.loc[rows["horizon"] > 1, [*KEYS, "cutoff"]].drop_duplicates()
+        assert len(whole.merge(rows.query("horizon == 1")[[*KEYS, "cutoff"]])) == len(whole)
+    for rows in (chosen[0.15], chosen[0.6]):
         assert set(zip(rows["key_store"], rows["key_department"], strict=True)) == set(
             zip(everything["key_store"], everything["key_department"], strict=True)
         )
@@ -411,10 +418,10 @@ def test_the_bound_of_training_rows_is_never_passed() -> None:
     case = CASES["default"]
     with memory_warehouse() as con:
         insert_frames(con, case.panel, case.frames)
-        for most in (0, 7, 8, 100, 1000, 5000):
+        for most in (0, 10, 11, 100, 1000, 5000):
             rows = training_rows(con, case.panel, case.last, most=most)
 
-            assert 0.7 * most - 8 <= len(rows) <= most
+            assert 0.7 * most - 11 <= len(rows) <= most
 
 
 # Names

@@ -15,7 +15,9 @@ def make_rows(count: int = 400, seed: int = 0) -> Rows:
     x = dice.lognormal(0.0, 0.5, (count, len(NAMES))).astype(np.float32)
     scale = dice.lognormal(3.0, 1.0, count)
     actual = scale * (0.7 * x[:, 2] + 0.3 * x[:, 0])
-    identity = pd.DataFrame({"cutoff": dice.integers(0, 105, count), "scale": scale, "actual": actual})
+    identity = pd.DataFrame(
+        {"cutoff": dice.integers(0, 105, count), "horizon": 1, "scale": scale, "actual": actual}
+    )
     return Rows(identity, x, NAMES)
 
 
@@ -58,7 +60,7 @@ def test_what_is_missing_is_the_mean_of_what_a_row_has() -> None:
 
 
 def test_a_row_of_two_seasons_ago_counts_a_known_share_of_a_new_one() -> None:
-    identity = pd.DataFrame({"cutoff": [0, 104], "scale": [10.0, 10.0]})
+    identity = pd.DataFrame({"cutoff": [0, 104], "horizon": [1, 1], "scale": [10.0, 10.0]})
     rows = Rows(identity, np.ones((2, 4), dtype=np.float32), NAMES)
 
     old, new = training_weights(rows, memory=2.0)
@@ -81,3 +83,16 @@ def test_thinning_keeps_about_as_many_rows_as_wanted_and_the_same_each_time() ->
     assert len(found) == pytest.approx(1000, rel=0.1)
     assert np.array_equal(found.x, thinned(rows, 1000).x)
     assert thinned(rows, 5000) is rows
+
+
+def test_every_horizon_counts_alike_however_many_rows_it_has() -> None:
+    rows = make_rows(4000)
+    rows.identity["horizon"] = np.where(np.arange(len(rows)) < 3000, 1, 2)
+    rows.identity["scale"] = 1.0
+
+    few = thinned(rows, 1000).identity["horizon"].value_counts()
+    weights = pd.Series(training_weights(rows, memory=0.0)).groupby(rows.identity["horizon"]).sum()
+
+    assert few.to_numpy() == pytest.approx([500, 500], rel=0.15)
+    assert weights.to_numpy() == pytest.approx([2000.0, 2000.0])
+    assert thinned(rows, 3600).identity["horizon"].value_counts()[2] == 1000  # all that there are

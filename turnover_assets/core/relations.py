@@ -22,6 +22,8 @@ from turnover_assets.core.calendar import calendar_table
 from turnover_assets.panel import Column, PanelSpec
 
 SAMPLE_BUCKETS = 1000
+# Of so many times the share of cutoffs there is a row of the next period, which recursive models learn from.
+NEXT_PERIOD = 4
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
 YEARS = (1, 2, 3)  # seasons back of which shapes are made
 RECENT_CUTOFFS = 4  # before the newest, of which forecasts are held against what came of them
@@ -164,12 +166,13 @@ def choose_training_pairs(
 ) -> None:
     """Choose the past cutoffs of each series that are used for training, as the relation `pairs`.
 
-    Which of a series' cutoffs are used differs from series to series, so that every period is seen.
+    Which of a series' cutoffs are used differs from series to series, so that every period is seen. A share
+    of them is used with every horizon, and NEXT_PERIOD times that share with the first horizon.
 
     Args:
         con: Connection on which prepare was called.
         panel: The panel; each cutoff gives as many rows as its horizon at most.
-        share: Share of the cutoffs to use, above 0, at most 1.
+        share: Share of the cutoffs to use with every horizon, above 0, at most 1.
         max_rows: Upper bound of the rows; the share is lowered to keep it.
         alive: A series counts where it has a value within so many periods up to the cutoff.
         until: Last target period to take; every one that is known where left out.
@@ -177,17 +180,24 @@ def choose_training_pairs(
     counted = con.execute(
         f"SELECT count(*) FROM as_of WHERE {_ALIVE} AND t < $until", {"alive": alive, "until": until}
     )
-    most, there = max_rows // panel.horizon, int(counted.fetchall()[0][0])
-    bounded = min(share, max_rows / max(1, there * panel.horizon))
+    there = int(counted.fetchall()[0][0])
+    most = max_rows // (panel.horizon + NEXT_PERIOD - 1)  # cutoffs that may have every horizon
+    buckets = math.ceil(min(share, most / max(1, there)) * SAMPLE_BUCKETS)
     bucket = f"(series_id * 7919 + t * 104729) % {SAMPLE_BUCKETS}"
-    # Buckets hold about the share; the limit makes the bound strict, without favouring any series.
-    limit = f"ORDER BY {bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t LIMIT {most}"
+    whole, limit = f"{bucket} < {buckets}", ""
+    if (
+        there > most
+    ):  # buckets hold about the share; this makes the bound strict, without favouring any series
+        order = f"{bucket}, (series_id * 104729 + t * 7919) % 1009, series_id, t"
+        whole = f"{whole} AND row_number() OVER (ORDER BY {order}) <= {most}"
+        limit = f"ORDER BY {order} LIMIT {NEXT_PERIOD * most}"
     _make_pairs(
         con,
         panel,
-        f"{_ALIVE} AND t < $until AND {bucket} < $buckets {limit if there > most else ''}",
-        {"alive": alive, "until": until, "buckets": math.ceil(bounded * SAMPLE_BUCKETS)},
+        f"{_ALIVE} AND t < $until AND {bucket} < {NEXT_PERIOD * buckets} {limit}",
+        {"alive": alive, "until": until},
         f"WHERE t <= least({int(until)}, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
+        whole,
     )
 
 
@@ -219,15 +229,22 @@ _ALIVE = "t - last_seen < $alive"
 
 
 def _make_pairs(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, where: str, bound: dict[str, int], known: str = ""
+    con: duckdb.DuckDBPyConnection,
+    panel: PanelSpec,
+    where: str,
+    bound: dict[str, int],
+    known: str = "",
+    whole: str = "true",
 ) -> None:
-    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, each with every horizon, and between_*.
+    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, with their horizons, and between_*.
 
-    Pairs stand in the order of their `number`, which is that of series, cutoff and horizon.
+    A cutoff has every horizon where it is `whole`, the first one otherwise. Pairs stand in the order of their
+    `number`, which is that of series, cutoff and horizon.
     """
     con.execute(
         "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT *, row_number() OVER (ORDER BY place_cutoff) - 1 "
-        "AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff "
+        "AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff, "
+        f"CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END AS horizons "
         f"FROM as_of WHERE {where}) ORDER BY place_cutoff",
         bound,
     )
@@ -235,14 +252,14 @@ def _make_pairs(
     con.execute(
         "CREATE OR REPLACE TEMP TABLE pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
         f"place_cutoff, place_cutoff + horizon AS place_target, before * {horizon} + horizon - 1 AS number "
-        f"FROM ({_with_horizons('cutoffs', horizon)}) {known}"
+        f"FROM ({_with_horizons('cutoffs', 'horizons')}) {known}"
     )
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP TABLE between_{level} AS {_between_sql(panel, level)}")
 
 
-def _with_horizons(relation: str, horizon: int) -> str:
-    return f"SELECT *, CAST(unnest(range(1, {horizon + 1})) AS INTEGER) AS horizon FROM {relation}"
+def _with_horizons(relation: str, last: int | str) -> str:
+    return f"SELECT *, CAST(unnest(range(1, {last} + 1)) AS INTEGER) AS horizon FROM {relation}"
 
 
 def _series_sql(panel: PanelSpec) -> str:

@@ -65,32 +65,42 @@ class Rows:
 
 
 def thinned(rows: Rows, most: int) -> Rows:
-    """About so many of the rows, drawn evenly and the same ones each time; all of them where there are fewer.
+    """About so many of the rows, the same ones each time; all of them where there are fewer.
 
-    Rows of neighbouring cutoffs and of one period share most of what they teach, so a share of them is soon
-    as good as all.
+    As many are drawn of each horizon, or all of one that has fewer. Rows of neighbouring cutoffs and of one
+    period share most of what they teach, so a share of them is soon as good as all.
     """
     if len(rows) <= most:
         return rows
-    return rows.where(np.random.default_rng(len(rows)).random(len(rows)) < most / len(rows))
+    drawn = np.random.default_rng(len(rows)).random(len(rows))
+    return rows.where(drawn * _crowding(rows) < most / len(rows))
 
 
 def training_weights(rows: Rows, memory: float) -> Floats:
-    """The scales times how recent a row is, divided by their mean, shape (n,).
+    """The scales times how recent a row is, over the rows of its horizon, divided by their mean, shape (n,).
 
     Weighting the absolute error of `value / scale` by the scale makes it the absolute error in units of the
-    target, which is what WAPE counts. With a mean of 1, penalties count rows, whatever the currency.
+    target, which is what WAPE counts. Every horizon counts alike. With a mean of 1, penalties count rows,
+    whatever the currency.
 
     Args:
         rows: n rows.
         memory: Seasons after which a row counts 1/e of a new one; 0 for no forgetting.
     """
     cutoff = rows.identity["cutoff"].to_numpy(np.float64)
-    weights = rows.scale
+    weights = rows.scale / _crowding(rows)
     if memory > 0:
         weights = weights * np.exp((cutoff - cutoff.max()) / (memory * _season(rows)))
     normed: Floats = weights / weights.mean()
     return normed
+
+
+def _crowding(rows: Rows) -> Floats:
+    """How many rows have the same horizon, over the mean of all horizons that there are, shape (n,)."""
+    horizon = rows.identity["horizon"].to_numpy(np.intp)
+    count = np.bincount(horizon).astype(np.float64)
+    crowding: Floats = (count / count[count > 0].mean())[horizon]
+    return crowding
 
 
 def _season(rows: Rows) -> int:

@@ -51,15 +51,16 @@ class RecursiveBoosting(XGBoost):
     """A model of the next period, which forecasts later ones from its own forecasts."""
 
     name = "recursive_boosting"
-    ROUNDS = 300
+    ROUNDS = 100
     PARAMETERS: Mapping[str, str | int | float] = {
         **XGBoost.PARAMETERS,
-        "learning_rate": 0.05,
+        "learning_rate": 0.12,
         "max_depth": 8,
         "min_child_weight": 3.0,
         "subsample": 0.8,
         "colsample_bytree": 0.7,
         "memory": 0.0,
+        "max_rows": 250_000,
     }
 
     def _used(self, names: Sequence[str]) -> list[str]:
@@ -108,7 +109,12 @@ class SeasonalRecursiveBoosting(RecursiveBoosting):
     """
 
     name = "seasonal_recursive_boosting"
-    PARAMETERS: Mapping[str, str | int | float] = {**RecursiveBoosting.PARAMETERS, "memory": 2.0}
+    ROUNDS = 150
+    PARAMETERS: Mapping[str, str | int | float] = {
+        **RecursiveBoosting.PARAMETERS,
+        "learning_rate": 0.1,
+        "memory": 2.0,
+    }
 
     def _used(self, names: Sequence[str]) -> list[str]:
         used = {USUAL, *used_features(names)}
