@@ -40,7 +40,7 @@ def make_rows(count: int, seed: int = 1) -> Rows:
     x[:, 3] = dice.integers(0, 3, count)
     scale = dice.lognormal(3.0, 1.0, count)
     actual = scale * np.nan_to_num(x[:, 0])
-    return Rows(pd.DataFrame({"cutoff": 100, "scale": scale, "actual": actual}), x, NAMES)
+    return Rows(pd.DataFrame({"cutoff": 100, "horizon": 1, "scale": scale, "actual": actual}), x, NAMES)
 
 
 def test_partial_dependence_is_the_mean_forecast_with_one_feature_set_in_every_row() -> None:

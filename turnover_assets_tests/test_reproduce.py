@@ -232,7 +232,9 @@ def saved(tmp_path: Path) -> Callable[[str, int], Path]:
 
     def save(name: str, seed: int) -> Path:
         rng = np.random.default_rng(seed)
-        identity = pd.DataFrame({"scale": np.ones(400), "cutoff": 0, "actual": rng.normal(size=400)})
+        identity = pd.DataFrame(
+            {"scale": np.ones(400), "cutoff": 0, "horizon": 1, "actual": rng.normal(size=400)}
+        )
         rows = Rows(identity, rng.normal(size=(400, 2)).astype(np.float32), ("one", "two"))
         quantiles = pd.DataFrame({"lower_80": [0.0]}, index=pd.Index([1], name="horizon"))
         (tmp_path / name).mkdir()

@@ -225,7 +225,7 @@ def test_sums_without_a_change_are_those_of_their_series(weeks: Published) -> No
 
 
 def test_a_newcomer_adds_to_the_sums_it_belongs_to(weeks: Published) -> None:
-    new = {"keys": {"store": 99, "department": 73}, "attributes": {"region": 3}, "level": 500.0}
+    new = {"keys": {"store": 99, "department": 73}, "attributes": {"region": 3}, "level": 150.0}
 
     found = ask(weeks, new=[new], levels=["region", "total"])
 
