@@ -27,7 +27,7 @@ test: $(READY)  ## every test and doctest but the slow ones, by WORKERS processe
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --doctest-modules turnover_assets turnover_assets_tests
 
 test-slow: $(READY)  ## whole runs, Dagster's daemon, a browser, longer fuzzes
-	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 900 -m slow turnover_assets_tests
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow turnover_assets_tests
 
 style: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ REQUIRED = set(re.findall(r"\$\{(\w+):\?", (TOP / "docker-compose.yaml").read_te
 SECRETS = ("operators", "viewers", "tls_certificate", "tls_key")
 # A small retailer whose training is quick, sensors that look often, and ended containers that go soon.
 QUICK = {
-    "TURNOVER_TRAINING_SHARE": "0.01",
+    "TURNOVER_TRAINING_SHARE": "0.005",
     "TURNOVER_BACKTEST_WINDOWS": "1",
     "TURNOVER_RETRAIN_CHANGED_SHARE": "0.5",
     "TURNOVER_SENSOR_INTERVAL_SECONDS": "5",

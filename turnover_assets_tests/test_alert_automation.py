@@ -491,6 +491,22 @@ def test_what_only_a_broken_file_knows_of_waits_until_it_is_mended(
     assert {one.state for one in store.deliveries() if one.channel != "log"} == {"given up"}  # by the file
 
 
+def test_what_a_rule_of_a_broken_file_has_found_is_not_ended_by_a_shipped_one(
+    published: Settings, instance: dg.DagsterInstance
+) -> None:
+    put_measures(published, measured({"": [1.15, 1.15, 1.15]}, "wape_over_promised"))
+    own = '[[rule]]\nname = "strict"\nmeasure = "wape_over_promised"\nabove = 1.1\n'
+    write_rules(published, own)
+    evaluate(published, instance)
+    (before,) = alerts.store_of(published).open_incidents()
+
+    write_rules(published, "[channels.webhook")
+    evaluate(published, instance)
+
+    assert before.rule == "strict"
+    assert alerts.store_of(published).open_incidents() == [before]
+
+
 def test_only_measures_that_rules_ask_for_are_read(published: Settings) -> None:
     others = [measured({"": [2.0]}, "bias"), measured({"1": [3.0]}, "bias", level="store")]
     put_measures(published, pd.concat([measured({"": [1.0] * 70}), *others]))

@@ -25,7 +25,7 @@ ENDS_WITHIN = 60  # seconds: whoever hangs does so for longer, even on a busy ma
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_weeks_with_planted_events_are_noticed_and_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     told: list[str] = []
     quick = {"training_share": 0.003, "sensor_interval_seconds": 1}

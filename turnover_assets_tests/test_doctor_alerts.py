@@ -39,3 +39,13 @@ def test_messages_that_do_not_arrive_are_told_with_the_reason(tmp_path: Path) ->
     assert lost.level == "problem"
     assert "1 message by log (the server answered 503) was given up" in lost.found
     assert "alerts test" in lost.remedy
+
+
+def test_what_was_given_up_with_its_channel_is_no_problem(tmp_path: Path) -> None:
+    settings, now = settings_for(tmp_path / "var"), datetime.now(UTC)
+    store = AlertStore(settings.incidents_path)
+    store.enqueue(message(now), {"log": LogChannel()})
+
+    assert store.give_up_others(["webhook"], now) == 1
+
+    assert [f.level for f in look(settings, "alert messages")] == ["ok"]

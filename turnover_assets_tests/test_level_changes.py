@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import duckdb
 import numpy as np
@@ -14,6 +16,7 @@ from turnover_assets.core import level_changes, relations
 from turnover_assets.core.aggregates import TOTAL
 from turnover_assets.core.backtest import Entrant
 from turnover_assets.core.level_changes import NONE, LevelChanges, measure, since_training, usual_changes
+from turnover_assets.core.models.base import Candidate
 from turnover_assets.core.what_if.answer import answer
 from turnover_assets.core.what_if.question import read_question
 from turnover_assets.core.what_if.unchanged import Unchanged
@@ -32,6 +35,7 @@ from turnover_assets_tests.backtest_factories import (
     noisy,
     off,
     quick_entrants,
+    region_panel,
 )
 from turnover_assets_tests.factories import (
     Landed,
@@ -152,7 +156,9 @@ def test_only_forecasts_made_after_the_training_count() -> None:
     members = pd.DataFrame({"series_id": range(1, 13)})
     model = off("half", 0.5)()
 
-    found = {until: since_training(model, until, rows, members, usual()) for until in (90, 96, 99, 100)}
+    found = {
+        until: since_training(PANEL, model, until, rows, members, usual()) for until in (90, 96, 99, 100)
+    }
 
     assert [found[until].table["periods"].tolist() for until in found] == [[4], [4], [1], []]
     assert found[96].factors[TOTAL][""] == pytest.approx(2.0, rel=0.05)
@@ -239,6 +245,36 @@ def test_small_sums_and_levels_of_many_members_have_no_usual_change(
     assert usual_changes(weekly, PANEL, last).empty
 
 
+def test_series_that_ended_do_not_make_a_sum_large(
+    weekly: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with memory_warehouse() as con:
+        insert_frames(con, PANEL, default_history())
+        last = last_of(con, PANEL)
+        relations.prepare_shared(con, PANEL, last)
+        there = con.execute(f"SELECT count(*) FROM grid WHERE t = {last} AND paired IS NOT NULL").fetchall()
+        monkeypatch.setattr(level_changes, "FEWEST_SERIES", there[0][0])
+        assert TOTAL in set(usual_changes(con, PANEL, last)["level"])
+        con.execute(f"DELETE FROM cleaned.turnover WHERE store = 2 AND t > {last - 10}")
+        relations.prepare_shared(con, PANEL, last)
+
+        assert usual_changes(con, PANEL, last).empty
+
+
+def test_forecasts_that_may_be_below_zero_are_held_against_what_came_as_they_are() -> None:
+    panel = region_panel(nonnegative=False)
+    rows = make_rows([(s, c) for s in range(1, 13) for c in (98, 99)], 4, noisy, 100)
+    rows = rows.where((rows.identity["t"] <= 100).to_numpy())
+    rows.identity.loc[rows.identity["series_id"] > 8, "actual"] *= -0.5
+    members = pd.DataFrame({"series_id": range(1, 13)})
+    right = cast("Candidate", SimpleNamespace(predict=lambda rows: rows.actual))
+
+    found = since_training(panel, right, 90, rows, members, usual())
+
+    assert found.table["change"].tolist() == pytest.approx([1.0], rel=0.05)
+    assert found.is_none
+
+
 @pytest.mark.parametrize(
     ("panel", "frames"), [(PANEL, default_history()), (daily(), daily_history())], ids=["weekly", "daily"]
 )
@@ -270,6 +306,26 @@ def test_nothing_after_the_cutoff_is_known_of_a_model_in_use(
     pd.testing.assert_frame_equal(identity, other.recent.identity)
     np.testing.assert_array_equal(plain.recent.x, other.recent.x)
     pd.testing.assert_frame_equal(plain.usual, other.usual)
+    assert TOTAL in set(plain.usual["level"])
+    thrice = off("thrice", 3.0)()
+    found = since_training(panel, thrice, plain.cutoff - 20, plain.recent, plain.series, plain.usual)
+    assert found.factors[TOTAL][""] < 0.7
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 7, 14])
+def test_every_day_of_the_last_weeks_is_forecast_however_short_the_horizon(horizon: int) -> None:
+    panel = daily().model_copy(update={"horizon": horizon})
+    with memory_warehouse() as con:
+        insert_frames(con, panel, daily_history())
+        last = last_of(con, panel)
+        relations.prepare(con, panel, last)
+
+        relations.choose_recent_pairs(con, panel, last, alive=28)
+
+        days = con.execute("SELECT DISTINCT t FROM pairs ORDER BY t").df()["t"]
+    first = last - 4 * panel.frequency.cycle + 1
+    assert days.iloc[0] - first < horizon
+    assert days.tolist() == list(range(days.iloc[0], last + 1))
 
 
 def test_windows_in_which_nobody_is_in_use_are_spared_the_work(weekly: duckdb.DuckDBPyConnection) -> None:

@@ -28,7 +28,7 @@ from turnover_assets_tests.test_docs_commands import OPERATIONS
 from turnover_assets_tests.ui_factories import ask, running_ui
 from turnover_assets_tests.waiting import PATIENCE, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def section(heading: str) -> str:

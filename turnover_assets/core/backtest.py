@@ -312,7 +312,9 @@ def run_backtest(
         for entrant in entrants:
             progress(f"{entrant.name} as of {label_of(panel, window.cutoff)}")
             began = time.perf_counter()
-            predicted = _forecast(entrant, window, forecasts, done, hindsight, seed=seed, threads=threads)
+            predicted = _forecast(
+                panel, entrant, window, forecasts, done, hindsight, seed=seed, threads=threads
+            )
             if predicted is None:
                 continue
             forecasts[entrant.name] = limited(panel, window.scoring, predicted)
@@ -348,6 +350,7 @@ def check_separation(window: Window) -> None:
 
 
 def _forecast(
+    panel: PanelSpec,
     entrant: Entrant,
     window: Window,
     forecasts: Mapping[str, Floats],
@@ -359,7 +362,7 @@ def _forecast(
 ) -> Floats | None:
     """An entrant's forecasts for a window's scoring rows; None where it cannot take part."""
     if entrant.fitted is not None and entrant.fitted_until <= window.cutoff:
-        return _in_use(entrant.fitted, entrant.fitted_until, window)
+        return _in_use(panel, entrant.fitted, entrant.fitted_until, window)
     if entrant.like:
         return forecasts.get(entrant.like)
     candidate = entrant.make()
@@ -374,12 +377,12 @@ def _forecast(
     return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
 
 
-def _in_use(fitted: Candidate, until: int, window: Window) -> Floats:
+def _in_use(panel: PanelSpec, fitted: Candidate, until: int, window: Window) -> Floats:
     """Forecasts of a model in use: with what it has missed since its training carried on."""
     predicted = fitted.predict(window.scoring)
     if window.recent is None or window.usual is None:
         return predicted
-    changes = since_training(fitted, until, window.recent, window.series, window.usual)
+    changes = since_training(panel, fitted, until, window.recent, window.series, window.usual)
     found: Floats = predicted * changes.of_rows(window.scoring, window.series)
     return found
 

@@ -10,7 +10,7 @@ intercept correction (Clements and Hendry, 1996, "Intercept corrections and stru
 a level has shifted and costs where weeks were odd by chance. So of the logarithm d of reported over forecast
 only the share d^6 / (d^6 + (1.25 s)^6) is taken over. The change s of growth of that sum, from one such
 stretch to the next, was exceeded one time in twenty: of half of it nothing is taken over, of s a fifth, of
-1.6 s nearly all.
+2 s nearly all.
 
 Invariants:
     - only forecasts count that were made after the model was trained, so a new model is never corrected;
@@ -28,6 +28,7 @@ import pandas as pd
 
 from turnover_assets.core.adjustments import series_attributes_sql
 from turnover_assets.core.aggregates import TOTAL, member_names
+from turnover_assets.core.closures import limited
 from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.relations import GROWTH_LIMITS, WINDOWS
 from turnover_assets.panel import PanelSpec
@@ -48,8 +49,8 @@ class LevelChanges:
 
     Attributes:
         table: The sums that were measured, with COLUMNS: `change` is reported over forecast, after what wider
-            levels explain; `usual` how far that goes usually, as a logarithm; `factor` what is taken over;
-            `periods` how many are compared.
+            levels explain; `usual` how far that goes usually, as a logarithm; `factor` what is taken over,
+            beside the factors of wider levels; `periods` how many are compared.
     """
 
     table: pd.DataFrame
@@ -104,7 +105,7 @@ def usual_changes(con: duckdb.DuckDBPyConnection, panel: PanelSpec, last: int) -
         member = "''" if level == TOTAL else f"a.{level}"
         sums = con.execute(
             f"SELECT {member} AS member, g.t, sum(g.paired) AS now, sum(g.year_ago) AS before, "
-            f"count(*) AS parts FROM grid AS g JOIN ({members}) USING (series_id) "
+            f"count(g.paired) AS parts FROM grid AS g JOIN ({members}) USING (series_id) "
             "WHERE g.t <= $last AND g.t > $first GROUP BY ALL ORDER BY ALL",
             {"last": last, "first": last - SEASONS * season - 2 * short},
         ).df()
@@ -125,10 +126,11 @@ def _usual(sums: pd.DataFrame, short: int, season: int, level: str) -> pd.DataFr
     """The usual change of growth of each member of a level, as usual_changes says."""
     found: dict[str, float] = {}
     for member, own in sums.groupby("member"):
-        if own["parts"].max() < FEWEST_SERIES:
+        if own["parts"].tail(short).max() < FEWEST_SERIES:  # of those that are still there
             continue
-        by_period = own.set_index("t")[["now", "before"]]
-        total = by_period.reindex(range(int(own["t"].min()), int(own["t"].max()) + 1)).rolling(short).sum()
+        by_period = own[own["parts"].cumsum() > 0].set_index("t")[["now", "before"]]
+        every = range(int(by_period.index.min()), int(by_period.index.max()) + 1)
+        total = by_period.reindex(every).fillna(0.0).rolling(short).sum()  # a closed day sells nothing
         logs = total.where(total > 0).transform(np.log)
         growth = logs["now"] - logs["before"]
         change = growth.diff(short).abs().dropna()
@@ -150,7 +152,7 @@ def measure(recent: pd.DataFrame, usual: pd.DataFrame) -> LevelChanges:
         What to multiply the next forecasts by.
     """
     rows = recent[recent["actual"].notna()]
-    carried = rows["forecast"].clip(lower=0.0).to_numpy(np.float64)
+    carried = rows["forecast"].to_numpy(np.float64)
     lines: list[tuple[Any, ...]] = []
     for level, known in usual.groupby("level", sort=False):
         member = pd.Series("", rows.index) if level == TOTAL else member_names(rows[level])
@@ -185,11 +187,17 @@ def taken_over(change: Floats, usual: Floats) -> Floats:
 
 
 def since_training(
-    candidate: Candidate, trained_until: int, recent: Rows, members: pd.DataFrame, usual: pd.DataFrame
+    panel: PanelSpec,
+    candidate: Candidate,
+    trained_until: int,
+    recent: Rows,
+    members: pd.DataFrame,
+    usual: pd.DataFrame,
 ) -> LevelChanges:
     """What a model's forecasts since its training say.
 
     Args:
+        panel: The panel.
         candidate: The model.
         trained_until: Index of the last period that it has seen.
         recent: Rows of past cutoffs whose outcomes are known.
@@ -199,7 +207,8 @@ def since_training(
     later = recent.where((recent.identity["cutoff"] >= trained_until).to_numpy())
     if not len(later) or usual.empty:
         return NONE
-    facts = later.identity[["series_id", "t", "scale", "actual"]].assign(forecast=candidate.predict(later))
+    forecast = limited(panel, later, candidate.predict(later))
+    facts = later.identity[["series_id", "t", "scale", "actual"]].assign(forecast=forecast)
     return measure(facts.merge(members, on="series_id", how="left", validate="many_to_one"), usual)
 
 

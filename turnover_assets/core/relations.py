@@ -214,13 +214,22 @@ def choose_scoring_pairs(
 
 
 def choose_recent_pairs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int, alive: int) -> None:
-    """Choose the RECENT_CUTOFFS before a cutoff, a cycle apart, and of each the horizons over by then."""
+    """Choose cutoffs of the RECENT_CUTOFFS cycles before a cutoff, and of each the horizons over by then.
+
+    They are a cycle apart, or a horizon where that is shorter, so that every period is forecast.
+    """
     cycle = panel.frequency.cycle
+    apart = min(cycle, panel.horizon)
     _make_pairs(
         con,
         panel,
-        f"t >= $first AND t < $cutoff AND ($cutoff - t) % $cycle = 0 AND {_ALIVE}",
-        {"alive": alive, "cutoff": cutoff, "first": cutoff - RECENT_CUTOFFS * cycle, "cycle": cycle},
+        f"t >= $first AND t < $cutoff AND ($cutoff - t) % $apart = 0 AND {_ALIVE}",
+        {
+            "alive": alive,
+            "cutoff": cutoff,
+            "first": cutoff - RECENT_CUTOFFS * cycle,
+            "apart": apart,
+        },
         f"WHERE t <= {int(cutoff)}",
     )
 

@@ -261,7 +261,9 @@ def _missed_by(
         return lambda _: NONE
     usual, members = con.execute(f"FROM {USUAL_CHANGES}").df(), series.drop(columns="first_t")
     recent = read_rows(con, panel, "recent")
-    return lambda model: since_training(model.candidate, model.trained_until(panel), recent, members, usual)
+    return lambda model: since_training(
+        panel, model.candidate, model.trained_until(panel), recent, members, usual
+    )
 
 
 def _model_facts(version: int, model: TrainedModel) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from turnover_assets.errors import TurnoverError
 from turnover_assets.storage._alert_tables import Delivery
 from turnover_assets.storage.alert_channels import Secrets, missing_secrets
 from turnover_assets.storage.alert_rules import read_alert_rules, rules_in_force
-from turnover_assets.storage.alert_store import peek_deliveries
+from turnover_assets.storage.alert_store import NOT_CONFIGURED, peek_deliveries
 from turnover_assets.storage.workbook_files import read_recipients
 
 RECENT = timedelta(days=7)  # for which messages that were given up are told
@@ -57,7 +57,11 @@ def messages(patient: Patient) -> Iterator[Told]:
     if not path.exists():
         return
     found = peek_deliveries(path)
-    lost = [one for one in found if one.given_up_at and one.given_up_at > patient.now - RECENT]
+    lost = [
+        one
+        for one in found
+        if one.given_up_at and one.given_up_at > patient.now - RECENT and one.last_error != NOT_CONFIGURED
+    ]
     late = [one for one in found if one.state == "pending" and one.created_at < patient.now - SLOW]
     if lost:
         yield "problem", f"{_listed(lost)} given up in the last {RECENT.days} days", LOOK

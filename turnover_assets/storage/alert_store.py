@@ -38,6 +38,7 @@ from turnover_assets.storage._alert_tables import (
 )
 from turnover_assets.storage.sqlite_files import reading
 
+NOT_CONFIGURED = "the channel is no longer configured"
 BUSY_SECONDS = 30.0
 CLAIM = timedelta(minutes=10)  # longer than any sending takes
 FIRST_PAUSE = timedelta(minutes=1)
@@ -192,9 +193,9 @@ class AlertStore:
         places = ", ".join("?" * len(channels))
         with self._transaction() as con:
             done = con.execute(
-                "UPDATE deliveries SET given_up_at = ?, last_error = 'the channel is no longer configured' "
+                "UPDATE deliveries SET given_up_at = ?, last_error = ? "
                 f"WHERE {UNDER_WAY} AND claim IS NULL AND channel NOT IN ({places})",
-                [now.timestamp(), *channels],
+                [now.timestamp(), NOT_CONFIGURED, *channels],
             )
         return done.rowcount
 

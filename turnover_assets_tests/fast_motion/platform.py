@@ -23,7 +23,7 @@ from turnover_assets.storage.decision_log import DecisionLog
 from turnover_assets.storage.landed_list import list_files
 from turnover_assets.storage.snapshots import Snapshot, current
 from turnover_assets_tests.factories import free_port
-from turnover_assets_tests.waiting import wait_until
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 SENSORS = (LANDING_SENSOR, "refresh_sensor", "retrain_sensor")
 NOT_IDLE = ("Waiting", "under way", "once more", "Training comes first")
@@ -50,7 +50,7 @@ class Platform:
         """End them as Ctrl-C does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(60)
+            self._process.wait(PATIENCE)
 
     def kill(self) -> list[str]:
         """Kill them and whatever they started, at once; the runs that were under way."""
@@ -131,19 +131,23 @@ class Platform:
             ]
 
     def wait_for_tick(
-        self, sensor: str, wanted: Callable[[InstigatorTick], bool], what: str
-    ) -> InstigatorTick:
-        """Wait until the newest look of a sensor is under way and as wanted; that look."""
+        self,
+        sensor: str,
+        wanted: Callable[[InstigatorTick], bool],
+        what: str,
+        missed: Callable[[InstigatorTick], bool],
+    ) -> InstigatorTick | None:
+        """Wait until the newest look of a sensor is under way and as wanted; None once it was missed."""
         with self.instance() as instance:
             found: list[InstigatorTick] = []
 
             def looks() -> bool:
                 ticks = newest_ticks(instance, sensor, 1)
                 found.extend(t for t in ticks if t.status is TickStatus.STARTED and wanted(t))
-                return bool(found)
+                return bool(found) or any(missed(tick) for tick in ticks)
 
             wait_until(looks, what, every=0.002)
-        return found[0]
+        return found[0] if found else None
 
     def tick(self, sensor: str, tick_id: int) -> InstigatorTick | None:
         """A look of a sensor as it is on record now."""

@@ -7,11 +7,12 @@ asked for a run. What the platform made of it is asked in looks.py.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
+from dagster._core.scheduler.instigation import TickStatus
 
 from turnover_assets.defs import jobs
 from turnover_assets.defs.sensors import LANDING_SENSOR
@@ -201,16 +202,32 @@ class Year:
                 self._kill_in_a_look(event, number)
 
     def _kill_in_a_look(self, event: str, number: int) -> None:
-        """Kill the daemon while the landing sensor looks, or once it has asked for a run in that look."""
+        """Kill the daemon while the landing sensor looks, or once it has asked for a run in that look.
+
+        Where the look was over sooner, the next one is killed; of requests there is one a week.
+        """
         self._plant(event, number)
         since, asked = self.seen[event].at.timestamp(), event == "killed request"
-        tick = self.platform.wait_for_tick(
-            LANDING_SENSOR,
-            lambda tick: tick.timestamp > since and bool(list(tick.reserved_run_ids_with_requests)) is asked,
-            f"the landing sensor {'asks' if asked else 'looks'}",
-        )
-        self.ticks[event] = tick.tick_id
-        self._restart(event)
+        while True:
+            tick = self.platform.wait_for_tick(
+                LANDING_SENSOR,
+                lambda tick: (
+                    tick.timestamp > since and bool(list(tick.reserved_run_ids_with_requests)) is asked
+                ),
+                f"the landing sensor {'asks' if asked else 'looks'}",
+                lambda tick: asked and tick.timestamp > since and tick.status is TickStatus.SUCCESS,
+            )
+            if tick:
+                self.killed.setdefault(event, []).extend(self.platform.kill())
+                left = self.platform.tick(LANDING_SENSOR, tick.tick_id)
+                self.platform.start()
+                if left and left.status is TickStatus.STARTED:
+                    self.ticks[event] = left.tick_id
+                    return
+            if asked:
+                self.plan = replace(self.plan, asking=number + 1)
+                del self.seen[event]
+                return
 
     def _restart(self, event: str) -> None:
         """Kill the platform and start it again."""

@@ -23,6 +23,7 @@ Kind = Literal["opened", "escalated", "reminded", "recovered", "test", "workbook
 CALM = timedelta(hours=6)  # a weekly publishing is never just seven days after the one before
 WORST_SHOWN = 10
 TOLD: tuple[Kind, ...] = ("opened", "escalated", "reminded", "recovered")
+ENDED = ("recovered", "dropped")
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,14 @@ def fold(
         rules: The rules in force; what none of them looks at any more is dropped without a message.
         now: The time.
         remind_after: How long after the last message an incident is recalled.
-        stand_in: Whether the rules only stand in for others, which may look at what these do not.
+        stand_in: Whether the rules only stand in for others, which may look at what these do not, or have
+            narrower limits; then nothing is ended.
     """
     found = {incident.place: incident for incident in incidents}
     changes = [
         Change("dropped", replace(incident, resolved_at=now))
         for incident in incidents
-        if not stand_in and not _is_ruled(incident, rules)
+        if not _is_ruled(incident, rules)
     ]
     for condition in conditions:
         known = found.get((condition.rule.family, condition.level, condition.member))
@@ -171,7 +173,7 @@ def fold(
             changes.append(Change("opened", _opened(condition, now)))
         elif known is not None and (change := _next(known, condition, now, remind_after)):
             changes.append(change)
-    return changes
+    return [change for change in changes if not (stand_in and change.kind in ENDED)]
 
 
 def _is_ruled(incident: Incident, rules: Sequence[Rule]) -> bool:

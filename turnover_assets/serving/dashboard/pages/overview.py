@@ -46,11 +46,12 @@ def overview(reader: Reading) -> Response:
 
 
 def _carried(reader: Reader) -> list[tuple[str, float]]:
-    """What forecasts carry on of what the model has missed: whose, and by how much they are changed."""
+    """What forecasts carry on of what the model has missed: whose, and by how much they change in all."""
     if not reader.shown.view.has("level_changes"):
         return []
     rows = reader.shown.view.records(
-        "SELECT level, member, factor - 1 AS by_much FROM level_changes "
+        "SELECT level, member, CASE WHEN level = $total THEN factor ELSE factor * coalesce(("
+        "SELECT factor FROM level_changes WHERE level = $total), 1) END - 1 AS by_much FROM level_changes "
         f"WHERE abs(factor - 1) >= {WORTH_SAYING} ORDER BY level <> $total, abs(factor - 1) DESC",
         {"total": TOTAL},
     )
