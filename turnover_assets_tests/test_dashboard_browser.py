@@ -136,7 +136,7 @@ def test_all_is_there_without_scripts(browser: Browser, site: Site) -> None:
         assert page.locator("td.n:visible").count() > 20
         page.goto(site.address + "/level?name=store")
         page.get_by_role("link", name="Name").click()
-        assert "sort=name" in page.url
+        page.wait_for_url("**sort=name**")
         page.get_by_label("Search in this list").fill("1")
         page.get_by_role("button", name="Search").last.click()
-        assert "q=1" in page.url
+        page.wait_for_url("**q=1**")

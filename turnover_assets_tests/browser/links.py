@@ -101,7 +101,7 @@ def jump(use: Use) -> None:
     use.control.focus()
     use.page.keyboard.press("Enter")
 
-    assert urlsplit(use.page.url).fragment == place
+    use.page.wait_for_url(lambda address: urlsplit(address).fragment == place)
     use.page.keyboard.press("Tab")
     inside = f"document.getElementById('{place}').contains(document.activeElement)"
     assert use.page.evaluate(inside)
