@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from turnover_assets.core.models import BASELINE, CANDIDATES, Candidate, Rows, candidate_class
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
-from turnover_assets.core.models.histogram import SKOPS_TRUSTED, HistogramBoosting
+from turnover_assets.core.models.histogram import BINS, SKOPS_TRUSTED, HistogramBoosting, binned
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
 from turnover_assets.errors import UnknownNameError
 
@@ -272,3 +272,18 @@ def test_a_stored_model_with_any_other_type_is_refused(
 
     with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException, match=r"fractions\.Fraction"):
         HistogramBoosting.load(tmp_path)
+
+
+def test_trees_forecast_the_same_for_values_and_for_what_bins_make_of_them() -> None:
+    rows = make_rows(3000, 5)
+    x = np.nan_to_num(rows.x, nan=0.0)[:, :-1]
+    x[::7, 0] = np.nan
+    some = Rows(rows.identity, x, NAMES[:-1])
+    coarse = Rows(rows.identity, binned(x), NAMES[:-1])
+
+    model = HistogramBoosting().fit(some, seed=1, threads=1)
+
+    assert np.isnan(coarse.x[:, 0]).tolist() == np.isnan(x[:, 0]).tolist()
+    assert 200 < max(len(np.unique(column[~np.isnan(column)])) for column in coarse.x.T) <= BINS
+    assert len(np.unique(x[:, 1])) > 2 * BINS
+    np.testing.assert_array_equal(model.predict(some), model.predict(coarse))

@@ -25,7 +25,26 @@ SKOPS_TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredict
 
 
 FEWEST_KNOWN = 50  # values of a feature
+BINS = 255  # of a feature, as scikit-learn has by default
 WORTH_THREADS = 50_000  # rows; below that, threads wait for one another longer than they work
+
+
+def binned(x: Floats) -> Floats:
+    """The features, each value replaced by the nearest of BINS quantiles of its feature, shape (n, f).
+
+    The trees are of binned values anyway, and split halfway between two of them, so what they forecast for
+    the values themselves is the same. The weighted quantiles that scikit-learn 1.9 takes where there are more
+    different values cost ten times what fitting does. A feature has some known values.
+    """
+    found = np.full_like(x, np.nan)
+    for column in range(x.shape[1]):
+        values = x[:, column]
+        known = ~np.isnan(values)
+        grid = np.unique(np.quantile(values[known], np.linspace(0, 1, BINS), method="nearest"))
+        above = np.searchsorted(grid, values[known]).clip(1, max(len(grid) - 1, 1))
+        low, high = grid[above - 1], grid[np.minimum(above, len(grid) - 1)]
+        found[known, column] = np.where(values[known] - low <= high - values[known], low, high)
+    return found
 
 
 def _without_empty_columns(x: Floats) -> Floats:
@@ -75,7 +94,7 @@ class HistogramBoosting(Candidate):
         some = thinned(rows, most)
         with threadpool_limits(limits=threads, user_api="openmp"):
             self._model.fit(
-                _without_empty_columns(some.x),
+                binned(_without_empty_columns(some.x)),
                 some.actual / some.scale,
                 sample_weight=training_weights(some, memory),
             )
