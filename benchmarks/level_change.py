@@ -142,7 +142,7 @@ def ours(case: Case, warehouse: Warehouse, settings: Settings) -> dict[tuple[str
     for k, window in zip(case.after, made, strict=False):
         assert window.recent is not None
         assert window.usual is not None
-        changes = since_training(old, trained, window.recent, window.series, window.usual)
+        changes = since_training(PANEL, old, trained, window.recent, window.series, window.usual)
         plain = old.predict(window.scoring)
         anew = Blend().fit(window.training, seed=plan.seed, threads=plan.threads).predict(window.scoring)
         forecasts = {IN_USE: plain * changes.of_rows(window.scoring, window.series), PLAIN: plain, ANEW: anew}
