@@ -3,10 +3,10 @@
 import json
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -33,7 +33,7 @@ from turnover_assets_tests.factories import (
     walmart_like,
 )
 from turnover_assets_tests.html_pages import Page
-from turnover_assets_tests.waiting import PATIENCE
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 from turnover_assets_tests.what_if_factories import Published, publish_panel, serve_panel
 
 PANEL = default_panel()
@@ -66,10 +66,11 @@ def ask(client: TestClient, **asked: Any) -> dict[str, Any]:
 
 
 def wait_for(client: TestClient, snapshot: Snapshot) -> None:
-    until = time.monotonic() + PATIENCE
-    while client.get("/readyz").json().get("snapshot") != snapshot.name:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: client.get("/readyz").json().get("snapshot") == snapshot.name, every=0.02)
+
+
+def is_served(base: str, snapshot: Snapshot) -> bool:
+    return bool(json.load(urlopen(f"{base}/readyz"))["snapshot"] == snapshot.name)
 
 
 def damage(snapshot: Snapshot) -> None:
@@ -241,10 +242,8 @@ def test_questions_wait_in_a_short_line_and_no_look_up_waits_behind_them(
     monkeypatch.setattr(what_if_route, "answer_question", slow)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(client.post, "/v1/what-if", json={"series": [ONE]}) for _ in range(2)]
-        until = time.monotonic() + PATIENCE
-        while client.app.state.what_if_workers._pending < 2:  # type: ignore[attr-defined]
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        workers = client.app.state.what_if_workers  # type: ignore[attr-defined]
+        wait_until(lambda: workers._pending >= 2, every=0.01)
         refused = client.post("/v1/what-if", json={"series": [ONE]})
         looked_up = client.get("/v1/forecasts?store=2&department=73")
         listed = client.get("/v1/series?limit=1")
@@ -373,12 +372,8 @@ def test_three_promotions_under_load_fail_no_request(home: Settings, made: Publi
         for version in (2, 3, 4):
             reached = len(seen)
             snapshot = serve_panel(home.home, made, version)
-            until = time.monotonic() + PATIENCE
-            while (
-                json.load(urlopen(f"{base}/readyz"))["snapshot"] != snapshot.name or len(seen) < reached + 20
-            ):
-                assert time.monotonic() < until
-                time.sleep(0.02)
+            wait_until(partial(is_served, base, snapshot), every=0.02)
+            wait_until(lambda enough=reached + 20: len(seen) >= enough, every=0.02)
         stop.set()
         for future in futures:
             future.result()

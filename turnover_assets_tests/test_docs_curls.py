@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from turnover_assets_tests.test_access_server import needs_curl
 from turnover_assets_tests.test_api_docs import examples
 from turnover_assets_tests.test_api_serve import served
 from turnover_assets_tests.test_docs import REPOSITORY
-from turnover_assets_tests.waiting import PATIENCE
+from turnover_assets_tests.waiting import wait_until
 
 README, ACCESS, DEPLOYMENT = "README.md", "docs/access.md", "docs/deployment.md"
 RUN_HERE = {README: 1, ACCESS: 2, DEPLOYMENT: 1}
@@ -99,10 +100,7 @@ def test_readme_asks_the_total_until_a_key_is_needed_and_keys_open_it_as_documen
     )
 
     key = created_key(home)
-    deadline = time.monotonic() + PATIENCE
-    while run(f"{open_to_all} --fail", base, tmp_path)[0] != REFUSED:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: run(f"{open_to_all} --fail", base, tmp_path)[0] == REFUSED)
 
     for line in found[ACCESS]:
         code, text = run(line, base, tmp_path, key)
@@ -121,10 +119,9 @@ def test_the_key_of_the_stack_opens_the_api_through_its_proxy(
     parts = {**dict.fromkeys(PARTS, "127.0.0.1:1"), "api": base.removeprefix("http://")}
     with running_proxy(tmp_path, parts) as proxy:
         through = f"https://localhost:{proxy.port}"
-        deadline = time.monotonic() + PATIENCE
-        while "data" not in (answer := json.loads(run(line, through, tmp_path, key)[1])):
-            assert time.monotonic() < deadline, answer  # the server looks for new keys now and then
-            time.sleep(0.1)
+        asked = partial(run, line, through, tmp_path, key)
+        wait_until(lambda: "data" in json.loads(asked()[1]))  # the server looks for new keys now and then
+        answer = json.loads(asked()[1])
         refused = json.loads(run(line, through, tmp_path, key[:-1])[1])
         untrusted, _ = run(line.replace("--cacert stack/secrets/tls_certificate", ""), through, tmp_path, key)
 

@@ -78,8 +78,8 @@ class AlertRules:
         channels: The channels by kind.
         remind_after_days: Days after which an open incident is recalled.
         fold_above: More messages of one rule than this at once are told as one.
-        stand_in: Whether these only stand in for a file that cannot be used now. Then nothing is ended that
-            they do not know of: neither incidents of other rules, nor messages for other channels.
+        stand_in: Whether these only stand in for a file that cannot be used now. Then nothing is ended:
+            neither incidents, nor messages for other channels.
     """
 
     rules: tuple[Rule, ...]
