@@ -100,8 +100,9 @@
     const follow = (scale) => {
       const from = data.periods.findIndex((period) => period >= scale.min);
       const to = data.periods.findLastIndex((period) => period <= scale.max);
-      // A part without two periods has nothing to see. While uPlot tells of one scale it takes no other.
-      if (from < 0 || to - from < 1) return setTimeout(() => show(...shown));
+      // A part without two periods has nothing to see. While uPlot tells of one scale it takes no other; a microtask
+      // comes after that, and before any key that is pressed.
+      if (from < 0 || to - from < 1) return queueMicrotask(() => show(...shown));
       shown = [from, to];
       press(shown);
     };
