@@ -1,7 +1,6 @@
 """Homes for tests of the API: snapshots with several cutoffs and roles, made from a published one."""
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage import snapshots
 from turnover_assets.storage.published_model import GOLDEN, MODEL_FOLDER, PublishedModel
 from turnover_assets.storage.snapshots import Snapshot
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 WEEKS_BACK = (3, 6, 9)  # cutoffs that the history of forecasts has beside the newest
 OF_PUBLISHING = ("id", "created_at", "tables")  # facts that publishing itself adds
@@ -119,12 +119,9 @@ def live_server(settings: Settings) -> Iterator[str]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            until = time.monotonic() + 30
-            while not server.started:
-                assert thread.is_alive()
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait_until(lambda: server.started or not thread.is_alive(), "the server answers", every=0.01)
+            assert thread.is_alive()
             yield address_of(listening)
         finally:
             server.should_exit = True
-            thread.join(timeout=30)
+            thread.join(timeout=PATIENCE)

@@ -43,7 +43,7 @@ def s3_server(log: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 def _wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

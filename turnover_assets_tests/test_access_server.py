@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from turnover_assets.cli import app
 from turnover_assets.storage.audit import AuditFilter, opened_audit
 from turnover_assets_tests.test_docs import REPOSITORY
 from turnover_assets_tests.test_docs_commands import commands_of
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 PAGE = REPOSITORY / "docs" / "access.md"
 SERVE = """
@@ -45,11 +45,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         environment = {**os.environ, "TURNOVER_HOME": str(tmp_path), "TURNOVER_AUDIT_FLUSH_SECONDS": "0.2"}
         server = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], env=environment, cwd=REPOSITORY)
         started.append(server)
-        end = time.monotonic() + 60
-        while not is_listening(port):
-            assert server.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: is_listening(port) or server.poll() is not None, "the server listens", every=0.02)
+        assert server.poll() is None
         return server, port
 
     yield make
@@ -91,10 +88,8 @@ def test_a_first_key_closes_a_running_server_and_the_curl_lines_of_the_page_open
     open_to_all = curl(port, "curl --silent --fail http://127.0.0.1:8000/v1/forecasts")
 
     key = turnover(tmp_path, "keys", "create", "--name", "me", "--scope", "read")
-    end = time.monotonic() + 3
-    while curl(port, "curl --silent --fail http://127.0.0.1:8000/v1/forecasts")[0] == 0:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    unasked = "curl --silent --fail http://127.0.0.1:8000/v1/forecasts"
+    wait_until(lambda: curl(port, unasked)[0] != 0, "the server knows of the key")
 
     assert open_to_all == (0, "[1,2,3]")
     assert len(lines) == 2
@@ -102,7 +97,7 @@ def test_a_first_key_closes_a_running_server_and_the_curl_lines_of_the_page_open
         assert curl(port, line, KEY=key) == (0, "[1,2,3]")
         assert curl(port, line, KEY=f"{key[:-1]}!")[0] == 22
     server.send_signal(signal.SIGTERM)
-    assert server.wait(20) in (0, -signal.SIGTERM)
+    assert server.wait(PATIENCE) in (0, -signal.SIGTERM)
     found = recorded(tmp_path)
     assert found[0] == ("/v1/forecasts", "local", 200)
     assert [row[1:] for row in found[-4:]] == [(key.split("_")[1], 200), ("", 401)] * 2
@@ -114,10 +109,11 @@ def test_a_killed_server_loses_only_what_waited(tmp_path: Path, start: Start) ->
     _, other = start()
     for each in (port, other):
         assert curl(each, "curl --silent --fail http://127.0.0.1:8000/v1/forecasts")[0] == 0
-    end = time.monotonic() + 10
-    while not (tmp_path / "audit").is_dir() or len(recorded(tmp_path)) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(
+        lambda: (tmp_path / "audit").is_dir() and len(recorded(tmp_path)) == 2,
+        "both are recorded",
+        every=0.05,
+    )
 
     server.kill()
     server.wait()

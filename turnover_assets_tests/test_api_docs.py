@@ -18,6 +18,7 @@ from turnover_assets.settings import Settings
 from turnover_assets.storage.snapshots import current
 from turnover_assets_tests.api_factories import live_server
 from turnover_assets_tests.test_docs import REPOSITORY
+from turnover_assets_tests.waiting import PATIENCE
 
 PAGE = REPOSITORY / "docs" / "api.md"
 PAGES = (PAGE, REPOSITORY / "docs" / "what-if.md")
@@ -106,9 +107,9 @@ def test_requests_of_the_page_give_what_it_shows(
 
 def test_every_path_and_metric_of_the_page_is_one(base: str) -> None:
     text = PAGE.read_text("utf-8")
-    with urllib.request.urlopen(f"{base}/openapi.json", timeout=30) as answer:
+    with urllib.request.urlopen(f"{base}/openapi.json", timeout=PATIENCE) as answer:
         paths = set(json.load(answer)["paths"])
-    with urllib.request.urlopen(f"{base}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{base}/metrics", timeout=PATIENCE) as answer:
         metrics = answer.read().decode()
 
     told = set(re.findall(r"`(/[a-z0-9/-]+)`", text)) - {"/docs", "/openapi.json"}

@@ -32,7 +32,7 @@ from turnover_assets.storage import snapshots
 from turnover_assets.storage.audit import AuditFilter, opened_audit
 from turnover_assets.storage.snapshots import CURRENT, Snapshot, current
 from turnover_assets_tests.api_factories import client_of, live_server, publish
-from turnover_assets_tests.waiting import wait_until
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 OLDER_RELEASE = ("stores", "monitored_accuracy", "explanations")
 
@@ -327,7 +327,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_its_thread_is_free_again(
 def test_more_questions_than_may_wait_are_refused_at_once() -> None:
     async def ask() -> None:
         may_end, workers = threading.Event(), Workers(threads=1, waiting=1, seconds=20)
-        asked = [asyncio.create_task(workers.run(lambda _: may_end.wait(20))) for _ in range(2)]
+        asked = [asyncio.create_task(workers.run(lambda _: may_end.wait(PATIENCE))) for _ in range(2)]
         await asyncio.sleep(0.05)
 
         with pytest.raises(Problem, match="More questions wait") as refused:
@@ -443,10 +443,10 @@ def test_who_does_not_read_the_answer_is_cut_and_others_are_answered(address: tu
         with socket.create_connection(address) as other:
             slow.sendall(request * wanted)  # answers of more bytes than the buffers of both sides take
             other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            other.settimeout(5)
+            other.settimeout(PATIENCE)
             assert other.recv(100).startswith(b"HTTP/1.1 200")
         time.sleep(2)  # far longer than it has
-        slow.settimeout(5)
+        slow.settimeout(PATIENCE)
         answers = b""
         with suppress(ConnectionError):
             while part := slow.recv(65536):
@@ -461,7 +461,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_all(home: Settings) -> Non
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect((host, int(port)))
         slow.sendall(b"GET /v1/history?format=csv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        slow.settimeout(5)
+        slow.settimeout(PATIENCE)
         content = b""
         while part := slow.recv(8192):
             content += part

@@ -45,7 +45,7 @@ from turnover_assets_tests.serving_factories import (
     settings_of,
     small_app,
 )
-from turnover_assets_tests.waiting import wait_until
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -371,14 +371,14 @@ def test_adding_a_row_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: py
     def slow(folder: Path, rows: Sequence[files.Row]) -> Iterator[int]:
         nonlocal written
         writing.set()
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
         written += len(rows)
         yield from write_rows(folder, rows)
 
     monkeypatch.setattr(recorder_module, "write_rows", slow)
     recorder = Recorder(tmp_path, 0.001)
     recorder.add(row())
-    assert writing.wait(20)
+    assert writing.wait(PATIENCE)
 
     for number in range(5000):
         recorder.add(row(request_id=f"{number}"))

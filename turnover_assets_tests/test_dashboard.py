@@ -4,7 +4,6 @@ import csv
 import io
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,6 +30,7 @@ from turnover_assets_tests.dashboard_factories import (
 )
 from turnover_assets_tests.factories import daily, panel_data, parse_panel, settings_for, walmart_like
 from turnover_assets_tests.html_pages import EVIL, Page
+from turnover_assets_tests.waiting import wait_until
 
 EVERY_PAGE = (
     *("/", "/level?name=store", "/all", "/search?q=1", "/accuracy", "/quality", "/adjustments"),
@@ -420,10 +420,7 @@ def test_a_new_set_of_forecasts_is_shown_without_a_restart(served_home: Settings
         assert "model 77" not in client.get("/").text
         facts = {**source.facts, "model": {**source.facts["model"], "version": 77}}
         publish(settings.published_path, Snapshot(source.folder, facts))
-        until = time.monotonic() + 20
-        while "model 77" not in client.get("/").text and time.monotonic() < until:
-            time.sleep(0.05)
-        assert "model 77" in client.get("/").text
+        wait_until(lambda: "model 77" in client.get("/").text, "the page shows model 77", every=0.05)
 
 
 def test_where_nothing_is_published_the_page_says_so_and_what_to_do(tmp_path: Path) -> None:
@@ -446,9 +443,7 @@ def test_a_newer_set_that_cannot_be_read_leaves_the_old_one_and_is_told(
 
     with reading(settings) as client:
         (settings.published_path / CURRENT).write_text("nowhere\n")
-        until = time.monotonic() + 20
-        while "cannot be shown" not in client.get("/").text and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: "cannot be shown" in client.get("/").text, "the page says so", every=0.05)
         page = page_of(client, "/about")
 
     assert "A newer set of forecasts cannot be shown" in page.text

@@ -5,7 +5,6 @@ are found, and what each must do (browser/), and what holds for whole pages (tes
 """
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from turnover_assets_tests.browser.sites import (
     served,
     window,
 )
+from turnover_assets_tests.waiting import wait_until
 
 pytestmark = BROWSER_TESTS
 EXERCISED = (forms, links, lists)  # where it is said what each control must do
@@ -168,9 +168,10 @@ def test_a_page_without_forecasts_can_be_tried_again(
         assert barriers(page) == []
         publish(settings.published_path, current(served_home.published_path))
 
-        deadline = time.monotonic() + 30
-        while page.locator("h1").inner_text() != "All series":
-            assert time.monotonic() < deadline
+        def is_there() -> bool:
             page.get_by_role("link", name="Try again").click()
+            return page.locator("h1").inner_text() == "All series"
+
+        wait_until(is_there, "the page shows what is published")
 
         assert page.url == f"{address}/all?sort=name"

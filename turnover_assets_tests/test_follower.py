@@ -14,6 +14,7 @@ from turnover_assets.serving.follower import Follower
 from turnover_assets.serving.view import View
 from turnover_assets.storage import snapshots
 from turnover_assets.storage.snapshots import CURRENT, Snapshot
+from turnover_assets_tests.waiting import PATIENCE
 
 PANEL = default_panel()
 Publish = Callable[[int], Snapshot]
@@ -176,7 +177,7 @@ def test_it_follows_by_itself_and_many_ask_meanwhile(follower: Follower[View], p
     for number in range(1, 6):
         publish(number)
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE)
 
     assert not problems
     assert seen[-1] == 5

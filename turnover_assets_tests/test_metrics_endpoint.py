@@ -48,6 +48,7 @@ from turnover_assets.observability.endpoint import server, text_of
 from turnover_assets.settings import Settings, load_settings
 from turnover_assets.storage.snapshots import CURRENT, current, publish
 from turnover_assets_tests.factories import Landed
+from turnover_assets_tests.waiting import PATIENCE, wait_until
 
 Status = dg.DagsterRunStatus
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("turnover_assets"), "__repository__")
@@ -429,7 +430,7 @@ def serving(collector: HomeCollector) -> Iterator[str]:
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -467,7 +468,7 @@ def test_no_scrape_waits_for_a_slow_part() -> None:
     may_end = threading.Event()
 
     def slow(_settings: Settings) -> list[Reading]:
-        assert may_end.wait(20)
+        assert may_end.wait(PATIENCE)
         return [Reading("turnover_home_bytes", 1.0, ("raw",))]
 
     quick = Part(lambda _: [Reading("turnover_queued_runs", 1.0)])
@@ -476,10 +477,12 @@ def test_no_scrape_waits_for_a_slow_part() -> None:
 
     first = [samples(text_of(collector)) for _ in range(3)]
     may_end.set()
-    until = time.monotonic() + 20
-    while ("turnover_home_bytes", "raw") not in (found := samples(text_of(collector))):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(
+        lambda: ("turnover_home_bytes", "raw") in samples(text_of(collector)),
+        "the slow part is read",
+        every=0.01,
+    )
+    found = samples(text_of(collector))
 
     assert all(("turnover_queued_runs",) in each for each in first)
     assert not any(("turnover_home_bytes", "raw") in each for each in first)

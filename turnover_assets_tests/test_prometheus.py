@@ -116,7 +116,7 @@ def running(command: list[str], log: Path, **others: Any) -> Iterator[subprocess
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 def wait_for(question: Callable[[], Any], *logs: Path) -> Any:
@@ -133,7 +133,7 @@ def wait_for(question: Callable[[], Any], *logs: Path) -> Any:
 
 
 def ask(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -193,7 +193,7 @@ def test_prometheus_scrapes_the_endpoint_and_evaluates_the_rules(plain: Landed, 
         (age,) = home.wait_for("turnover:snapshot_age_seconds")
         groups = json.loads(ask(f"{home.api}/rules"))["data"]["groups"]
         home.metrics.terminate()
-        assert home.metrics.wait(20) == 0
+        assert home.metrics.wait(PATIENCE) == 0
 
     assert found["metric"]["version"] == __version__
     assert found["metric"]["job"] == "turnover"
