@@ -1,5 +1,6 @@
 """The candidate models: baselines against an oracle, determinism, storage without pickle, explanations."""
 
+import json
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from turnover_assets.core.models import BASELINE, CANDIDATES, Candidate, Rows, c
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
 from turnover_assets.core.models.histogram import BINS, SKOPS_TRUSTED, HistogramBoosting, binned
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
+from turnover_assets.core.models.recursive import RecursiveBoosting, SeasonalRecursiveBoosting
 from turnover_assets.errors import UnknownNameError
 
 NAMES = (
@@ -98,6 +100,39 @@ def test_candidates_have_names_of_their_own_and_the_baseline_is_one_of_them() ->
 def test_an_unknown_candidate_is_refused_with_those_there_are() -> None:
     with pytest.raises(UnknownNameError, match=r"no candidate model named 'oracle'. Available: .*xgboost"):
         candidate_class("oracle")
+
+
+# --- logarithms
+
+
+def test_values_below_zero_are_learned_from_as_zero(training: Rows, unseen: Rows) -> None:
+    actual = np.where(np.arange(len(training)) % 3 == 0, -training.actual, training.actual)
+    with_returns = Rows(training.identity.assign(actual=actual), training.x, NAMES)
+    without = Rows(training.identity.assign(actual=np.maximum(actual, 0.0)), training.x, NAMES)
+
+    found, expected = (
+        XGBoost({"rounds": 20}).fit(rows, seed=5, threads=2).predict(unseen)
+        for rows in (with_returns, without)
+    )
+
+    assert np.array_equal(found, expected)
+    assert (found >= -0.1 * unseen.scale).all()
+
+
+@pytest.mark.parametrize("kind", [XGBoost, RecursiveBoosting, SeasonalRecursiveBoosting])
+def test_a_model_of_a_release_before_logarithms_forecasts_as_it_did(
+    kind: type[XGBoost], training: Rows, unseen: Rows, tmp_path: Path
+) -> None:
+    plain = kind({"log_offset": 0.0, "rounds": 20}).fit(training, seed=5, threads=2)
+    plain.save(tmp_path)
+    said = {k: v for k, v in plain.parameters().items() if k != "log_offset"}
+    (tmp_path / "parameters.json").write_text(json.dumps(said))
+
+    found, anew = kind.load(tmp_path), kind({"rounds": 20}).fit(training, seed=5, threads=2)
+
+    assert np.array_equal(found.predict(unseen), plain.predict(unseen))
+    assert found.parameters()["log_offset"] == 0.0
+    assert not np.allclose(anew.predict(unseen), plain.predict(unseen), rtol=0.001)
 
 
 # --- baselines

@@ -25,10 +25,10 @@ COMPONENTS: tuple[type[Candidate], ...] = (
 )
 PRIOR: Mapping[str, float] = {
     "seasonal_regression": 0.15,
-    "residual_boosting": 0.1,
-    "xgboost": 0.15,
-    "recursive_boosting": 0.3,
-    "seasonal_recursive_boosting": 0.3,
+    "residual_boosting": 0.05,
+    "xgboost": 0.1,
+    "recursive_boosting": 0.35,
+    "seasonal_recursive_boosting": 0.35,
 }
 PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
 SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0

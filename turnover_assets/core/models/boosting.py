@@ -19,7 +19,8 @@ from turnover_assets.core.models.regression import SeasonalRegression
 if TYPE_CHECKING:
     import xgboost
 
-NOT_XGBOOSTS = ("rounds", "memory", "max_rows")  # parameters that the library has no name for
+NOT_XGBOOSTS = ("rounds", "memory", "max_rows", "log_offset")  # parameters that the library has no name for
+BEFORE_LOGARITHMS: Mapping[str, float] = {"log_offset": 0.0}  # of models that do not say, of earlier releases
 
 
 def write_parameters(folder: Path, parameters: Mapping[str, Any]) -> None:
@@ -34,7 +35,13 @@ def read_parameters(folder: Path) -> dict[str, Any]:
 
 
 class XGBoost(Candidate):
-    """A global xgboost model."""
+    """A global xgboost model.
+
+    The trees forecast the logarithm of the value over the series' scale. Seasons, holidays and growth
+    multiply turnover, so that what is learned of them in one series holds for those on another level. The
+    median of a logarithm is the logarithm of the median, so the best forecast stays the one of least absolute
+    error.
+    """
 
     name = "xgboost"
     ROUNDS = 120
@@ -50,6 +57,7 @@ class XGBoost(Candidate):
         "max_bin": 64,
         "memory": 2.0,
         "max_rows": 150_000,
+        "log_offset": 0.1,
     }
 
     def __init__(
@@ -57,7 +65,8 @@ class XGBoost(Candidate):
     ) -> None:
         """Args: parameters in place of its own, `rounds` among them; what was fitted before.
 
-        Beyond xgboost's own there are `memory` (see training_weights) and `max_rows` (see thinned).
+        Beyond xgboost's own there are `memory` (see training_weights), `max_rows` (see thinned) and
+        `log_offset`: what is added to a value over its scale before its logarithm is taken; 0 for none taken.
         """
         self._parameters = {**self.PARAMETERS, "rounds": self.ROUNDS, **(parameters or {})}
         self._booster = booster
@@ -86,14 +95,27 @@ class XGBoost(Candidate):
         return rows
 
     def _label(self, rows: Rows) -> Floats:
-        """What the trees learn, divided by the scale, shape (n,)."""
-        label: Floats = rows.actual / rows.scale
-        return label
+        """What the trees learn, shape (n,)."""
+        return self._logged(rows.actual / rows.scale)
+
+    def _logged(self, values: Floats) -> Floats:
+        """Values over the scale as the trees see them; those below zero count as zero."""
+        offset = float(self._parameters["log_offset"])
+        return np.log(np.maximum(values, 0.0) + offset) if offset > 0 else values
+
+    def _unlogged(self, found: Floats) -> Floats:
+        """What the trees forecast, as values over the scale."""
+        offset = float(self._parameters["log_offset"])
+        return np.exp(found) - offset if offset > 0 else found
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        predicted: Floats = self._fitted.predict(self._matrix(rows))
-        return predicted.astype(np.float64) * rows.scale
+        return self._unlogged(self._trees(rows)) * rows.scale
+
+    def _trees(self, rows: Rows) -> Floats:
+        """What the trees forecast, shape (n,)."""
+        predicted: Floats = self._fitted.predict(self._matrix(rows)).astype(np.float64)
+        return predicted
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; total gain."""
@@ -122,7 +144,7 @@ class XGBoost(Candidate):
 
         booster = xgboost.Booster()
         booster.load_model(folder / "model.ubj")
-        return cls(read_parameters(folder), booster)
+        return cls({**BEFORE_LOGARITHMS, **read_parameters(folder)}, booster)
 
     @property
     def _fitted(self) -> "xgboost.Booster":
@@ -151,6 +173,7 @@ class ResidualBoosting(XGBoost):
         "learning_rate": 0.07,
         "max_depth": 5,
         "min_child_weight": 100.0,
+        "log_offset": 0.0,
     }
     _regression = SeasonalRegression()
 
@@ -166,8 +189,7 @@ class ResidualBoosting(XGBoost):
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        left = super().predict(rows)
-        return left + self._regression.predict(rows)
+        return self._trees(rows) * rows.scale + self._regression.predict(rows)
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; the mean of both."""

@@ -67,7 +67,7 @@ class RecursiveBoosting(XGBoost):
         return used_features(names)
 
     def _usual(self, rows: Rows) -> Floats:
-        """What the trees' forecasts are added to, divided by the scale, shape (n,)."""
+        """What the trees' forecasts start from, divided by the scale, shape (n,)."""
         return np.zeros(len(rows))
 
     def _learned_from(self, rows: Rows) -> Rows:
@@ -76,11 +76,11 @@ class RecursiveBoosting(XGBoost):
         return (first if len(first) else rows).with_features(self._used(rows.names))
 
     def _label(self, rows: Rows) -> Floats:
-        return super()._label(rows) - self._usual(rows)
+        return super()._label(rows) - self._logged(self._usual(rows))
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
-        names, usual = self._used(rows.names), self._usual(rows)
+        names, usual = self._used(rows.names), self._logged(self._usual(rows))
         self._check(names)
         import xgboost
 
@@ -94,18 +94,19 @@ class RecursiveBoosting(XGBoost):
             there = at >= 0
             x = rows.x[at[there]][:, columns]
             recent.put_into(x, there)
-            found = self._fitted.predict(xgboost.DMatrix(x, feature_names=names)) + usual[at[there]]
+            trees = self._fitted.predict(xgboost.DMatrix(x, feature_names=names))
+            found = self._unlogged(trees + usual[at[there]])
             predicted[at[there]] = found
             recent.add(found, there)
         return predicted * rows.scale
 
 
 class SeasonalRecursiveBoosting(RecursiveBoosting):
-    """The same for what differs from what was usual at that time of earlier seasons.
+    """The same for how it compares with what was usual at that time of earlier seasons.
 
     Trees cannot forecast what they have never seen. With little more than a season behind them they have seen
-    Christmas once, as an outcome that nothing before it told of; differences from the season before it are
-    like those of any other week.
+    Christmas once, as an outcome that nothing before it told of; its ratio to the season before it is
+    like that of any other week.
     """
 
     name = "seasonal_recursive_boosting"
