@@ -116,7 +116,7 @@ def test_values_below_zero_are_learned_from_as_zero(training: Rows, unseen: Rows
     )
 
     assert np.array_equal(found, expected)
-    assert (found >= -0.1 * unseen.scale).all()
+    assert (found >= -0.3 * unseen.scale).all()
 
 
 @pytest.mark.parametrize("kind", [XGBoost, RecursiveBoosting, SeasonalRecursiveBoosting])

@@ -53,7 +53,7 @@ def by_hand(model: RecursiveBoosting, rows: Rows) -> list[float]:
                 row["mean_5"] = row["mean_5"] * (1 - len(ahead) / 5) + np.mean(ahead) * len(ahead) / 5
             x = np.array([[row[name] for name in names]], dtype=np.float32)
             logged = float(model._fitted.predict(xgboost.DMatrix(x, feature_names=names))[0])
-            predicted = 0.1 * np.exp(logged) - 0.1  # from what a value of zero is to the trees
+            predicted = 0.3 * np.exp(logged) - 0.3  # from what a value of zero is to the trees
             values.append(predicted)
             ahead.append(predicted)
             found.append(predicted * 10.0)
@@ -155,7 +155,7 @@ def test_the_seasonal_one_multiplies_what_was_usual_by_what_its_trees_say() -> N
         (shifted, "mean_52", by_mean),
     ):
         trees = model._fitted.predict(xgboost.DMatrix(x[first][:, columns], feature_names=names))
-        product = np.exp(trees.astype(np.float64)) * (x[first, SEASONAL_NAMES.index(usual)] + 0.1) - 0.1
+        product = np.exp(trees.astype(np.float64)) * (x[first, SEASONAL_NAMES.index(usual)] + 0.3) - 0.3
         np.testing.assert_allclose(predicted[first], product * 10.0, rtol=1e-5)
 
 

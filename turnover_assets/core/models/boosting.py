@@ -57,7 +57,7 @@ class XGBoost(Candidate):
         "max_bin": 64,
         "memory": 2.0,
         "max_rows": 150_000,
-        "log_offset": 0.1,
+        "log_offset": 0.3,
     }
 
     def __init__(
