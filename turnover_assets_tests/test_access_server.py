@@ -89,7 +89,7 @@ def test_a_first_key_closes_a_running_server_and_the_curl_lines_of_the_page_open
 
     key = turnover(tmp_path, "keys", "create", "--name", "me", "--scope", "read")
     unasked = "curl --silent --fail http://127.0.0.1:8000/v1/forecasts"
-    wait_until(lambda: curl(port, unasked)[0] != 0, "the server knows of the key")
+    wait_until(lambda: curl(port, unasked)[0] != 0, "the server knows of the key", seconds=3)  # as PAGE says
 
     assert open_to_all == (0, "[1,2,3]")
     assert len(lines) == 2

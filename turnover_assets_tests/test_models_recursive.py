@@ -156,7 +156,7 @@ def test_the_seasonal_one_multiplies_what_was_usual_by_what_its_trees_say() -> N
     ):
         trees = model._fitted.predict(xgboost.DMatrix(x[first][:, columns], feature_names=names))
         product = np.exp(trees.astype(np.float64)) * (x[first, SEASONAL_NAMES.index(usual)] + 0.3) - 0.3
-        np.testing.assert_allclose(predicted[first], product * 10.0, rtol=1e-5)
+        np.testing.assert_allclose(predicted[first], product * 10.0, rtol=1e-6)
 
 
 def test_a_series_without_any_history_is_forecast_from_nothing_usual() -> None:
