@@ -12,7 +12,7 @@ from turnover_assets.core import relations
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.closures import closed, limited
 from turnover_assets.core.models import Rows
-from turnover_assets.core.rows import select_rows
+from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.panel import PanelSpec
 from turnover_assets_tests.factories import (
     daily,

@@ -26,7 +26,7 @@ from turnover_assets.core.features import feature_groups
 from turnover_assets.core.models import CANDIDATES, Candidate, Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.core.models.naive import SeasonalNaive, SeasonalNaiveGrowth
-from turnover_assets.core.rows import select_rows
+from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets_tests.factories import (
     daily,

@@ -11,7 +11,7 @@ import pytest
 
 from turnover_assets.core import features, relations
 from turnover_assets.core.calendar import index_of, label_of
-from turnover_assets.core.rows import select_rows
+from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets_tests import oracles
 from turnover_assets_tests.factories import (
@@ -239,6 +239,38 @@ def test_the_arrays_hold_to_the_last_bit_what_the_one_text_gives(
     assert rows.names == tuple(names)
     pd.testing.assert_frame_equal(rows.identity, expected[identity], check_exact=True)
     np.testing.assert_array_equal(rows.x, expected[names].to_numpy(np.float32))
+
+
+def test_every_feature_of_the_product_is_made_without_asking_duckdb_pair_by_pair(
+    case: Case, loaded: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_scoring_pairs(loaded, case.panel, case.last, ALIVE)
+    monkeypatch.setattr(features, "mixed_sql", lambda *_: pytest.fail("DuckDB is asked"))
+
+    assert len(select_rows(loaded, case.panel))
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["all", "known"])
+def test_a_feature_that_is_no_arithmetic_is_made_by_duckdb(
+    case: Case, loaded: duckdb.DuckDBPyConnection, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = features.features(case.panel)
+    added = features.Feature("root", "sqrt(k.age + p.horizon)", "age")
+    monkeypatch.setattr(features, "features", lambda _: [usual[0], added, *usual[1:]])
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_scoring_pairs(loaded, case.panel, case.last - 3, ALIVE)
+    where = "WHERE actual IS NOT NULL" if known else ""
+
+    rows = select_rows(loaded, case.panel, known=known)
+
+    expected = loaded.execute(
+        f"SELECT root FROM ({features.rows_sql(case.panel)}) {where} ORDER BY series_id, cutoff, horizon"
+    ).df()
+    assert len(rows) > 3
+    assert rows.names[1] == "root"
+    np.testing.assert_array_equal(rows.x[:, 1], expected["root"])
+    assert len(np.unique(rows.x[:, 1])) > 1
 
 
 def test_a_series_without_rows_gives_no_arrays(loaded: duckdb.DuckDBPyConnection, case: Case) -> None:

@@ -49,18 +49,23 @@ class Feature:
             >>> Feature("year_ago", "r.year_ago_same / k.scale", "season").side
             'pair'
         """
-        sides = {_SIDES[column if alias == "p" else alias.split("_")[0]] for alias, column in _read(self.sql)}
+        sides = {side_of(column) for column in self.reads}
         return sides.pop() if len(sides) == 1 else "pair"
 
     @property
-    def relations(self) -> frozenset[str]:
-        """Aliases of the relations that the SQL reads; see _joins.
+    def reads(self) -> tuple[tuple[str, str], ...]:
+        """The columns that the SQL reads, as alias and name; for the aliases see _joins.
 
         Example:
-            >>> sorted(Feature("recent_store", "k.mean_4 * b_store.shape_1 / k.scale", "season").relations)
-            ['b_store', 'k']
+            >>> Feature("recent_store", "k.mean_4 * b_store.shape_1 / k.scale", "season").reads
+            (('k', 'mean_4'), ('b_store', 'shape_1'), ('k', 'scale'))
         """
-        return frozenset(alias for alias, _ in _read(self.sql))
+        return tuple(dict.fromkeys(_read(self.sql)))
+
+    @property
+    def relations(self) -> frozenset[str]:
+        """Aliases of the relations that the SQL reads."""
+        return frozenset(alias for alias, _ in self.reads)
 
 
 # By the column of `pairs`, and by what the aliases of relations begin with; the series alone is of any side.
@@ -69,6 +74,7 @@ _SIDES: dict[str, Side] = {
     "k": "cutoff",
     "c": "cutoff",
     "s": "cutoff",
+    "m": "cutoff",
     "t": "target",
     "r": "target",
     "calendar": "target",
@@ -76,6 +82,12 @@ _SIDES: dict[str, Side] = {
     "horizon": "pair",
     "b": "pair",
 }
+
+
+def side_of(column: tuple[str, str]) -> Side:
+    """What a column, given as alias and name, depends on beside the series."""
+    alias, name = column
+    return _SIDES[name if alias == "p" else alias.split("_")[0]]
 
 
 def features(panel: PanelSpec) -> list[Feature]:
@@ -99,20 +111,29 @@ def rows_sql(panel: PanelSpec) -> str:
     return _select_sql(panel, identity, features(panel))
 
 
-def sided_sql(panel: PanelSpec, side: Side, chosen: Sequence[Feature]) -> str:
+def sided_sql(
+    panel: PanelSpec, side: Side, chosen: Sequence[Feature], read: Sequence[tuple[str, str]] = ()
+) -> str:
     """The same expressions once for each cutoff, or each target period, of the chosen `pairs` of a series.
 
-    Columns: `place` (see relations), the facts of that side among the IDENTITY of rows, then the features,
-    which must be of that side.
+    Columns: `place` (see relations), the facts of that side among the IDENTITY of rows, the features, and the
+    columns of `read` in double precision as `alias.name`; all must be of that side.
     """
-    period = "cutoff" if side == "cutoff" else "t"
-    pairs = f"(SELECT DISTINCT series_id, {period}, place_{side} FROM pairs)"
-    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side]], chosen, pairs)
+    pairs = "cutoffs"
+    if side == "target":
+        pairs = "(SELECT DISTINCT series_id, t, place_target FROM pairs)"
+    doubles = [f'CAST({alias}.{name} AS DOUBLE) AS "{alias}.{name}"' for alias, name in read]
+    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side], *doubles], chosen, pairs)
 
 
 def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
     """The same expressions for each of the `pairs`: their `number`, then the features."""
     return _select_sql(panel, ["p.number"], chosen)
+
+
+def read_sql(panel: PanelSpec, columns: Sequence[tuple[str, str]]) -> str:
+    """The columns, given as alias and name, for each of the `pairs`."""
+    return _select_sql(panel, [f'{alias}.{name} AS "{alias}.{name}"' for alias, name in columns], [])
 
 
 def _select_sql(
@@ -146,6 +167,10 @@ def _joins(panel: PanelSpec) -> dict[str, str]:
         found[f"b_{level}"] = (
             f"LEFT JOIN between_{level} AS b_{level} ON b_{level}.id = s.{level}_id "
             f"AND b_{level}.cutoff = p.cutoff AND b_{level}.horizon = p.horizon"
+        )
+        found[f"m_{level}"] = (
+            f"LEFT JOIN members_{level} AS m_{level} "
+            f"ON m_{level}.id = s.{level}_id AND m_{level}.cutoff = p.cutoff"
         )
     for table in panel.covariates:
         on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]

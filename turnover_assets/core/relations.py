@@ -196,7 +196,7 @@ def choose_training_pairs(
         panel,
         f"{_ALIVE} AND t < $until AND {bucket} < {NEXT_PERIOD * buckets} {limit}",
         {"alive": alive, "until": until},
-        f"WHERE t <= least({int(until)}, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
+        f"least({int(until)}, (SELECT max(r.t) FROM around AS r WHERE r.y IS NOT NULL))",
         whole,
     )
 
@@ -230,7 +230,7 @@ def choose_recent_pairs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff
             "first": cutoff - RECENT_CUTOFFS * cycle,
             "apart": apart,
         },
-        f"WHERE t <= {int(cutoff)}",
+        str(int(cutoff)),
     )
 
 
@@ -242,28 +242,29 @@ def _make_pairs(
     panel: PanelSpec,
     where: str,
     bound: dict[str, int],
-    known: str = "",
+    newest: str = str(NO_END),
     whole: str = "true",
 ) -> None:
-    """Make `cutoffs`, the rows of as_of that are chosen, `pairs`, with their horizons, and between_*.
+    """Make `cutoffs`, the rows of as_of that are chosen, `pairs` with horizons, members_* and between_*.
 
-    A cutoff has every horizon where it is `whole`, the first one otherwise. Pairs stand in the order of their
-    `number`, which is that of series, cutoff and horizon.
+    A cutoff has every horizon where it is `whole`, the first one otherwise, up to the `newest` target period.
+    Pairs have a `number` from 0, in the order of series, cutoff and horizon.
     """
+    horizons = f"least(CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END, {newest} - t)"
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT *, row_number() OVER (ORDER BY place_cutoff) - 1 "
-        "AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff, "
-        f"CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END AS horizons "
-        f"FROM as_of WHERE {where}) ORDER BY place_cutoff",
+        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT *, CAST(sum(horizons) OVER (ORDER BY place_cutoff) "
+        "AS BIGINT) - horizons AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff, "
+        f"CAST({horizons} AS INTEGER) AS horizons FROM as_of WHERE {where}) WHERE horizons > 0 "
+        "ORDER BY place_cutoff",
         bound,
     )
-    horizon = panel.horizon
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
-        f"place_cutoff, place_cutoff + horizon AS place_target, before * {horizon} + horizon - 1 AS number "
-        f"FROM ({_with_horizons('cutoffs', 'horizons')}) {known}"
+        "CREATE OR REPLACE TEMP VIEW pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
+        "place_cutoff, place_cutoff + horizon AS place_target, before + horizon - 1 AS number "
+        f"FROM ({_with_horizons('cutoffs', 'horizons')})"
     )
     for level in panel.level_names:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE members_{level} AS {_members_sql(level)}")
         con.execute(f"CREATE OR REPLACE TEMP TABLE between_{level} AS {_between_sql(panel, level)}")
 
 
@@ -480,12 +481,21 @@ def _peaks_sql(panel: PanelSpec, totals: str) -> str:
     )
 
 
+def _members_sql(level: str) -> str:
+    """The members of a level and the chosen `cutoffs` of their series: `id`, `cutoff`, `number` from 0."""
+    return (
+        "SELECT *, row_number() OVER (ORDER BY id, cutoff) - 1 AS number FROM (SELECT DISTINCT "
+        f"s.{level}_id AS id, p.cutoff FROM cutoffs AS p JOIN series AS s USING (series_id))"
+    )
+
+
 def _between_sql(panel: PanelSpec, level: str) -> str:
     """How a level's members stood at the cutoff and around the target, once for all their series.
 
-    A row for each of the chosen `cutoffs` of a member and each horizon: `id`, `cutoff`, `horizon`, the growth
-    at the cutoff, `shape_1` (what stood around the target over what stood before the cutoff, a season
-    earlier), and the same of all years together by kind and length of the windows; all within GROWTH_LIMITS.
+    A row for each of `members` and each horizon, numbered from 0 in that order (`place`): `id`, `cutoff`,
+    `horizon`, the growth at the cutoff, `shape_1` (what stood around the target over what stood before the
+    cutoff, a season earlier), and the same of all years together by kind and length of the windows; all
+    within GROWTH_LIMITS.
     """
     windows = WINDOWS[panel.frequency.every]
     lengths = (windows.short, windows.medium)
@@ -496,12 +506,12 @@ def _between_sql(panel: PanelSpec, level: str) -> str:
         for kind in ("around", "same")
         for k in lengths
     ]
-    members = (
-        f"(SELECT DISTINCT s.{level}_id AS id, p.cutoff FROM cutoffs AS p JOIN series AS s USING (series_id))"
-    )
     listed = ", ".join(columns)
-    return (
-        f"SELECT m.id, m.cutoff, m.horizon, {listed} FROM ({_with_horizons(members, panel.horizon)}) AS m "
+    members = _with_horizons(f"members_{level}", panel.horizon)
+    return (  # materialized, since DuckDB shares out what it reads of a table among threads by 122,880 rows
+        f"WITH m AS MATERIALIZED ({members}) "
+        f"SELECT m.number * {panel.horizon} + m.horizon - 1 AS place, m.id, m.cutoff, m.horizon, {listed} "
+        f"FROM m "
         f"LEFT JOIN level_{level} AS c ON c.id = m.id AND c.t = m.cutoff "
         f"LEFT JOIN level_{level} AS t ON t.id = m.id AND t.t = m.cutoff + m.horizon"
     )

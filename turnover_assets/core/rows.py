@@ -1,18 +1,13 @@
-"""Feature rows as arrays: from the tables that core/features.py fills to what the models are given.
+"""Feature rows in tables: filling those of schema features, and reading them as what the models are given.
 
-What belongs here: filling and reading the tables of schema features. What does not: the features themselves
-(features.py), and what is repaired (repairs.py).
+What belongs here: those tables. What does not: the features themselves (features.py), rows that need no table
+(row_arrays.py), and what is repaired (repairs.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
 
 from turnover_assets.core import features, relations
 from turnover_assets.core.adjustments import (
@@ -22,16 +17,12 @@ from turnover_assets.core.adjustments import (
     series_attributes_sql,
 )
 from turnover_assets.core.cutoffs import last_period
-from turnover_assets.core.features import IDENTITY, Feature, Side
 from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.models import Rows
-from turnover_assets.core.models.base import Floats
 from turnover_assets.panel import PanelSpec
 
 TABLES = ("training", "scoring", "year_ago")
 USUAL_CHANGES = "features.usual_changes"
-SIDES: tuple[Side, ...] = ("cutoff", "target")
-BATCH = 2048  # rows put into arrays at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -100,102 +91,6 @@ def series_sql(panel: PanelSpec) -> str:
         f"SELECT s.series_id, {columns}, s.first_t FROM features.series AS s "
         f"JOIN ({series_attributes_sql(panel)}) AS a ON {on}"
     )
-
-
-def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, *, known: bool = False) -> Rows:
-    """The rows of the chosen pairs, ordered by series, cutoff and horizon.
-
-    They are those of features.rows_sql, to the last bit. What depends on the cutoff or the target period
-    alone is made once and looked up for all pairs that have it, and only the rest is made for each pair.
-
-    Args:
-        con: Connection on which pairs were chosen.
-        panel: The panel.
-        known: Only the rows whose outcome is known.
-    """
-    chosen = features.features(panel)
-    names = [feature.name for feature in chosen]
-    pairs = _columns(con.sql("SELECT * FROM pairs"))
-    shared = [_shared(con, panel, side, chosen, pairs[f"place_{side}"]) for side in SIDES]
-    for part in shared:
-        pairs |= {name: part.columns.pop(name)[part.position] for name in IDENTITY if name in part.columns}
-    identity = pd.DataFrame({name: pairs[name] for name in IDENTITY}, copy=False)
-    kept = identity["actual"].notna().to_numpy() if known else np.ones(len(identity), dtype=np.bool_)
-    row = np.full(pairs["number"].max(initial=-1) + 1, -1)
-    row[pairs["number"][kept]] = np.arange(kept.sum())
-    x = np.empty((int(kept.sum()), len(names)), dtype=np.float32)
-    for part in shared:
-        part.fill(x, names, kept)
-    _fill_mixed(con, panel, chosen, x, row)
-    return Rows(identity if kept.all() else identity[kept].reset_index(drop=True), x, tuple(names))
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What pairs of one cutoff, or of one target period, share.
-
-    Attributes:
-        columns: By name, each of m values.
-        position: Where among the m the value of each of n pairs is, shape (n,).
-    """
-
-    columns: dict[str, Floats]
-    position: npt.NDArray[np.int64]
-
-    def fill(self, x: Floats, names: Sequence[str], kept: npt.NDArray[np.bool_]) -> None:
-        """Write the columns into those of x that have their names, for the pairs that are kept."""
-        position = self.position[kept]
-        for begin in range(0, len(x), BATCH):
-            block, at = x[begin : begin + BATCH], position[begin : begin + BATCH]
-            for name, values in self.columns.items():
-                block[:, names.index(name)] = values[at]
-
-
-def _shared(
-    con: duckdb.DuckDBPyConnection,
-    panel: PanelSpec,
-    side: Side,
-    chosen: Sequence[Feature],
-    places: npt.NDArray[np.int64],
-) -> _Shared:
-    made = [feature for feature in chosen if feature.side == side]
-    columns = _columns(con.sql(features.sided_sql(panel, side, made)))
-    found = columns.pop("place")
-    position = np.zeros(found.max(initial=-1) + 1, dtype=np.int64)
-    position[found] = np.arange(len(found))
-    return _Shared(columns, position[places])
-
-
-def _columns(query: duckdb.DuckDBPyRelation) -> dict[str, npt.NDArray[Any]]:
-    table = query.to_arrow_table()
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def _fill_mixed(
-    con: duckdb.DuckDBPyConnection,
-    panel: PanelSpec,
-    chosen: Sequence[Feature],
-    x: Floats,
-    row: npt.NDArray[np.int64],
-) -> None:
-    """Write the features that depend on cutoff and target into their columns, in the order they are made.
-
-    Args:
-        con: Connection on which pairs were chosen.
-        panel: The panel.
-        chosen: The features of x in their order.
-        x: Shape (n, f), written to.
-        row: Row of x by number of the pair; -1 for those left out.
-    """
-    mixed = [(i, feature) for i, feature in enumerate(chosen) if feature.side == "pair"]
-    for batch in con.sql(features.mixed_sql(panel, [f for _, f in mixed])).to_arrow_reader(BATCH):
-        at = row[batch.column("number").to_numpy()]
-        if at.min(initial=0) < 0:
-            batch, at = batch.filter(pa.array(at >= 0)), at[at >= 0]
-        in_turn = len(at) > 0 and bool((np.diff(at) == 1).all())  # a block is written quicker than rows
-        block, rows = (x[at[0] : at[-1] + 1], slice(None)) if in_turn else (x, at)
-        for i, feature in mixed:
-            block[rows, i] = batch.column(feature.name).to_numpy(zero_copy_only=False)
 
 
 def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Rows:

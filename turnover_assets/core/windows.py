@@ -22,7 +22,8 @@ from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.metrics import NAIVE_ERRORS_SQL
 from turnover_assets.core.models import Rows
 from turnover_assets.core.repairs import Repairs
-from turnover_assets.core.rows import RowLimits, select_rows
+from turnover_assets.core.row_arrays import select_rows
+from turnover_assets.core.rows import RowLimits
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.panel import PanelSpec
 

@@ -18,7 +18,7 @@ import pandas as pd
 from turnover_assets.core import relations
 from turnover_assets.core.adjustments import series_attributes_sql
 from turnover_assets.core.models import Rows
-from turnover_assets.core.rows import select_rows
+from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.core.what_if.question import Known, Scaled, Selector, covariate_columns
 from turnover_assets.panel import PanelSpec
 
