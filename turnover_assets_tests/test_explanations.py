@@ -392,6 +392,11 @@ def row(
             "last 12 months were 5 % above the 12 before (+600); last year's week was high for the season "
             "(-300).",
         ),
+        (  # 8,300 over 7,580 would be 9 %
+            row(7578.0, recent_level=726.0),
+            "8,300 expected, 10 % above the same week last year (7,580): recent weeks raise it (+730); the "
+            "rest (-10).",
+        ),
         (
             row(200.0, calendar=-12.0, store=9.0),
             "197 expected, 2 % below the same week last year (200): Easter Monday falls in this week (-12); "
@@ -439,6 +444,7 @@ def row(
     ],
     ids=[
         "larger",
+        "not of rounded amounts",
         "holiday",
         "average",
         "the same",

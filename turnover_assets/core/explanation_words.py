@@ -82,9 +82,12 @@ class Wording:
         of_year = f"the same {self.every} last year"
         what = of_year if _with_year(row) else f"its average {self.every} of the last 12 months"
         forecast, reference = scale.units(row["forecast"]), scale.units(row["reference"])
-        relation = _relation(forecast, reference)
-        if forecast != reference and min(forecast, reference) <= 0:
-            relation = f"{scale.size(forecast - reference)} {relation}"
+        if forecast == reference:
+            relation = _relation(forecast, reference)
+        elif min(forecast, reference) <= 0:
+            relation = f"{scale.size(forecast - reference)} {_relation(forecast, reference)}"
+        else:  # of the amounts before they are rounded, so that it is the percentage told elsewhere
+            relation = _relation(row["forecast"], row["reference"])
         return f"{relation} {what} ({scale.text(row['reference'])})"
 
     def _reasons(self, row: Mapping[str, Any], scale: "_Rounding") -> list[str]:
