@@ -310,12 +310,14 @@ def finding(table: pd.DataFrame, since: date, until: date | None) -> str:
         until: Last one; None where it goes on.
     """
     figure, axes = _figure("", height=2.2)
+    figure.set_layout_engine(None)  # looking for the margins takes longer than drawing, and there are many
+    figure.subplots_adjust(left=0.075, right=0.86, bottom=0.12, top=0.96)
     _both(axes, table, "reported", "adjusted")
     last = table["period"].iloc[-1] if until is None else pd.Timestamp(until)
     margin = pd.Timedelta(days=3)  # so that a single period can be seen
     bounds: Any = (pd.Timestamp(since) - margin, last + margin)
     axes.axvspan(*bounds, color=COLOURS[4], alpha=0.3, linewidth=0)
-    _legend(figure, axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.04), fontsize=8, frameon=False)
     return _svg(figure)
 
 
