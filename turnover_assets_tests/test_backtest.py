@@ -20,7 +20,7 @@ from turnover_assets.core.backtest import (
 from turnover_assets.core.calendar import label_of
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.models import Blend, Rows, SeasonalNaive
-from turnover_assets.core.models.blend import PRIOR
+from turnover_assets.core.models.blend import PRIOR, SHORT_PRIOR, prior_of
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.windows import Window, make_windows
 from turnover_assets_tests.backtest_factories import (
@@ -339,11 +339,35 @@ def test_the_weights_of_a_window_are_learned_on_the_windows_before() -> None:
     backtest = hold([make_window(cutoff) for cutoff in CUTOFFS], off_by_much())
 
     for number, window in enumerate(backtest.windows):
-        learned = learn(Blend(), backtest.windows[:number], backtest.hindsight(window.cutoff))
+        learned = learn(Blend(), backtest.windows[:number], backtest.hindsight(window.cutoff), window.seasons)
         np.testing.assert_allclose(window.forecasts["blend"], learned.combine(window.forecasts))
-    prior = sum(PRIOR[name] * backtest.windows[0].forecasts[name] for name in COMPONENTS)
-    np.testing.assert_allclose(backtest.windows[0].forecasts["blend"], prior)
-    assert learned.weights != pytest.approx(dict(PRIOR), abs=0.01)
+    first = backtest.windows[0]
+    prior = sum(weight * first.forecasts[name] for name, weight in prior_of(first.seasons).items())
+    np.testing.assert_allclose(first.forecasts["blend"], prior)
+    assert learned.weights != pytest.approx(prior_of(window.seasons), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("first_t", "expected"),
+    [
+        (100 - 104 + 1, SHORT_PRIOR),
+        (100 - 30, SHORT_PRIOR),
+        (100 - 156 + 1, PRIOR),
+        (100 - 130 + 1, {name: (PRIOR[name] + SHORT_PRIOR[name]) / 2 for name in PRIOR}),
+    ],
+    ids=["two seasons", "less than one", "three seasons", "two and a half"],
+)
+def test_without_evidence_the_weights_depend_on_the_length_of_the_history(
+    first_t: int, expected: dict[str, float]
+) -> None:
+    window = make_window(100)
+    window = replace(window, series=window.series.assign(first_t=[first_t, *[99] * 5]))
+
+    found = hold([window], off_by_much()).windows[0]
+
+    combined = sum(weight * found.forecasts[name] for name, weight in expected.items())
+    np.testing.assert_allclose(found.forecasts["blend"], combined)
+    assert sum(expected.values()) == pytest.approx(1.0)
 
 
 def seen(until: int | None = None, doubled: Iterable[int] = ()) -> Hindsight:
@@ -359,10 +383,10 @@ def test_outcomes_in_another_scale_teach_no_weights() -> None:
     right = (~window.members["shop"].isin(doubled)).to_numpy()
     evidence = ({name: window.forecasts[name][right] for name in COMPONENTS}, window.rows.where(right))
 
-    learned = learn(Blend(), [window], seen(doubled=doubled))
+    learned = learn(Blend(), [window], seen(doubled=doubled), 3.0)
 
-    assert learned.weights == Blend().learned([evidence]).weights
-    assert learn(Blend(), [window], seen(doubled=SERIES)).weights == pytest.approx(dict(PRIOR))
+    assert learned.weights == Blend().learned([evidence], 3.0).weights
+    assert learn(Blend(), [window], seen(doubled=SERIES), 3.0).weights == pytest.approx(dict(PRIOR))
 
 
 def test_an_overlapping_window_teaches_by_its_known_outcomes_only() -> None:
@@ -370,15 +394,15 @@ def test_an_overlapping_window_teaches_by_its_known_outcomes_only() -> None:
     early = (first.rows.identity["t"] <= 102).to_numpy()
     evidence = ({name: first.forecasts[name][early] for name in COMPONENTS}, first.rows.where(early))
 
-    assert learn(Blend(), [first], seen(102)).weights == Blend().learned([evidence]).weights
-    assert learn(Blend(), [first], seen(100)).weights == pytest.approx(dict(PRIOR))
-    assert learn(Blend(), [first], seen()).weights != learn(Blend(), [first], seen(102)).weights
+    assert learn(Blend(), [first], seen(102), 3.0).weights == Blend().learned([evidence], 3.0).weights
+    assert learn(Blend(), [first], seen(100), 3.0).weights == pytest.approx(dict(PRIOR))
+    assert learn(Blend(), [first], seen(), 3.0).weights != learn(Blend(), [first], seen(102), 3.0).weights
 
 
 def test_weights_learn_from_the_windows_own_cutoffs_only() -> None:
     own, dense = (hold([make_window(100, dense=n)], off_by_much()).windows for n in (1, 4))
 
-    assert learn(Blend(), own, seen()).weights == learn(Blend(), dense, seen()).weights
+    assert learn(Blend(), own, seen(), 3.0).weights == learn(Blend(), dense, seen(), 3.0).weights
 
 
 def test_intervals_learn_from_the_cutoffs_after_the_windows_own_as_well(found: Backtest) -> None:

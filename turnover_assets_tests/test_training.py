@@ -156,8 +156,9 @@ def test_a_blend_that_is_to_be_fitted_has_the_weights_that_all_windows_teach() -
     chosen = unfitted(found, "blend", QUICK_TREES)
 
     assert isinstance(chosen, Blend)
-    assert chosen.weights == learn(Blend(), found.windows, found.hindsight()).weights
-    assert chosen.weights != learn(Blend(), found.windows[:-1], found.hindsight()).weights
+    seasons = found.windows[-1].seasons
+    assert chosen.weights == learn(Blend(), found.windows, found.hindsight(), seasons).weights
+    assert chosen.weights != learn(Blend(), found.windows[:-1], found.hindsight(), seasons).weights
     assert chosen.parameters() == make_candidate(Blend, QUICK_TREES).parameters()
 
 

@@ -65,6 +65,7 @@ class WindowForecasts:
 
     Attributes:
         cutoff: The cutoff at which models were fitted.
+        seasons: Of history up to it.
         rows: What was forecast, with the features of HELPERS; later cutoffs are those of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
         factors: See windows.Window.
@@ -75,6 +76,7 @@ class WindowForecasts:
     """
 
     cutoff: int
+    seasons: float
     rows: Rows
     members: pd.DataFrame
     factors: pd.DataFrame
@@ -324,6 +326,7 @@ def run_backtest(
         done.append(
             WindowForecasts(
                 window.cutoff,
+                _seasons(panel, window),
                 window.scoring.with_features(HELPERS),
                 members,
                 window.factors,
@@ -369,11 +372,11 @@ def _forecast(
     if isinstance(candidate, Blend) and entrant.fitted is None:
         if not set(candidate.components) <= forecasts.keys():
             return None
-        return learn(candidate, done, hindsight).combine(forecasts)
+        return learn(candidate, done, hindsight, _seasons(panel, window)).combine(forecasts)
     if len(window.training) < MINIMUM_ROWS and candidate.parameters():
         return None
     if isinstance(candidate, Blend):  # a champion's, whose components are not those that take part
-        candidate = learn(candidate, done, hindsight)
+        candidate = learn(candidate, done, hindsight, _seasons(panel, window))
     return candidate.fit(window.training, seed=seed, threads=threads).predict(window.scoring)
 
 
@@ -387,8 +390,20 @@ def _in_use(panel: PanelSpec, fitted: Candidate, until: int, window: Window) -> 
     return found
 
 
-def learn(blend: Blend, windows: Iterable[WindowForecasts], hindsight: Hindsight) -> Blend:
-    """A blend with weights learned on the windows' own cutoffs, from outcomes that say something by now."""
+def _seasons(panel: PanelSpec, window: Window) -> float:
+    """Seasons of history up to a window's cutoff."""
+    return float(window.cutoff - window.series["first_t"].min() + 1) / panel.frequency.season
+
+
+def learn(blend: Blend, windows: Iterable[WindowForecasts], hindsight: Hindsight, seasons: float) -> Blend:
+    """A blend with weights learned on the windows' own cutoffs, from outcomes that say something by now.
+
+    Args:
+        blend: The blend.
+        windows: Past ones.
+        hindsight: What is known of them.
+        seasons: Of history that the blend is to be fitted on.
+    """
     parts = []
     for window in windows:
         known = window.own & hindsight.counts(window)
@@ -397,7 +412,7 @@ def learn(blend: Blend, windows: Iterable[WindowForecasts], hindsight: Hindsight
         }
         if known.any() and len(chosen) == len(blend.components):
             parts.append((chosen, window.rows.where(known)))
-    return blend.learned(parts)
+    return blend.learned(parts, seasons)
 
 
 def _members(window: Window) -> pd.DataFrame:

@@ -125,7 +125,9 @@ def challenger(found: Backtest, tuned: Tuned) -> Candidate:
 def unfitted(found: Backtest, name: str, tuned: Tuned) -> Candidate:
     """A candidate as a backtest would have it fitted: a blend has the weights that all windows teach."""
     candidate = make_candidate(next(kind for kind in CANDIDATES if kind.name == name), tuned)
-    return learn(candidate, found.windows, found.hindsight()) if isinstance(candidate, Blend) else candidate
+    if not isinstance(candidate, Blend):
+        return candidate
+    return learn(candidate, found.windows, found.hindsight(), found.windows[-1].seasons)
 
 
 def promise(found: Backtest, name: str) -> dict[str, float]:

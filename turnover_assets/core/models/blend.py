@@ -23,6 +23,8 @@ COMPONENTS: tuple[type[Candidate], ...] = (
     RecursiveBoosting,
     SeasonalRecursiveBoosting,
 )
+# Of a long history and of a short one: what comes after the next period is learned from years of seasons.
+LONG, SHORT = 3.0, 2.0  # seasons
 PRIOR: Mapping[str, float] = {
     "seasonal_regression": 0.15,
     "residual_boosting": 0.05,
@@ -30,9 +32,30 @@ PRIOR: Mapping[str, float] = {
     "recursive_boosting": 0.35,
     "seasonal_recursive_boosting": 0.35,
 }
-PULL = 0.05  # penalty on the squared distance from the prior, in units of WAPE
+SHORT_PRIOR: Mapping[str, float] = {
+    "seasonal_regression": 0.2,
+    "residual_boosting": 0.2,
+    "xgboost": 0.15,
+    "recursive_boosting": 0.05,
+    "seasonal_recursive_boosting": 0.4,
+}
+PULL = 0.2  # penalty on the squared distance from the prior, in units of WAPE
 SMOOTH = 1e-3  # |e| becomes sqrt(e^2 + SMOOTH^2) in units of the mean actual, so that it has a slope at 0
 Evidence = tuple[Mapping[str, Floats], Rows]
+
+
+def prior_of(seasons: float) -> dict[str, float]:
+    """The weights without evidence: PRIOR from LONG on, SHORT_PRIOR up to SHORT, in between part of each.
+
+    Args:
+        seasons: Of history.
+
+    Example:
+        >>> [round(prior_of(seasons)["recursive_boosting"], 2) for seasons in (1.2, 2.5, 4.0)]
+        [0.05, 0.2, 0.35]
+    """
+    share = min(1.0, max(0.0, (seasons - SHORT) / (LONG - SHORT)))
+    return {name: share * PRIOR[name] + (1 - share) * SHORT_PRIOR[name] for name in PRIOR}
 
 
 def learn_weights(evidence: Iterable[Evidence], names: Sequence[str], prior: Mapping[str, float]) -> Floats:
@@ -88,7 +111,7 @@ def learn_weights(evidence: Iterable[Evidence], names: Sequence[str], prior: Map
 class Blend(Candidate):
     """The weighted mean of the components.
 
-    Without evidence the weights are the prior's; `learned` gives a blend with others.
+    Without evidence the weights are those of a long history; `learned` gives a blend with others.
     """
 
     name = "blend"
@@ -109,9 +132,14 @@ class Blend(Candidate):
         """Names of the components."""
         return tuple(part.name for part in self._parts)
 
-    def learned(self, evidence: Iterable[Evidence]) -> "Blend":
-        """The same blend, not fitted, with weights learned on past windows; see learn_weights."""
-        weights = learn_weights(evidence, self.components, PRIOR)
+    def learned(self, evidence: Iterable[Evidence], seasons: float) -> "Blend":
+        """The same blend, not fitted, with weights learned on past windows; see learn_weights.
+
+        Args:
+            evidence: The past windows.
+            seasons: Of history; see prior_of.
+        """
+        weights = learn_weights(evidence, self.components, prior_of(seasons))
         named = dict(zip(self.components, map(float, weights), strict=True))
         return Blend(None, named, [part.unfitted() for part in self._parts])
 
