@@ -336,7 +336,8 @@ def test_what_is_not_known_at_a_cutoff_changes_neither_weights_nor_bounds(step: 
 
 
 def test_the_weights_of_a_window_are_learned_on_the_windows_before() -> None:
-    backtest = hold([make_window(cutoff) for cutoff in CUTOFFS], off_by_much())
+    factors = dict(zip(COMPONENTS, (1.0, 1.4, 1.4, 1.4, 1.4), strict=True))
+    backtest = hold([make_window(cutoff) for cutoff in CUTOFFS], blended(factors))
 
     for number, window in enumerate(backtest.windows):
         learned = learn(Blend(), backtest.windows[:number], backtest.hindsight(window.cutoff), window.seasons)
@@ -344,7 +345,7 @@ def test_the_weights_of_a_window_are_learned_on_the_windows_before() -> None:
     first = backtest.windows[0]
     prior = sum(weight * first.forecasts[name] for name, weight in prior_of(first.seasons).items())
     np.testing.assert_allclose(first.forecasts["blend"], prior)
-    assert learned.weights != pytest.approx(prior_of(window.seasons), abs=0.001)
+    assert learned.weights != pytest.approx(prior_of(window.seasons), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 What belongs here: reading expressions with DuckDB's own parser, and the operations whose results IEEE 754
 lays down to the last bit, so that an array holds what DuckDB would have given. What does not: any other
-function, for which DuckDB is asked, and where the columns come from (rows.py).
+function, for which DuckDB is asked, and where the columns come from (row_arrays.py).
 
-NULL stands as NaN in the arrays; the relations hold no NaN of their own.
+Columns are named `alias.name`, as the SQL names them. NULL stands as NaN in the arrays; the relations hold no
+NaN of their own.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -16,7 +18,6 @@ import numpy as np
 
 from turnover_assets.core.models.base import Floats
 
-Column = tuple[str, str]  # alias and name
 Operation = Callable[..., Any]
 _Node = dict[str, Any]
 _Tree = tuple[Any, ...]  # the name of an operation and the trees that it is given
@@ -62,16 +63,16 @@ class Arithmetic:
         results: Names of the expressions that can be evaluated; the others are left to DuckDB.
 
     Example:
-        >>> types = {("k", "a"): "DOUBLE", ("r", "b"): "DOUBLE"}
+        >>> types = {"k.a": "DOUBLE", "r.b": "DOUBLE"}
         >>> found = Arithmetic(duckdb.connect(), {"f": "k.a / nullif(r.b, 0)", "g": "ln(k.a)"}, types)
         >>> found.results, found.reads
-        (('f',), (('k', 'a'), ('r', 'b')))
-        >>> found.evaluate({("k", "a"): np.array([3.0, 1.0]), ("r", "b"): np.array([2.0, 0.0])})
+        (('f',), ('k.a', 'r.b'))
+        >>> found.evaluate({"k.a": np.array([3.0, 1.0]), "r.b": np.array([2.0, 0.0])})
         {'f': array([1.5, nan])}
     """
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, expressions: Mapping[str, str], types: Mapping[Column, str]
+        self, con: duckdb.DuckDBPyConnection, expressions: Mapping[str, str], types: Mapping[str, str]
     ) -> None:
         """Read the expressions.
 
@@ -83,12 +84,14 @@ class Arithmetic:
         self._types = types
         self._steps: list[_Tree] = []
         self._places: dict[_Tree, int] = {}
-        trees = {name: self._tree(con, sql) for name, sql in expressions.items()}
-        self._found = {name: self._place(tree) for name, tree in trees.items() if tree}
+        self._found: dict[str, int] = {}
+        for name, node in zip(expressions, _parsed(con, expressions.values()), strict=True):
+            with suppress(_NotArithmeticError):
+                self._found[name] = self._place(self._value(node))
         self.results = tuple(self._found)
-        self.reads: tuple[Column, ...] = tuple(step[1:] for step in self._steps if step[0] == "column")
+        self.reads: tuple[str, ...] = tuple(step[1] for step in self._steps if step[0] == "column")
 
-    def evaluate(self, columns: Mapping[Column, Floats]) -> dict[str, Floats]:
+    def evaluate(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:
         """The value of each expression that can be evaluated, by its name.
 
         Args:
@@ -98,7 +101,7 @@ class Arithmetic:
         with np.errstate(divide="ignore", invalid="ignore"):
             for kind, *given in self._steps:
                 if kind == "column":
-                    done.append(columns[given[0], given[1]])
+                    done.append(columns[given[0]])
                 elif kind == "constant":
                     done.append(given[0])
                 else:
@@ -115,17 +118,10 @@ class Arithmetic:
             self._steps.append(step)
         return self._places[tree]
 
-    def _tree(self, con: duckdb.DuckDBPyConnection, sql: str) -> _Tree | None:
-        parsed = con.execute("SELECT json_serialize_sql($sql)", {"sql": f"SELECT {sql}"}).fetchall()[0][0]
-        try:
-            return self._value(json.loads(parsed)["statements"][0]["node"]["select_list"][0])
-        except _NotArithmeticError:
-            return None
-
     def _value(self, node: _Node) -> _Tree:
         match node["class"], node["type"]:
             case "COLUMN_REF", _:
-                return self._column(node["column_names"])
+                return self._column(".".join(node["column_names"]))
             case "CONSTANT", _:
                 return _constant(node["value"])
             case "FUNCTION", _ if node["function_name"] in _FUNCTIONS and len(node["children"]) == 2:
@@ -167,14 +163,22 @@ class Arithmetic:
             first = (kind, first, other)
         return first
 
-    def _column(self, names: Sequence[str]) -> _Tree:
-        if len(names) != 2 or self._types.get((names[0], names[1])) not in {"DOUBLE", *_WHOLE}:
+    def _column(self, name: str) -> _Tree:
+        if self._types.get(name) not in {"DOUBLE", *_WHOLE}:
             raise _NotArithmeticError
-        return "column", *names
+        return "column", name
 
 
 class _NotArithmeticError(Exception):
     """An expression that only DuckDB can evaluate."""
+
+
+def _parsed(con: duckdb.DuckDBPyConnection, expressions: Iterable[str]) -> list[_Node]:
+    """What DuckDB's parser makes of each of the expressions."""
+    select = {"sql": f"SELECT {', '.join(expressions)}"}
+    said = json.loads(con.execute("SELECT json_serialize_sql($sql)", select).fetchall()[0][0])
+    found: list[_Node] = said["statements"][0]["node"]["select_list"]
+    return found
 
 
 def _constant(value: _Node) -> _Tree:

@@ -53,19 +53,19 @@ class Feature:
         return sides.pop() if len(sides) == 1 else "pair"
 
     @property
-    def reads(self) -> tuple[tuple[str, str], ...]:
-        """The columns that the SQL reads, as alias and name; for the aliases see _joins.
+    def reads(self) -> tuple[str, ...]:
+        """The columns that the SQL reads, as `alias.name`; for the aliases see _joins.
 
         Example:
             >>> Feature("recent_store", "k.mean_4 * b_store.shape_1 / k.scale", "season").reads
-            (('k', 'mean_4'), ('b_store', 'shape_1'), ('k', 'scale'))
+            ('k.mean_4', 'b_store.shape_1', 'k.scale')
         """
         return tuple(dict.fromkeys(_read(self.sql)))
 
     @property
     def relations(self) -> frozenset[str]:
         """Aliases of the relations that the SQL reads."""
-        return frozenset(alias for alias, _ in self.reads)
+        return _aliases(self.sql)
 
 
 # By the column of `pairs`, and by what the aliases of relations begin with; the series alone is of any side.
@@ -84,9 +84,9 @@ _SIDES: dict[str, Side] = {
 }
 
 
-def side_of(column: tuple[str, str]) -> Side:
-    """What a column, given as alias and name, depends on beside the series."""
-    alias, name = column
+def side_of(column: str) -> Side:
+    """What a column, given as `alias.name`, depends on beside the series."""
+    alias, name = column.split(".")
     return _SIDES[name if alias == "p" else alias.split("_")[0]]
 
 
@@ -111,19 +111,21 @@ def rows_sql(panel: PanelSpec) -> str:
     return _select_sql(panel, identity, features(panel))
 
 
-def sided_sql(
-    panel: PanelSpec, side: Side, chosen: Sequence[Feature], read: Sequence[tuple[str, str]] = ()
-) -> str:
+def sided_sql(panel: PanelSpec, side: Side, chosen: Sequence[Feature], read: Sequence[str] = ()) -> str:
     """The same expressions once for each cutoff, or each target period, of the chosen `pairs` of a series.
 
     Columns: `place` (see relations), the facts of that side among the IDENTITY of rows, the features, and the
-    columns of `read` in double precision as `alias.name`; all must be of that side.
+    columns of `read` (see doubles_sql); all must be of that side.
     """
     pairs = "cutoffs"
     if side == "target":
         pairs = "(SELECT DISTINCT series_id, t, place_target FROM pairs)"
-    doubles = [f'CAST({alias}.{name} AS DOUBLE) AS "{alias}.{name}"' for alias, name in read]
-    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side], *doubles], chosen, pairs)
+    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side], *doubles_sql(read)], chosen, pairs)
+
+
+def doubles_sql(columns: Sequence[str]) -> list[str]:
+    """SQL of columns, given as `alias.name`, in double precision and by that name."""
+    return [f'CAST({column} AS DOUBLE) AS "{column}"' for column in columns]
 
 
 def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
@@ -131,9 +133,9 @@ def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
     return _select_sql(panel, ["p.number"], chosen)
 
 
-def read_sql(panel: PanelSpec, columns: Sequence[tuple[str, str]]) -> str:
-    """The columns, given as alias and name, for each of the `pairs`."""
-    return _select_sql(panel, [f'{alias}.{name} AS "{alias}.{name}"' for alias, name in columns], [])
+def read_sql(panel: PanelSpec, columns: Sequence[str]) -> str:
+    """The columns, given as `alias.name`, for each of the `pairs`."""
+    return _select_sql(panel, columns, [])
 
 
 def _select_sql(
@@ -142,7 +144,7 @@ def _select_sql(
     """Rows of the features, with those relations joined that are read."""
     columns = [*identity, *(f"CAST({f.sql} AS REAL) AS {f.name}" for f in chosen)]
     listed = ",\n  ".join(columns)
-    read = {"s", *(alias for alias, _ in _read(listed))}  # others are joined to the series
+    read = {"s", *_aliases(listed)}  # others are joined to the series
     joins = [join for alias, join in _joins(panel).items() if alias in read]
     return "\n".join([f"SELECT {listed}\nFROM {pairs} AS p", *joins])
 
@@ -178,9 +180,14 @@ def _joins(panel: PanelSpec) -> dict[str, str]:
     return found
 
 
-def _read(sql: str) -> list[tuple[str, str]]:
-    """The columns that SQL reads, as alias and name."""
-    return re.findall(r"\b([A-Za-z_]\w*)\.([A-Za-z_]\w*)", sql)
+def _read(sql: str) -> list[str]:
+    """The columns that SQL reads, as `alias.name`."""
+    return re.findall(r"\b[A-Za-z_]\w*\.[A-Za-z_]\w*", sql)
+
+
+def _aliases(sql: str) -> frozenset[str]:
+    """Aliases of the relations that SQL reads."""
+    return frozenset(column.split(".")[0] for column in _read(sql))
 
 
 def _level_code(panel: PanelSpec, level: str) -> str:

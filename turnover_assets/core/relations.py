@@ -133,11 +133,16 @@ def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     Several add up whatever part of a group each comes across, so the last bit would be another each time.
     Ordered sums would be as exact, and take ten times as long.
     """
-    threads = con.execute("SELECT current_setting('threads')").fetchall()[0][0]
+    usual = threads(con)
     con.execute("SET threads = 1")
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel, level)}")
-    con.execute(f"SET threads = {threads}")
+    con.execute(f"SET threads = {usual}")
+
+
+def threads(con: duckdb.DuckDBPyConnection) -> int:
+    """How many threads the connection's queries may use."""
+    return int(con.execute("SELECT current_setting('threads')").fetchall()[0][0])
 
 
 def _add_scale_in_force(
@@ -230,7 +235,7 @@ def choose_recent_pairs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff
             "first": cutoff - RECENT_CUTOFFS * cycle,
             "apart": apart,
         },
-        str(int(cutoff)),
+        int(cutoff),
     )
 
 
@@ -242,13 +247,14 @@ def _make_pairs(
     panel: PanelSpec,
     where: str,
     bound: dict[str, int],
-    newest: str = str(NO_END),
+    newest: int | str = NO_END,
     whole: str = "true",
 ) -> None:
     """Make `cutoffs`, the rows of as_of that are chosen, `pairs` with horizons, members_* and between_*.
 
     A cutoff has every horizon where it is `whole`, the first one otherwise, up to the `newest` target period.
-    Pairs have a `number` from 0, in the order of series, cutoff and horizon.
+    Pairs have a `number` from 0, in the order of series, cutoff and horizon; a cutoff has that of its first
+    pair as `before`.
     """
     horizons = f"least(CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END, {newest} - t)"
     con.execute(

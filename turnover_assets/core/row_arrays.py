@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from turnover_assets.core import features
+from turnover_assets.core import features, relations
 from turnover_assets.core.arithmetic import Arithmetic
 from turnover_assets.core.features import IDENTITY, Feature, Side
 from turnover_assets.core.models import Rows
@@ -48,14 +48,14 @@ def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, *, known: bool
         pairs |= {name: side.columns.pop(name)[side.position] for name in IDENTITY if name in side.columns}
     identity = pd.DataFrame({name: pairs[name] for name in IDENTITY}, copy=False)
     sources = [cutoffs, targets, *_sources_of_pairs(con, panel, pairs["horizon"], cutoffs, arithmetic)]
-    row = np.arange(len(identity))
-    if known and not (kept := identity["actual"].notna().to_numpy()).all():
-        identity, row = identity[kept].reset_index(drop=True), np.where(kept, np.cumsum(kept) - 1, -1)
+    kept = identity["actual"].notna().to_numpy() if known else np.ones(len(identity), dtype=np.bool_)
+    if not kept.all():
+        identity = identity[kept].reset_index(drop=True)
         sources = [_Source(source.columns, source.position[kept]) for source in sources]
     x = np.empty((len(identity), len(names)), dtype=np.float32)
-    _fill_arrays(x, names, sources, arithmetic, _threads(con))
+    _fill_arrays(x, names, sources, arithmetic, relations.threads(con))
     others = [feature for feature in mixed if feature.name not in arithmetic.results]
-    _fill_by_duckdb(con, panel, others, x, names, row)
+    _fill_by_duckdb(con, panel, others, x, names, kept)
     return Rows(identity, x, names)
 
 
@@ -74,7 +74,7 @@ class _Source:
     """Columns of which many pairs share a value.
 
     Attributes:
-        columns: By name, each of m values.
+        columns: Features by name, and by `alias.name` what arithmetic reads; each of m values.
         position: Where among the m the value of each of n pairs is, shape (n,).
     """
 
@@ -100,7 +100,7 @@ def _side(
     """The features of one side, and what the arithmetic reads of it."""
     read = [column for column in arithmetic.reads if features.side_of(column) == side]
     if side == "cutoff":
-        read += [(f"m_{level}", "number") for level in panel.level_names]
+        read += [f"m_{level}.number" for level in panel.level_names]
     made = [feature for feature in chosen if feature.side == side]
     columns = _columns(con.sql(features.sided_sql(panel, side, made, read)))
     found = columns.pop("place")
@@ -120,10 +120,10 @@ def _sources_of_pairs(
     yield _Source({"p.horizon": np.arange(panel.horizon + 1, dtype=np.float64)}, horizons)
     for level in panel.level_names:
         member = cutoffs.columns.pop(f"m_{level}.number").astype(np.int32)
-        read = [name for alias, name in arithmetic.reads if alias == f"b_{level}"]
-        listed = ", ".join(f'{name} AS "b_{level}.{name}"' for name in read)
+        read = [column for column in arithmetic.reads if column.startswith(f"b_{level}.")]
         if read:
-            columns = _columns(con.sql(f"SELECT {listed} FROM between_{level} ORDER BY place"))
+            listed = ", ".join(features.doubles_sql(read))
+            columns = _columns(con.sql(f"SELECT {listed} FROM between_{level} AS b_{level} ORDER BY place"))
             yield _Source(columns, (member * panel.horizon)[cutoffs.position] + horizons - 1)
 
 
@@ -151,8 +151,7 @@ def _fill_arrays(
                 if name in at:
                     np.take(values, position, out=turned[at[name]], mode="clip")
                 else:
-                    alias, column = name.split(".")
-                    given[alias, column] = values[position]
+                    given[name] = values[position]
         for name, values in arithmetic.evaluate(given).items():
             turned[at[name]] = values
         block[:] = turned.T
@@ -168,7 +167,7 @@ def _fill_by_duckdb(
     others: Sequence[Feature],
     x: Floats,
     names: Sequence[str],
-    row: npt.NDArray[np.int64],
+    kept: npt.NDArray[np.bool_],
 ) -> None:
     """Write the features of pairs that are no arithmetic into their columns.
 
@@ -178,10 +177,11 @@ def _fill_by_duckdb(
         others: Those features.
         x: Shape (n, f), written to.
         names: Names of the f features.
-        row: Row of x by number of the pair; -1 for those left out.
+        kept: By number of the pair, whether x has a row of it.
     """
     if not others:
         return
+    row = np.where(kept, np.cumsum(kept) - 1, -1)
     for batch in con.sql(features.mixed_sql(panel, others)).to_arrow_reader(BLOCK):
         at = row[batch.column("number").to_numpy()]
         for feature in others:
@@ -192,7 +192,3 @@ def _fill_by_duckdb(
 def _columns(query: duckdb.DuckDBPyRelation) -> dict[str, npt.NDArray[Any]]:
     table = query.to_arrow_table()
     return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def _threads(con: duckdb.DuckDBPyConnection) -> int:
-    return int(con.execute("SELECT current_setting('threads')").fetchall()[0][0])
