@@ -198,10 +198,11 @@ def at_work(settings: Settings) -> dg.DagsterRun | None:
     return runs[0] if runs else None
 
 
-def status_of(settings: Settings, run_id: str) -> dg.DagsterRunStatus | None:
+def ended_as(settings: Settings, run_id: str) -> dg.DagsterRunStatus | None:
+    """The status of a run that has ended."""
     with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
         run = instance.get_run_by_id(run_id)
-    return run.status if run else None
+    return run.status if run and run.is_finished else None
 
 
 TERMINATE = """mutation End($id: String!) { terminateRun(runId: $id) { __typename } }"""
@@ -212,7 +213,8 @@ def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
     (settings.landing_path / "next.csv").write_text(next_week(copied))
     hanging = subprocess.Popen(["turnover", "run"], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
     try:
-        with hung(settings) as run:
+        run = at_work_in_a_step(settings)
+        with Warehouse.of(settings).lock():  # what the run waits for does not come
             process = run.tags[jobs.PROCESS_TAG].rpartition(":")[2]
             assert int(process) == hanging.pid
             well(f"kill {process}", folder)
@@ -221,24 +223,30 @@ def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
         hanging.kill()
         hanging.wait()
 
-    with running_ui(settings, tmp_path / "ui.log") as (_, port), hung(settings) as run:
-        ended = ask(port, TERMINATE, id=run.run_id)["terminateRun"]["__typename"]
+    with Warehouse.of(settings).lock(), running_ui(settings, tmp_path / "ui.log") as (_, port):
+        run_id = at_work_in_a_step(settings).run_id
+        ended = ask(port, TERMINATE, id=run_id)["terminateRun"]["__typename"]
         assert ended == "TerminateRunSuccess"
-        wait_until(lambda: status_of(settings, run.run_id) is dg.DagsterRunStatus.CANCELED, "it ends")
+        wait_until(lambda: ended_as(settings, run_id), "it ends")
+        assert ended_as(settings, run_id) is dg.DagsterRunStatus.CANCELED
 
     well(block("A run was killed"), folder)
     assert "next.csv" in set(current(settings.published_path).read("files")["name"])
     assert at_work(settings) is None
 
 
-@contextmanager
-def hung(settings: Settings) -> Iterator[dg.DagsterRun]:
-    """Let the run that is at work wait for something that does not come; meanwhile, that run."""
+def at_work_in_a_step(settings: Settings) -> dg.DagsterRun:
+    """The run that begins, once one of its steps has."""
     wait_until(lambda: at_work(settings) is not None, "a run is at work")
-    with Warehouse.of(settings).lock():
-        run = at_work(settings)
-        assert run is not None
-        yield run
+    run = at_work(settings)
+    assert run is not None
+
+    def is_in_a_step() -> bool:
+        with dg.DagsterInstance.from_config(str(settings.dagster_path)) as instance:
+            return bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
+
+    wait_until(is_in_a_step, "a step begins")
+    return run
 
 
 def test_back_up_and_restore(copied: Landed, tmp_path: Path) -> None:
