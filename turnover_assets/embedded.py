@@ -77,9 +77,11 @@ def run_job(
     Raises:
         TurnoverError: A step failed; its message where it is for the user, else where to look; or runs of
             this home are not executed in processes like this one.
+        KeyboardInterrupt: This process was told to stop, by SIGINT or SIGTERM.
     """
     from turnover_assets.definitions import build_definitions
     from turnover_assets.defs.alerts import after_run
+    from turnover_assets.defs.failures import was_stopped
     from turnover_assets.defs.runs import are_launched_elsewhere, process_tag
 
     if launcher := are_launched_elsewhere(instance):
@@ -103,6 +105,8 @@ def run_job(
         )
     if unsent := after_run(settings, instance):
         progress("wait", unsent)
+    if any(was_stopped(event) for event in result.all_events):
+        raise KeyboardInterrupt
     if not result.success:
         raise TurnoverError(_failure(result.all_events, run_id))
 

@@ -211,14 +211,17 @@ TERMINATE = """mutation End($id: String!) { terminateRun(runId: $id) { __typenam
 def test_a_run_hangs(copied: Landed, tmp_path: Path) -> None:
     settings, folder = copied.settings, copied.settings.home.parent
     (settings.landing_path / "next.csv").write_text(next_week(copied))
-    hanging = subprocess.Popen(["turnover", "run"], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+    told = tmp_path / "told.txt"
+    with told.open("w") as stream:
+        hanging = subprocess.Popen(["turnover", "run"], cwd=folder, env=environment(), stderr=stream)
     try:
         run = at_work_in_a_step(settings)
         with Warehouse.of(settings).lock():  # what the run waits for does not come
             process = run.tags[jobs.PROCESS_TAG].rpartition(":")[2]
             assert int(process) == hanging.pid
             well(f"kill {process}", folder)
-            assert hanging.wait(PATIENCE) != 0
+            assert hanging.wait(PATIENCE) == 130
+        assert "Stopped. What had landed and was published stays" in told.read_text()
     finally:
         hanging.kill()
         hanging.wait()
