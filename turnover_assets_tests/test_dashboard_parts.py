@@ -17,6 +17,7 @@ from turnover_assets.serving.dashboard.accuracy_words import Accuracy
 from turnover_assets.serving.dashboard.charts import Chart, Line, bars, nice_scale, spark
 from turnover_assets.serving.dashboard.formats import OFFERED, Formats, chosen_locale, locale_choices
 from turnover_assets.serving.dashboard.lists import Row, columns, cut
+from turnover_assets.serving.dashboard.pages.series import group_title
 from turnover_assets.serving.dashboard.places import change_class
 from turnover_assets.serving.dashboard.shown import Member
 from turnover_assets_tests.factories import default_panel
@@ -167,3 +168,19 @@ def test_long_lists_are_cut_into_pages_that_miss_nothing() -> None:
     assert (pages[0].pages, pages[0].count, pages[0].is_whole) == (3, 1000, False)
     assert cut(rows, known, "-forecast", "", 99).number == 3
     assert cut(rows, known, "nonsense", "store 99", 1).count == 11  # 99 and 990 to 999
+
+
+@pytest.mark.parametrize(
+    ("group", "beside_last_year", "beside_the_average"),
+    [
+        ("season", "Last year was unusual for the season", "The season"),
+        ("store", "The trend of its store", "Its store"),
+        ("recent level", "The last weeks", "The last weeks"),
+    ],
+)
+def test_an_effect_is_called_by_what_the_forecast_is_compared_with(
+    group: str, beside_last_year: str, beside_the_average: str
+) -> None:
+    """As its sentence does: beside an average week, season and store have effects of their own."""
+    assert group_title(default_panel(), group, with_year=True) == beside_last_year
+    assert group_title(default_panel(), group, with_year=False) == beside_the_average

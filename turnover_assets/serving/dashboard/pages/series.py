@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from turnover_assets.core.explanation_words import YEAR_AGO
+from turnover_assets.core.explanation_words import SEASON, YEAR_AGO
 from turnover_assets.core.explanations import effect_columns
 from turnover_assets.core.templating import Records
+from turnover_assets.panel import PanelSpec
 from turnover_assets.serving.dashboard import history
 from turnover_assets.serving.dashboard.formats import usual_size
 from turnover_assets.serving.dashboard.members import (
@@ -32,7 +33,7 @@ router = APIRouter()
 # What the groups of effects are called for somebody who runs a business.
 WORDS = {
     "level": "Growth over the last 12 months",
-    "season": "Last year was unusual for the season",
+    "season": "The season",
     "recent level": "The last weeks",
     "growth": "Recent growth",
     "calendar": "Holidays and the calendar",
@@ -41,6 +42,7 @@ WORDS = {
     "other": "Everything else",
     "bounds": "Limits, such as closed days",
 }
+UNUSUAL = "Last year was unusual for the season"  # the season, where last year's is in the reference already
 
 
 @dataclass(frozen=True)
@@ -128,21 +130,24 @@ def _reasons(reader: Reader, keys: Mapping[str, Any]) -> list[Why]:
 
 def _why(reader: Reader, row: Mapping[str, Any], groups: Mapping[str, str]) -> Why:
     every = reader.panel.frequency.every
+    with_year = row["compared_with"] == YEAR_AGO
     effects = [
-        Reason(_group_title(reader, group), row[column])
+        Reason(group_title(reader.panel, group, with_year=with_year), row[column])
         for group, column in groups.items()
         if row.get(column) is not None and row[column]
     ]
     effects.sort(key=lambda reason: -abs(reason.effect))
-    with_year = row["compared_with"] == YEAR_AGO
     compared = f"the same {every} last year" if with_year else f"an average {every} of the last 12 months"
     return Why(row[reader.panel.time], row["sentence"], row["reference"], compared, effects, row["forecast"])
 
 
-def _group_title(reader: Reader, group: str) -> str:
-    if group in reader.panel.level_names:
-        return f"The trend of its {spaced(group)}"
-    return WORDS.get(group, spaced(group).capitalize()).replace("weeks", f"{reader.panel.frequency.every}s")
+def group_title(panel: PanelSpec, group: str, *, with_year: bool) -> str:
+    """What a group of effects is called; against last year only what has changed since then has one."""
+    if group in panel.level_names:
+        return f"The trend of its {spaced(group)}" if with_year else f"Its {spaced(group)}"
+    if group == SEASON and with_year:
+        return UNUSUAL
+    return WORDS.get(group, spaced(group).capitalize()).replace("weeks", f"{panel.frequency.every}s")
 
 
 def _adjusted(reader: Reader, keys: Mapping[str, Any]) -> Records:
