@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnover_assets.core.arithmetic import Arithmetic
+from turnover_assets.core.models.base import Floats
 from turnover_assets_tests.factories import memory_warehouse
 
 COLUMNS = {
@@ -73,7 +74,7 @@ def test_arrays_hold_what_duckdb_gives(
         found = arithmetic(con, *sql)
     columns = pd.DataFrame(rows, columns=["a", "b", "c", "whole"], dtype=np.float64)
 
-    made = found.evaluate({column: columns[column.split(".")[1]].to_numpy() for column in found.reads})
+    made = dict(found.evaluate(lambda column: columns[column.split(".")[1]].to_numpy()))
 
     assert found.results == tuple(expected)
     for name, array in made.items():
@@ -110,7 +111,14 @@ def test_what_expressions_share_is_read_once() -> None:
     with memory_warehouse() as con:
         found = arithmetic(con, "k.a / k.b * r.c", "k.a / k.b", "r.c")
 
-    made = found.evaluate(dict(zip(DOUBLES, np.array([[6.0], [3.0], [5.0]]), strict=True)))
+    columns, asked = dict(zip(DOUBLES, np.array([[6.0], [3.0], [5.0]]), strict=True)), []
 
+    def column(name: str) -> Floats:
+        asked.append(name)
+        return columns[name]
+
+    made = dict(found.evaluate(column))
+
+    assert asked == DOUBLES
     assert found.reads == tuple(DOUBLES)
     assert {name: array.tolist() for name, array in made.items()} == {"f0": [10.0], "f1": [2.0], "f2": [5.0]}

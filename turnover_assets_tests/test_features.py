@@ -284,24 +284,24 @@ def test_a_series_without_rows_gives_no_arrays(loaded: duckdb.DuckDBPyConnection
 
 
 @pytest.mark.parametrize(
-    ("sql", "side"),
+    ("sql", "alone"),
     [
-        ("k.lag_0 / k.scale", "cutoff"),
-        ("p.cutoff - k.last_seen", "cutoff"),
-        ("c_store.growth_4", "cutoff"),
-        ("s.store % 16777216", "cutoff"),
-        ("calendar.month", "target"),
-        ("CAST(v_features.temperature AS DOUBLE)", "target"),
-        ("r.around_1_narrow * 0.5", "target"),
-        ("r.around_1_narrow / k.scale", "pair"),
-        ("b_store.shape_1", "pair"),
-        ("p.horizon", "pair"),
-        ("calendar.month * s.latitude", "pair"),
-        ("1.5", "pair"),
+        ("k.lag_0 / k.scale", "k"),
+        ("c_store.growth_4", "c_store"),
+        ("s.store % 16777216", "s"),
+        ("calendar.month", "calendar"),
+        ("CAST(v_features.temperature AS DOUBLE)", "v_features"),
+        ("r.around_1_narrow * 0.5", "r"),
+        ("p.cutoff - k.last_seen", ""),
+        ("r.around_1_narrow / k.scale", ""),
+        ("b_store.shape_1", ""),
+        ("p.horizon", ""),
+        ("calendar.month * s.latitude", ""),
+        ("1.5", ""),
     ],
 )
-def test_the_side_of_a_feature_is_told_by_what_it_reads(sql: str, side: str) -> None:
-    assert features.Feature("some", sql, "group").side == side
+def test_the_one_relation_of_a_feature_is_told_by_what_it_reads(sql: str, alone: str) -> None:
+    assert features.Feature("some", sql, "group").alone == alone
 
 
 # Leakage

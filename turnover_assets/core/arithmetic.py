@@ -9,7 +9,7 @@ NaN of their own.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -49,6 +49,7 @@ _OPERATIONS: dict[str, Operation] = {
     "COALESCE": lambda value, other: np.where(np.isnan(value), other, value),
     "AS NUMBER": lambda condition: condition.astype(np.float64),
 }
+LEAVES = ("column", "constant")  # the trees that are given no others
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
 _MISSING: _Tree = ("constant", np.nan)
 
@@ -67,7 +68,8 @@ class Arithmetic:
         >>> found = Arithmetic(duckdb.connect(), {"f": "k.a / nullif(r.b, 0)", "g": "ln(k.a)"}, types)
         >>> found.results, found.reads
         (('f',), ('k.a', 'r.b'))
-        >>> found.evaluate({"k.a": np.array([3.0, 1.0]), "r.b": np.array([2.0, 0.0])})
+        >>> columns = {"k.a": np.array([3.0, 1.0]), "r.b": np.array([2.0, 0.0])}
+        >>> dict(found.evaluate(columns.__getitem__))
         {'f': array([1.5, nan])}
     """
 
@@ -90,30 +92,50 @@ class Arithmetic:
                 self._found[name] = self._place(self._value(node))
         self.results = tuple(self._found)
         self.reads: tuple[str, ...] = tuple(step[1] for step in self._steps if step[0] == "column")
+        self._plan = list(self._planned())
 
-    def evaluate(self, columns: Mapping[str, Floats]) -> dict[str, Floats]:
-        """The value of each expression that can be evaluated, by its name.
+    def evaluate(self, columns: Callable[[str], Floats]) -> Iterator[tuple[str, Floats]]:
+        """The name and value of each expression that can be evaluated.
+
+        A column is asked for where it is first needed, and nothing is kept longer than it is needed, so that
+        little memory is used again and again.
 
         Args:
-            columns: Arrays of one length in double precision, with NaN for NULL.
+            columns: Gives a column; all are of one length, in double precision, with NaN for NULL.
         """
-        done: list[Any] = []
+        done: dict[int, Any] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
-            for kind, *given in self._steps:
+            for place, ((kind, *given), names, over) in enumerate(self._plan):
                 if kind == "column":
-                    done.append(columns[given[0]])
+                    done[place] = columns(given[0])
                 elif kind == "constant":
-                    done.append(given[0])
+                    done[place] = given[0]
                 else:
-                    done.append(_OPERATIONS[kind](*(done[place] for place in given)))
-        return {name: done[place] for name, place in self._found.items()}
+                    done[place] = _OPERATIONS[kind](*(done[part] for part in given))
+                for name in names:
+                    yield name, done[place]
+                for part in over:
+                    del done[part]
+
+    def _planned(self) -> Iterator[tuple[_Tree, list[str], list[int]]]:
+        """Each step, the expressions that it completes, and the steps whose results it is the last to use."""
+        completed: dict[int, list[str]] = {}
+        for name, place in self._found.items():
+            completed.setdefault(place, []).append(name)
+        last: dict[int, int] = {}
+        for place, (kind, *given) in enumerate(self._steps):
+            last |= dict.fromkeys([place] if kind in LEAVES else [place, *given], place)
+        over: dict[int, list[int]] = {}
+        for place, at in last.items():
+            over.setdefault(at, []).append(place)
+        for place, step in enumerate(self._steps):
+            yield step, completed.get(place, []), over.get(place, [])
 
     def _place(self, tree: _Tree) -> int:
         """Where the result of a tree stands among those of the steps, which are added as needed."""
         if tree not in self._places:
             kind, *given = tree
-            leaf = kind in ("column", "constant")
-            step = tree if leaf else (kind, *(self._place(part) for part in given))
+            step = tree if kind in LEAVES else (kind, *(self._place(part) for part in given))
             self._places[tree] = len(self._steps)
             self._steps.append(step)
         return self._places[tree]

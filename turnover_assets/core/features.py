@@ -10,7 +10,6 @@ model serves series of every size, and the model's loss is weighted by that scal
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from turnover_assets.core.calendar import moving_holidays
 from turnover_assets.core.relations import (
@@ -25,10 +24,9 @@ from turnover_assets.core.relations import (
 from turnover_assets.panel import Frequency, PanelSpec
 
 IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
-FACTS = {"cutoff": ("k.scale", "s.in_force"), "target": ("r.actual", "r.reported")}
+FACTS = ("k.scale", "s.in_force", "r.actual", "r.reported")  # the last ones of the identity
 # Beginnings of the names of features that forecast the target by themselves, divided by the scale.
 FORECASTING = ("lag_0", "mean_", "year_ago_", "around_", "recent_", "pooled_", "cycle_")
-Side = Literal["cutoff", "target", "pair"]
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,18 @@ class Feature:
     group: str
 
     @property
-    def side(self) -> Side:
-        """What its value depends on beside the series, by the relations that the SQL reads.
+    def alone(self) -> str:
+        """The alias of the one relation that its SQL reads; empty where it is not one that is kept.
 
         Example:
-            >>> Feature("lag_0", "k.lag_0 / k.scale", "recent level").side
-            'cutoff'
-            >>> Feature("year_ago", "r.year_ago_same / k.scale", "season").side
-            'pair'
+            >>> Feature("lag_0", "k.lag_0 / k.scale", "recent level").alone
+            'k'
+            >>> Feature("year_ago", "r.year_ago_same / k.scale", "season").alone
+            ''
         """
-        sides = {side_of(column) for column in self.reads}
-        return sides.pop() if len(sides) == 1 else "pair"
+        found = set(self.relations)
+        alias = found.pop() if len(found) == 1 else ""
+        return "" if alias.split("_")[0] in _OF_PAIRS else alias
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -60,7 +59,7 @@ class Feature:
             >>> Feature("recent_store", "k.mean_4 * b_store.shape_1 / k.scale", "season").reads
             ('k.mean_4', 'b_store.shape_1', 'k.scale')
         """
-        return tuple(dict.fromkeys(_read(self.sql)))
+        return tuple(dict.fromkeys(columns_of(self.sql)))
 
     @property
     def relations(self) -> frozenset[str]:
@@ -68,26 +67,7 @@ class Feature:
         return _aliases(self.sql)
 
 
-# By the column of `pairs`, and by what the aliases of relations begin with; the series alone is of any side.
-_SIDES: dict[str, Side] = {
-    "cutoff": "cutoff",
-    "k": "cutoff",
-    "c": "cutoff",
-    "s": "cutoff",
-    "m": "cutoff",
-    "t": "target",
-    "r": "target",
-    "calendar": "target",
-    "v": "target",
-    "horizon": "pair",
-    "b": "pair",
-}
-
-
-def side_of(column: str) -> Side:
-    """What a column, given as `alias.name`, depends on beside the series."""
-    alias, name = column.split(".")
-    return _SIDES[name if alias == "p" else alias.split("_")[0]]
+_OF_PAIRS = ("p", "b")  # what aliases of relations begin with that have a row for each pair
 
 
 def features(panel: PanelSpec) -> list[Feature]:
@@ -107,20 +87,27 @@ def rows_sql(panel: PanelSpec) -> str:
     t; after the last period known the reported one in the scale of adjusted ones) and `reported` (both NULL
     where not known yet), then the features.
     """
-    identity = [*(f"p.{name}" for name in IDENTITY[:4]), *FACTS["cutoff"], *FACTS["target"]]
+    identity = [*(f"p.{name}" for name in IDENTITY[:4]), *FACTS]
     return _select_sql(panel, identity, features(panel))
 
 
-def sided_sql(panel: PanelSpec, side: Side, chosen: Sequence[Feature], read: Sequence[str] = ()) -> str:
-    """The same expressions once for each cutoff, or each target period, of the chosen `pairs` of a series.
+def relation_sql(
+    panel: PanelSpec, alias: str, keys: Sequence[str], chosen: Sequence[Feature], read: Sequence[str]
+) -> str:
+    """What a relation holds, and what is made of it alone, for each of its rows.
 
-    Columns: `place` (see relations), the facts of that side among the IDENTITY of rows, the features, and the
-    columns of `read` (see doubles_sql); all must be of that side.
+    Args:
+        panel: The panel.
+        alias: The relation, as expressions name it; of `v_*` there is a row for each of `around`.
+        keys: SQL of further columns.
+        chosen: Features that read no other relation.
+        read: Columns of it, as `alias.name`; see doubles_sql.
     """
-    pairs = "cutoffs"
-    if side == "target":
-        pairs = "(SELECT DISTINCT series_id, t, place_target FROM pairs)"
-    return _select_sql(panel, [f"p.place_{side} AS place", *FACTS[side], *doubles_sql(read)], chosen, pairs)
+    columns = [*keys, *doubles_sql(read)]
+    if alias.startswith("v_"):
+        return _select_sql(panel, columns, chosen, "around")
+    table = _TABLES.get(alias) or f"level_{alias.partition('_')[2]}"
+    return f"SELECT {', '.join([*columns, *_made_sql(chosen)])} FROM {table} AS {alias}"
 
 
 def doubles_sql(columns: Sequence[str]) -> list[str]:
@@ -142,11 +129,17 @@ def _select_sql(
     panel: PanelSpec, identity: Sequence[str], chosen: Sequence[Feature], pairs: str = "pairs"
 ) -> str:
     """Rows of the features, with those relations joined that are read."""
-    columns = [*identity, *(f"CAST({f.sql} AS REAL) AS {f.name}" for f in chosen)]
-    listed = ",\n  ".join(columns)
+    listed = ",\n  ".join([*identity, *_made_sql(chosen)])
     read = {"s", *_aliases(listed)}  # others are joined to the series
     joins = [join for alias, join in _joins(panel).items() if alias in read]
     return "\n".join([f"SELECT {listed}\nFROM {pairs} AS p", *joins])
+
+
+def _made_sql(chosen: Sequence[Feature]) -> list[str]:
+    return [f"CAST({feature.sql} AS REAL) AS {feature.name}" for feature in chosen]
+
+
+_TABLES = {"s": "series", "k": "as_of", "r": "around", "calendar": "calendar"}
 
 
 def _joins(panel: PanelSpec) -> dict[str, str]:
@@ -170,24 +163,20 @@ def _joins(panel: PanelSpec) -> dict[str, str]:
             f"LEFT JOIN between_{level} AS b_{level} ON b_{level}.id = s.{level}_id "
             f"AND b_{level}.cutoff = p.cutoff AND b_{level}.horizon = p.horizon"
         )
-        found[f"m_{level}"] = (
-            f"LEFT JOIN members_{level} AS m_{level} "
-            f"ON m_{level}.id = s.{level}_id AND m_{level}.cutoff = p.cutoff"
-        )
     for table in panel.covariates:
         on = [f"v_{table.name}.{key} = s.{key}" for key in table.keys] + [f"v_{table.name}.t = p.t"]
         found[f"v_{table.name}"] = f"LEFT JOIN cleaned.{table.name} AS v_{table.name} ON {' AND '.join(on)}"
     return found
 
 
-def _read(sql: str) -> list[str]:
+def columns_of(sql: str) -> list[str]:
     """The columns that SQL reads, as `alias.name`."""
     return re.findall(r"\b[A-Za-z_]\w*\.[A-Za-z_]\w*", sql)
 
 
 def _aliases(sql: str) -> frozenset[str]:
     """Aliases of the relations that SQL reads."""
-    return frozenset(column.split(".")[0] for column in _read(sql))
+    return frozenset(column.split(".")[0] for column in columns_of(sql))
 
 
 def _level_code(panel: PanelSpec, level: str) -> str:
@@ -206,7 +195,7 @@ def _recent(frequency: Frequency) -> list[Feature]:
         *found,
         Feature("deviation", "k.deviation / k.scale", "recent level"),
         Feature("zero_share", "k.zero_share", "recent level"),
-        Feature("periods_since_seen", "p.cutoff - k.last_seen", "recent level"),
+        Feature("periods_since_seen", "k.t - k.last_seen", "recent level"),
         Feature("log_scale", "ln(k.scale)", "recent level"),
         Feature("age", f"least(k.age, {3 * frequency.season})", "age"),
         Feature("horizon_ahead", "p.horizon", "horizon"),

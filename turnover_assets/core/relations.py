@@ -128,7 +128,7 @@ def prepare_own(con: duckdb.DuckDBPyConnection, panel: PanelSpec, only: str = ""
 
 
 def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
-    """Make the aggregates of every level, in one thread.
+    """Make the aggregates of every level; the sums, from which all else follows, in one thread.
 
     Several add up whatever part of a group each comes across, so the last bit would be another each time.
     Ordered sums would be as exact, and take ten times as long.
@@ -136,8 +136,11 @@ def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
     usual = threads(con)
     con.execute("SET threads = 1")
     for level in panel.level_names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel, level)}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE totals_{level} AS {_totals_sql(level)}")
     con.execute(f"SET threads = {usual}")
+    for level in panel.level_names:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel, level)}")
+        con.execute(f"DROP TABLE totals_{level}")
 
 
 def threads(con: duckdb.DuckDBPyConnection) -> int:
@@ -250,7 +253,7 @@ def _make_pairs(
     newest: int | str = NO_END,
     whole: str = "true",
 ) -> None:
-    """Make `cutoffs`, the rows of as_of that are chosen, `pairs` with horizons, members_* and between_*.
+    """Make `cutoffs`, the rows of as_of that are chosen, and the views `pairs` with horizons and between_*.
 
     A cutoff has every horizon where it is `whole`, the first one otherwise, up to the `newest` target period.
     Pairs have a `number` from 0, in the order of series, cutoff and horizon; a cutoff has that of its first
@@ -270,8 +273,7 @@ def _make_pairs(
         f"FROM ({_with_horizons('cutoffs', 'horizons')})"
     )
     for level in panel.level_names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE members_{level} AS {_members_sql(level)}")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE between_{level} AS {_between_sql(panel, level)}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW between_{level} AS {_between_sql(panel, level)}")
 
 
 def _with_horizons(relation: str, last: int | str) -> str:
@@ -436,6 +438,15 @@ def signed(k: int) -> str:
     return f"plus_{k}" if k > 0 else f"minus_{-k}" if k < 0 else "same"
 
 
+def _totals_sql(level: str) -> str:
+    """What the members of a level add up to in each period."""
+    return (
+        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
+        "sum(g.paired) AS paired, sum(g.year_ago) AS year_ago "
+        "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL"
+    )
+
+
 def _level_sql(panel: PanelSpec, level: str) -> str:
     """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
     frequency = panel.frequency
@@ -450,12 +461,8 @@ def _level_sql(panel: PanelSpec, level: str) -> str:
         columns.append(f"coalesce(lag(peak, {middle}) OVER w, 1.0) AS peak_{years}")
         columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
         columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
-    totals = (
-        f"SELECT s.{level}_id AS id, g.t, sum(g.y) AS total, avg(abs(g.y)) AS per_series, "
-        "sum(g.paired) AS paired, sum(g.year_ago) AS year_ago "
-        "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL"
-    )
-    known = _windows_sql("id", columns, _bases(season, windows), f"({_peaks_sql(panel, totals)})")
+    totals = _peaks_sql(panel, f"FROM totals_{level}")
+    known = _windows_sql("id", columns, _bases(season, windows), f"({totals})")
     used = f"total, per_series, paired, year_ago, peak, mean_{windows.short}, mean_{windows.medium}"
     peaked = ", ".join(f"around_{years} * peak_{years} AS around_{years}" for years in YEARS)
     return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}, {peaked}) FROM ({known})"
@@ -487,40 +494,42 @@ def _peaks_sql(panel: PanelSpec, totals: str) -> str:
     )
 
 
-def _members_sql(level: str) -> str:
-    """The members of a level and the chosen `cutoffs` of their series: `id`, `cutoff`, `number` from 0."""
-    return (
-        "SELECT *, row_number() OVER (ORDER BY id, cutoff) - 1 AS number FROM (SELECT DISTINCT "
-        f"s.{level}_id AS id, p.cutoff FROM cutoffs AS p JOIN series AS s USING (series_id))"
-    )
-
-
 def _between_sql(panel: PanelSpec, level: str) -> str:
     """How a level's members stood at the cutoff and around the target, once for all their series.
 
-    A row for each of `members` and each horizon, numbered from 0 in that order (`place`): `id`, `cutoff`,
-    `horizon`, the growth at the cutoff, `shape_1` (what stood around the target over what stood before the
-    cutoff, a season earlier), and the same of all years together by kind and length of the windows; all
-    within GROWTH_LIMITS.
+    A row for each horizon of each member and chosen cutoff of one of its series: `id`, `cutoff`, `horizon`,
+    and what between_expressions names.
     """
-    windows = WINDOWS[panel.frequency.every]
-    lengths = (windows.short, windows.medium)
-    columns = [f"c.growth_{k}" for k in lengths]
-    columns.append(f"{limited(f't.around_1 / nullif(c.base_1_{windows.short}, 0)')} AS shape_1")
-    columns += [
-        f"{pooled(k, f't.{kind}_{{}}', 'c')} AS pooled_{kind}_{k}"
-        for kind in ("around", "same")
-        for k in lengths
-    ]
-    listed = ", ".join(columns)
-    members = _with_horizons(f"members_{level}", panel.horizon)
+    listed = ", ".join(f"{sql} AS {name}" for name, sql in between_expressions(panel).items())
+    members = (
+        f"SELECT DISTINCT s.{level}_id AS id, p.cutoff FROM cutoffs AS p JOIN series AS s USING (series_id)"
+    )
     return (  # materialized, since DuckDB shares out what it reads of a table among threads by 122,880 rows
-        f"WITH m AS MATERIALIZED ({members}) "
-        f"SELECT m.number * {panel.horizon} + m.horizon - 1 AS place, m.id, m.cutoff, m.horizon, {listed} "
-        f"FROM m "
+        f"WITH m AS MATERIALIZED ({_with_horizons(f'({members})', panel.horizon)}) "
+        f"SELECT m.id, m.cutoff, m.horizon, {listed} FROM m "
         f"LEFT JOIN level_{level} AS c ON c.id = m.id AND c.t = m.cutoff "
         f"LEFT JOIN level_{level} AS t ON t.id = m.id AND t.t = m.cutoff + m.horizon"
     )
+
+
+def between_expressions(panel: PanelSpec) -> dict[str, str]:
+    """How a level at the cutoff (`c`) and at the target (`t`) compare: SQL by name.
+
+    The growth at the cutoff, `shape_1` (what stood around the target over what stood before the cutoff, a
+    season earlier), and the same of all years together by kind and length of the windows; all within
+    GROWTH_LIMITS.
+    """
+    windows = WINDOWS[panel.frequency.every]
+    lengths = (windows.short, windows.medium)
+    return {
+        **{f"growth_{k}": f"c.growth_{k}" for k in lengths},
+        "shape_1": limited(f"t.around_1 / nullif(c.base_1_{windows.short}, 0)"),
+        **{
+            f"pooled_{kind}_{k}": pooled(k, f"t.{kind}_{{}}", "c")
+            for kind in ("around", "same")
+            for k in lengths
+        },
+    }
 
 
 def limited(ratio: str) -> str:
