@@ -360,23 +360,19 @@ def _limited_growths(windows: Windows) -> str:
     return ", ".join(f"{limited(growth)} AS {growth}" for growth in growths)
 
 
-def _bases(season: int, windows: Windows) -> list[str]:
-    """The means over the windows of growth, one or more seasons before this row."""
+def _bases(column: str, season: int, windows: Windows) -> list[str]:
+    """Means of a column over the windows of growth, one or more seasons before this row."""
     return [
-        f"lag(mean_{k}, {years * season}) OVER w AS base_{years}_{k}"
+        f"{_mean(column, years * season + k - 1, years * season)} AS base_{years}_{k}"
         for years in YEARS
         for k in (windows.short, windows.medium)
     ]
 
 
-def _windows_sql(key: str, columns: list[str], then: list[str], source: str) -> str:
-    """Windows over the periods of each `key`, and then windows over those columns.
-
-    A mean that ended a season ago is looked up there, which is much cheaper than taking it again.
-    """
-    over = f"WINDOW w AS (PARTITION BY {key} ORDER BY t)"
-    first, second = ",\n  ".join(columns), ",\n  ".join(then)
-    return f"SELECT *,\n  {second}\nFROM (SELECT *,\n  {first}\nFROM {source} {over}) {over}"
+def _windows_sql(key: str, columns: list[str], source: str) -> str:
+    """Windows over the periods of each `key`."""
+    listed = ",\n  ".join(columns)
+    return f"SELECT *,\n  {listed}\nFROM {source} WINDOW w AS (PARTITION BY {key} ORDER BY t)"
 
 
 def _as_of_sql(panel: PanelSpec, grid: str) -> str:
@@ -391,9 +387,10 @@ def _as_of_sql(panel: PanelSpec, grid: str) -> str:
         f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
         f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
         "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
+        *_bases("y", season, windows),
     ]
     source = f"(SELECT series_id, t, place, t - first_t AS age, y, paired, year_ago FROM {grid})"
-    known = _windows_sql("series_id", columns, _bases(season, windows), source)
+    known = _windows_sql("series_id", columns, source)
     # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
     # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
     scale = "CAST(greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS REAL)"
@@ -428,8 +425,9 @@ def _around_sql(panel: PanelSpec, grid: str) -> str:
     level = panel.report_level
     peaked = [f"around_{y}_{name} * l.peak_{y} AS around_{y}_{name}" for y, name, _ in means]
     return (
-        f"SELECT r.* REPLACE ({', '.join(peaked)}) FROM ({windows}) AS r JOIN series AS s USING (series_id) "
-        f"JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = r.t"
+        f"SELECT r.* REPLACE ({', '.join(peaked)}) FROM ({windows}) AS r "
+        "LEFT JOIN series AS s USING (series_id) "  # inner joins would be made the other way round
+        f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = r.t"
     )
 
 
@@ -451,9 +449,9 @@ def _level_sql(panel: PanelSpec, level: str) -> str:
     """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
     frequency = panel.frequency
     windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
-    columns = [f"{_mean('total', k - 1, 0)} AS mean_{k}" for k in (windows.short, windows.medium)]
-    columns += [
+    columns = [
         *_growths(windows),
+        *_bases("total", season, windows),
         f"{_mean('per_series', season - 1, 0)} AS mean_per_series",
     ]
     for years in YEARS:
@@ -462,8 +460,8 @@ def _level_sql(panel: PanelSpec, level: str) -> str:
         columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
         columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
     totals = _peaks_sql(panel, f"FROM totals_{level}")
-    known = _windows_sql("id", columns, _bases(season, windows), f"({totals})")
-    used = f"total, per_series, paired, year_ago, peak, mean_{windows.short}, mean_{windows.medium}"
+    known = _windows_sql("id", columns, f"({totals})")
+    used = "total, per_series, paired, year_ago, peak"
     peaked = ", ".join(f"around_{years} * peak_{years} AS around_{years}" for years in YEARS)
     return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}, {peaked}) FROM ({known})"
 
