@@ -379,7 +379,7 @@ def _as_of_sql(panel: PanelSpec, grid: str) -> str:
     """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
     windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
     level = panel.report_level
-    columns = [f"lag(y, {k}) OVER w AS lag_{k}" for k in windows.lags]
+    columns = [f"{f'lag(y, {k}) OVER w' if k else 'y'} AS lag_{k}" for k in windows.lags]
     columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in sorted({*windows.means, windows.medium})]
     columns += [
         *_growths(windows),
