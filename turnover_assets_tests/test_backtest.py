@@ -134,7 +134,8 @@ def test_progress_names_each_entrant_before_it_is_fitted() -> None:
     hold([make_window(100), make_window(104)], ALL[:2], progress=told.append)
 
     first, second = "as of 1991-12-02", "as of 1991-12-30"
-    assert told == [f"low {first}", f"right {first}", f"low {second}", f"right {second}"]
+    assert sorted(told[:2]) == [f"low {first}", f"right {first}"]
+    assert sorted(told[2:]) == [f"low {second}", f"right {second}"]
 
 
 # Rows and scores

@@ -12,6 +12,7 @@ Invariants:
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from turnover_assets.core.metrics import bias, wape
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.core.models.blend import Blend
+from turnover_assets.core.side_by_side import side_by_side
 from turnover_assets.core.windows import Window
 from turnover_assets.panel import PanelSpec
 
@@ -296,9 +298,9 @@ def run_backtest(
         windows: Windows, oldest first; each is let go of once it is forecast.
         entrants: Who takes part; blends stand after their components.
         seed: Seed of what draws.
-        threads: Threads for fitting.
+        threads: Threads for fitting; with several, as many entrants are fitted at once.
         factors: See Backtest; those of the last window where left out.
-        progress: Told what is under way.
+        progress: Told what is under way, maybe from other threads.
 
     Raises:
         ValueError: A window's training rows reach beyond its cutoff, it has no known outcome, or there is too
@@ -307,20 +309,10 @@ def run_backtest(
     done: list[WindowForecasts] = []
     for window in windows:
         check_separation(window)
-        forecasts: dict[str, Floats] = {}
-        seconds: dict[str, float] = {}
         members = _members(window)
-        hindsight = Hindsight(panel.keys, window.factors, window.cutoff)
-        for entrant in entrants:
-            progress(f"{entrant.name} as of {label_of(panel, window.cutoff)}")
-            began = time.perf_counter()
-            predicted = _forecast(
-                panel, entrant, window, forecasts, done, hindsight, seed=seed, threads=threads
-            )
-            if predicted is None:
-                continue
-            forecasts[entrant.name] = limited(panel, window.scoring, predicted)
-            seconds[entrant.name] = time.perf_counter() - began
+        forecasts, seconds = _forecast_window(
+            panel, entrants, window, done, seed=seed, threads=threads, progress=progress
+        )
         if not forecasts:
             raise ValueError(f"nobody can be fitted on {len(window.training)} rows; let a baseline take part")
         done.append(
@@ -350,6 +342,46 @@ def check_separation(window: Window) -> None:
         raise ValueError(f"the window of cutoff {window.cutoff} has no row with a known outcome")
     if len(window.training) and int(window.training.identity["t"].max()) > window.cutoff:
         raise ValueError(f"training rows reach beyond the cutoff {window.cutoff}")
+
+
+def _forecast_window(
+    panel: PanelSpec,
+    entrants: Sequence[Entrant],
+    window: Window,
+    done: Sequence[WindowForecasts],
+    *,
+    seed: int,
+    threads: int,
+    progress: Progress,
+) -> tuple[dict[str, Floats], dict[str, float]]:
+    """Forecasts of the entrants that can take part in a window, and their seconds, in the given order."""
+    hindsight = Hindsight(panel.keys, window.factors, window.cutoff)
+    forecasts: dict[str, Floats] = {}
+
+    def forecast(entrant: Entrant, threads: int) -> tuple[Floats | None, float]:
+        progress(f"{entrant.name} as of {label_of(panel, window.cutoff)}")
+        began = time.perf_counter()
+        found = _forecast(panel, entrant, window, forecasts, done, hindsight, seed=seed, threads=threads)
+        if found is not None:
+            found = limited(panel, window.scoring, found)
+        return found, time.perf_counter() - began
+
+    before = done[-1].seconds if done else {}  # by which the longest come first; the quick ones stand first
+    alone = [entrant for entrant in reversed(entrants) if not _needs_others(entrant)]
+    alone.sort(key=lambda entrant: -before.get(entrant.name, 0.0))
+    found = side_by_side([partial(forecast, entrant) for entrant in alone], threads)
+    results = dict(zip((entrant.name for entrant in alone), found, strict=True))
+    seconds = {}
+    for entrant in entrants:
+        predicted, took = results.get(entrant.name) or forecast(entrant, threads)
+        if predicted is not None:
+            forecasts[entrant.name], seconds[entrant.name] = predicted, took
+    return forecasts, seconds
+
+
+def _needs_others(entrant: Entrant) -> bool:
+    """Whether its forecasts may be made of those of entrants before it."""
+    return bool(entrant.like) or (entrant.fitted is None and isinstance(entrant.make(), Blend))
 
 
 def _forecast(

@@ -5,6 +5,7 @@ What belongs here: learning weights, and the blend as a candidate. What does not
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from turnover_assets.core.models.base import Candidate, Floats, Rows
 from turnover_assets.core.models.boosting import ResidualBoosting, XGBoost
 from turnover_assets.core.models.recursive import RecursiveBoosting, SeasonalRecursiveBoosting
 from turnover_assets.core.models.regression import SeasonalRegression
+from turnover_assets.core.side_by_side import side_by_side
 
 COMPONENTS: tuple[type[Candidate], ...] = (
     SeasonalRegression,
@@ -151,8 +153,8 @@ class Blend(Candidate):
 
     def fit(self, rows: Rows, *, seed: int, threads: int) -> Self:
         """See Candidate."""
-        for part in self._parts:
-            part.fit(rows, seed=seed, threads=threads)
+        parts = reversed(self._parts)  # the longest first
+        side_by_side([partial(_fit, part, rows, seed) for part in parts], threads)
         return self
 
     def predict(self, rows: Rows) -> Floats:
@@ -190,6 +192,10 @@ class Blend(Candidate):
         weights = json.loads((folder / "blend.json").read_text("utf-8"))["weights"]
         known = {kind.name: kind for kind in COMPONENTS}
         return cls(None, weights, [known[name].load(folder / name) for name in weights])
+
+
+def _fit(part: Candidate, rows: Rows, seed: int, threads: int) -> None:
+    part.fit(rows, seed=seed, threads=threads)
 
 
 def make_component(kind: type[Candidate], parameters: Mapping[str, Any] | None) -> Candidate:

@@ -92,7 +92,7 @@ class HistogramBoosting(Candidate):
         self._model = HistGradientBoostingRegressor(**chosen, random_state=seed)
         self._names = rows.names
         some = thinned(rows, most)
-        with threadpool_limits(limits=threads, user_api="openmp"):
+        with threadpool_limits(limits=1 if len(some) < WORTH_THREADS else threads, user_api="openmp"):
             self._model.fit(
                 binned(_without_empty_columns(some.x)),
                 some.actual / some.scale,
