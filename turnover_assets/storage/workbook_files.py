@@ -63,25 +63,16 @@ def _helped(
     helpers: int, folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str, members: Sequence[str]
 ) -> Iterator[dict[str, "Future[Path]"]]:
     """Workbooks that other processes are asked to write, by member; none without helpers."""
-    pool = _pool(helpers, snapshot, panel, level) if helpers else None
-    if pool is None:
+    if helpers < 1:
         yield {}
         return
+    # A forked process would have the locks of threads that it has not.
+    given = (snapshot, panel, level)
+    pool = ProcessPoolExecutor(helpers, get_context("spawn"), _open_source, given)
     try:
         yield {member: pool.submit(_write_here, folder, snapshot, member) for member in members}
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pool(helpers: int, snapshot: Snapshot, panel: PanelSpec, level: str) -> ProcessPoolExecutor | None:
-    """Processes of their own, since forked ones would have locks of threads that they have not.
-
-    None where the system has no semaphores for them, as where /dev/shm is missing.
-    """
-    try:
-        return ProcessPoolExecutor(helpers, get_context("spawn"), _open_source, (snapshot, panel, level))
-    except (OSError, ImportError):
-        return None
 
 
 def _open_source(snapshot: Snapshot, panel: PanelSpec, level: str) -> None:
