@@ -345,15 +345,6 @@ def test_a_version_with_other_features_is_refused_with_their_names(registry: Mod
         registry.check_usable(version, default_panel())
 
 
-def test_a_version_is_read_once_and_checked_each_time(registry: ModelRegistry) -> None:
-    found = registry.load(1)
-
-    assert registry.load(1) is found
-    (registry.files(1) / "model.json").write_text("{}")
-    with pytest.raises(TurnoverError, match="missing or were changed since they were registered"):
-        registry.load(1)
-
-
 def test_a_version_whose_files_were_changed_is_refused(registry: ModelRegistry) -> None:
     (registry.files(1) / "model.json").write_text("{}")
 

@@ -15,9 +15,8 @@ from turnover_assets.embedded import open_instance
 from turnover_assets.errors import RecipientsError, UnknownNameError
 from turnover_assets.maintenance import keep_house
 from turnover_assets.panel import default_panel
-from turnover_assets.storage import workbook_files
-from turnover_assets.storage.snapshots import current, lease, prune
-from turnover_assets.storage.workbook_files import _helped, outlived, read_recipients, write_level
+from turnover_assets.storage.snapshots import current, prune
+from turnover_assets.storage.workbook_files import outlived, read_recipients
 from turnover_assets_tests.api_factories import publish
 from turnover_assets_tests.factories import Landed, quiet
 from turnover_assets_tests.workbook_files import read
@@ -138,43 +137,6 @@ def test_each_publishing_makes_the_workbooks_of_the_last_level(plain: Landed, tu
     metadata = event.asset_materialization.metadata
     assert metadata["workbooks"].value == len(made)
     assert metadata["bytes"].value == sum(map(len, made.values()))
-
-
-@pytest.mark.parametrize("help_comes", [True, False])
-def test_several_processes_write_what_one_does(
-    plain: Landed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, help_comes: bool
-) -> None:
-    settings = plain.settings
-    panel, level = settings.panel_spec, settings.panel_spec.level_names[-1]
-    monkeypatch.setattr(workbook_files, "WORTH_HELP", 1)
-    if not help_comes:
-        monkeypatch.setattr(workbook_files, "_open_source", fail)
-
-    with lease(settings.published_path) as snapshot:
-        alone = write_level(tmp_path / "alone", snapshot, panel, level)
-        together = write_level(tmp_path / "together", snapshot, panel, level, processes=2)
-
-    assert list(together) == list(alone)
-    assert len(alone) > 1
-    for book, path in alone.items():
-        assert together[book].name == path.name
-        assert together[book].read_bytes() == path.read_bytes()
-
-
-def fail(*_: object) -> None:
-    raise OSError("no room")
-
-
-def test_a_helper_writes_the_bytes_that_anybody_would(plain: Landed, tmp_path: Path) -> None:
-    settings = plain.settings
-    panel, level = settings.panel_spec, settings.panel_spec.level_names[-1]
-    with lease(settings.published_path) as snapshot:
-        alone = write_level(tmp_path / "alone", snapshot, panel, level)
-        names = [member for _, member in alone]
-        with _helped(1, tmp_path / "helped", snapshot, panel, level, names) as asked:
-            helped = {member: future.result() for member, future in asked.items()}
-
-    assert {m: p.read_bytes() for m, p in helped.items()} == {m: alone[level, m].read_bytes() for m in names}
 
 
 def test_workbooks_go_with_their_snapshots(copied: Landed) -> None:

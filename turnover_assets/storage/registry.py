@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -270,8 +269,8 @@ class ModelRegistry:
         return details_of(client, found, self._files_of(client, found).get(CHECKS_FILE))
 
     def load(self, version: int) -> TrainedModel:
-        """A registered model; see files. The one that this process loaded last is not read again."""
-        return _read(*self._checked_files(version))
+        """A registered model; see files."""
+        return TrainedModel.load(self.files(version))
 
     def files(self, version: int) -> Path:
         """The folder of a registered model, its files checked against the digest in its tags.
@@ -283,20 +282,16 @@ class ModelRegistry:
             TurnoverError: The files are missing or not those that were registered.
             ObjectStoreError: They cannot be fetched.
         """
-        return self._checked_files(version)[0]
-
-    def _checked_files(self, version: int) -> tuple[Path, str]:
-        """The folder and its digest; see files."""
         client = self._client()
         found = _mlflow.model_version(client, self.name, version)
-        kept, digest = self._files_of(client, found), str(found.tags.get("sha256"))
+        kept, digest = self._files_of(client, found), found.tags.get("sha256")
         folder = kept.whole(MODEL_FOLDER, lambda folder: _digest(folder) == digest)
         if folder is None:
             raise TurnoverError(
                 f"The files of model version {version} in {kept.place} are missing or were changed since "
                 "they were registered. Train again with `turnover run`, or restore them from a backup."
             )
-        return folder, digest
+        return folder
 
     def check_usable(self, version: int, panel: PanelSpec) -> None:
         """Make sure that a version can forecast the panel with this release.
@@ -399,12 +394,6 @@ def misfits(model: TrainedModel, panel: PanelSpec) -> Iterator[str]:
     if wanted != here:
         listed = f"gone: {sorted(wanted - here)}, new: {sorted(here - wanted)}"
         yield f"its features are not those of this release and panel ({listed})"
-
-
-@lru_cache(maxsize=1)
-def _read(folder: Path, _of_digest: str) -> TrainedModel:
-    """The model in a folder whose files have that digest."""
-    return TrainedModel.load(folder)
 
 
 def _digest(folder: Path) -> str:

@@ -4,12 +4,9 @@ What belongs here: those files. What does not: their content (core/workbook/), a
 (workbook_mail.py).
 """
 
-import signal
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from turnover_assets.core.workbook import workbook
@@ -20,70 +17,16 @@ from turnover_assets.storage.pages import write_report
 from turnover_assets.storage.snapshots import Snapshot
 from turnover_assets.storage.workbook_source import WorkbookSource
 
-WORTH_HELP = 10  # workbooks; with fewer, another process has hardly begun when they are written
 
-_source: WorkbookSource  # of a helping process
-
-
-def write_level(
-    folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str, processes: int = 1
-) -> dict[Book, Path]:
+def write_level(folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str) -> dict[Book, Path]:
     """Write the workbooks of all members of a level into a snapshot's own folder below `folder`.
-
-    Args:
-        folder: Folder of the folders of each snapshot.
-        snapshot: The snapshot.
-        panel: Its panel.
-        level: The level, or `total`.
-        processes: Processes that may write at the same time, this one among them.
 
     Raises:
         HomeError: One could not be written.
         UnknownNameError, NoSnapshotError: See WorkbookSource.
     """
-    found: dict[str, Path] = {}
     with WorkbookSource(snapshot, panel, level) as source:
-        members = source.members
-        helpers = processes - 1 if len(members) >= WORTH_HELP else 0
-        with _helped(helpers, folder, snapshot, panel, level, members) as asked:
-            for member in reversed(members):  # helpers begin with the first
-                if member not in asked or asked[member].cancel():
-                    found[member] = _write(folder, snapshot, source, member)
-            for member, future in asked.items():
-                if member not in found and future.exception() is None:
-                    found[member] = future.result()
-        for member in members:  # what a helper could not write is written here, or fails here
-            if member not in found:
-                found[member] = _write(folder, snapshot, source, member)
-    return {(level, member): found[member] for member in members}
-
-
-@contextmanager
-def _helped(
-    helpers: int, folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str, members: Sequence[str]
-) -> Iterator[dict[str, "Future[Path]"]]:
-    """Workbooks that other processes are asked to write, by member; none without helpers."""
-    if helpers < 1:
-        yield {}
-        return
-    # A forked process would have the locks of threads that it has not.
-    given = (snapshot, panel, level)
-    pool = ProcessPoolExecutor(helpers, get_context("spawn"), _open_source, given)
-    try:
-        yield {member: pool.submit(_write_here, folder, snapshot, member) for member in members}
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _open_source(snapshot: Snapshot, panel: PanelSpec, level: str) -> None:
-    """What a helper begins with; who is interrupted is who asked it."""
-    global _source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _source = WorkbookSource(snapshot, panel, level)
-
-
-def _write_here(folder: Path, snapshot: Snapshot, member: str) -> Path:
-    return _write(folder, snapshot, _source, member)
+        return {(level, member): _write(folder, snapshot, source, member) for member in source.members}
 
 
 def write_books(
