@@ -15,7 +15,6 @@ Series without two years of history are compared with their own average period, 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -38,7 +37,6 @@ from turnover_assets.core.features import feature_groups
 from turnover_assets.core.level_changes import NONE, LevelChanges
 from turnover_assets.core.models import Candidate, Rows
 from turnover_assets.core.models.base import Floats
-from turnover_assets.core.side_by_side import side_by_side
 from turnover_assets.panel import PanelSpec
 
 MINOR_GROUPS = ("age", "horizon", "attributes")  # of features; told together as OTHER
@@ -78,7 +76,6 @@ def explain_forecasts(
     year_ago: Rows,
     series: pd.DataFrame,
     changes: LevelChanges = NONE,
-    threads: int = 1,
 ) -> pd.DataFrame:
     """Each forecast as a reference and effects that add up to it, and in words.
 
@@ -90,7 +87,6 @@ def explain_forecasts(
         series: `series_id`, the series keys, `first_t` (first period of each series) and, where there are
             changes, levels.
         changes: What the model has missed since its training, which forecasts carry on.
-        threads: Threads for forecasting.
 
     Returns:
         A row for each scoring row, ordered by keys and horizon: the series keys, `cutoff`, the time column,
@@ -105,7 +101,7 @@ def explain_forecasts(
     predicted = candidate.predict(rows)
     carried = predicted * changes.of_rows(rows, series)
     shown = limited(panel, rows, carried)
-    effects = _effects(panel, candidate, rows, start, predicted, threads)
+    effects = _effects(panel, candidate, rows, start, predicted)
     effects[effect_columns(panel)[MISSED]] += carried - predicted
     effects[effect_columns(panel)[BOUNDS]] += shown - carried
     effects = effects.mul(rows.in_force, axis=0)
@@ -190,14 +186,14 @@ def _typical(rows: Rows) -> Floats:
 
 
 def _effects(
-    panel: PanelSpec, candidate: Candidate, rows: Rows, start: _Starts, predicted: Floats, threads: int
+    panel: PanelSpec, candidate: Candidate, rows: Rows, start: _Starts, predicted: Floats
 ) -> pd.DataFrame:
     """From the references to the predictions, shape (n, groups), units of the target as adjusted."""
     groups = manager_groups(panel)
     told = list(dict.fromkeys(groups.values()))
     members = [[i for i, name in enumerate(rows.names) if groups[name] == group] for group in told]
     before = candidate.predict(Rows(rows.identity, start.x, rows.names))
-    moved = _moved(candidate, rows, start.x, members, (before, predicted), threads)
+    moved = _moved(candidate, rows, start.x, members, (before, predicted))
     columns = effect_columns(panel)
     effects = pd.DataFrame(0.0, index=range(len(rows)), columns=list(columns.values()))
     for group, values in zip(told, moved.T, strict=True):
@@ -214,25 +210,20 @@ def _moved(
     start: Floats,
     members: Sequence[Sequence[int]],
     ends: tuple[Floats, Floats],
-    threads: int,
 ) -> Floats:
     """What moving each group of columns from the start to the rows' own values changes, shape (n, groups).
 
     The mean over the order given and its reverse; the groups add up to the whole change in either. `ends`
     are the predictions for the start and for the rows.
     """
-
-    def one_way(order: Sequence[int], _: int) -> Floats:
-        changes = np.zeros((len(rows), len(members)))
+    changes = np.zeros((len(rows), len(members)))
+    forward = list(range(len(members)))
+    for order in (forward, forward[::-1]):
         x, before = start.copy(), ends[0]
         for group in order:
             x[:, members[group]] = rows.x[:, members[group]]
             last = group == order[-1]
             after = ends[1] if last else candidate.predict(Rows(rows.identity, x, rows.names))
-            changes[:, group] = after - before
+            changes[:, group] += (after - before) / 2
             before = after
-        return changes
-
-    forward = range(len(members))
-    there, back = side_by_side([partial(one_way, forward), partial(one_way, forward[::-1])], threads)
-    return (there + back) / 2
+    return changes

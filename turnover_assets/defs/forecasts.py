@@ -118,7 +118,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
             series = con.execute(f"{series_sql(panel)} ORDER BY series_id").df()
             kept = has_table(con, LEVEL_CHANGES)
             changes = LevelChanges(con.execute(f"FROM {LEVEL_CHANGES}").df()) if kept else NONE
-            table = explain_forecasts(panel, candidate, rows, year_ago, series, changes, settings.threads)
+            table = explain_forecasts(panel, candidate, rows, year_ago, series, changes)
             schema = common.keep_table(con, EXPLANATIONS, table)
         shares, words = candidate.importance(rows.names), feature_words(panel)
         image = importance_picture(effect_shares(panel, table), shares, words)
