@@ -273,6 +273,19 @@ def test_a_feature_that_is_no_arithmetic_is_made_by_duckdb(
     assert len(np.unique(rows.x[:, 1])) > 1
 
 
+def test_levels_that_are_compared_by_more_than_arithmetic_are_refused(
+    case: Case, loaded: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = relations.between_expressions
+    changed = {"shape_1": "sqrt(t.around_1)"}
+    monkeypatch.setattr(relations, "between_expressions", lambda panel: usual(panel) | changed)
+    relations.prepare(loaded, case.panel, case.last)
+    relations.choose_scoring_pairs(loaded, case.panel, case.last, ALIVE)
+
+    with pytest.raises(ValueError, match=r"b_\w+\.shape_1: levels are compared by plain arithmetic only"):
+        select_rows(loaded, case.panel)
+
+
 def test_a_series_without_rows_gives_no_arrays(loaded: duckdb.DuckDBPyConnection, case: Case) -> None:
     relations.prepare(loaded, case.panel, case.last)
     relations.choose_scoring_pairs(loaded, case.panel, case.last + 100, ALIVE)

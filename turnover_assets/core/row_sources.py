@@ -146,19 +146,19 @@ class _LevelRows:
         row: The row by place; 0 where there is none.
     """
 
-    def __init__(self, ids: npt.NDArray[Any], t: npt.NDArray[Any]) -> None:
+    def __init__(self, ids: Array, t: Array) -> None:
         self._first = int(t.min(initial=0))
         self._span = int(t.max(initial=0)) - self._first + 1
         self.row: Places = np.zeros((int(ids.max(initial=0)) + 1) * self._span, dtype=np.int32)
         self.row[self.place(ids, t)] = np.arange(len(ids))
 
-    def place(self, ids: npt.NDArray[Any], t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def place(self, ids: Array, t: Array) -> npt.NDArray[np.int64]:
         """The places of members in periods; the next period has the next place."""
         found: npt.NDArray[np.int64] = ids.astype(np.int64) * self._span + (t - self._first)
         return found
 
 
-def _between(asked: _Asked, level: str, ids: npt.NDArray[Any], cutoff: npt.NDArray[Any]) -> Iterator[Source]:
+def _between(asked: _Asked, level: str, ids: Array, cutoff: Array) -> Iterator[Source]:
     """How a level's members stood at the cutoff and around the target, once for all their series.
 
     Args:
@@ -166,6 +166,9 @@ def _between(asked: _Asked, level: str, ids: npt.NDArray[Any], cutoff: npt.NDArr
         level: The level.
         ids: Its members at the chosen cutoffs, shape (n,).
         cutoff: Those cutoffs, shape (n,).
+
+    Raises:
+        ValueError: An expression is more than arithmetic.py can do.
     """
     expressions = {
         f"b_{level}.{name}": sql for name, sql in relations.between_expressions(asked.panel).items()
@@ -176,6 +179,8 @@ def _between(asked: _Asked, level: str, ids: npt.NDArray[Any], cutoff: npt.NDArr
     read = list(dict.fromkeys(column for sql in expressions.values() for column in features.columns_of(sql)))
     types = asked.con.sql(f"SELECT {', '.join(read)} FROM level_{level} AS c, level_{level} AS t").types
     arithmetic = Arithmetic(asked.con, expressions, dict(zip(read, map(str, types), strict=True)))
+    if others := expressions.keys() - set(arithmetic.results):
+        raise ValueError(f"{', '.join(sorted(others))}: levels are compared by plain arithmetic only")
     names = dict.fromkeys(column.split(".")[1] for column in read)
     held = _columns(asked.con.sql(f"SELECT id, t, {', '.join(names)} FROM level_{level}"))
     rows = _LevelRows(held.pop("id"), held.pop("t"))
@@ -207,17 +212,17 @@ def _between(asked: _Asked, level: str, ids: npt.NDArray[Any], cutoff: npt.NDArr
     )
 
 
-def _taken(columns: Mapping[str, npt.NDArray[Any]], position: npt.NDArray[Any]) -> Columns:
+def _taken(columns: Mapping[str, Array], position: Array) -> Columns:
     return {name: values[position] for name, values in columns.items()}
 
 
-def _row_of(place: npt.NDArray[Any]) -> Places:
+def _row_of(place: Array) -> Places:
     """By place, where among the given ones it stands."""
     found: Places = np.zeros(int(place.max(initial=-1)) + 1, dtype=np.int32)
     found[place] = np.arange(len(place))
     return found
 
 
-def _columns(query: duckdb.DuckDBPyRelation) -> dict[str, npt.NDArray[Any]]:
+def _columns(query: duckdb.DuckDBPyRelation) -> Columns:
     table = query.to_arrow_table()
     return {name: table[name].to_numpy() for name in table.column_names}
