@@ -202,6 +202,16 @@ def test_fitting_and_predicting_change_no_row(training: Rows, candidate: type[Ca
 
 
 @every_booster
+def test_one_thread_gives_the_model_that_two_give(
+    fitted: Mapping[str, Candidate], training: Rows, unseen: Rows, candidate: type[Candidate]
+) -> None:
+    """So candidates can be fitted side by side, however many threads there are (decision 20)."""
+    alone = candidate().fit(training, seed=5, threads=1)
+
+    np.testing.assert_array_equal(alone.predict(unseen), fitted[candidate.name].predict(unseen))
+
+
+@every_booster
 def test_the_same_seed_and_threads_give_the_same_model_to_the_bit(
     fitted: Mapping[str, Candidate], training: Rows, unseen: Rows, candidate: type[Candidate]
 ) -> None:
