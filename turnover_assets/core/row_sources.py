@@ -89,18 +89,24 @@ class _Asked:
     chosen: Sequence[Feature]
     reads: Sequence[str]
 
+    def needed(self, alias: str) -> tuple[list[Feature], list[str]]:
+        """The features that a relation makes alone, and what the arithmetic reads of it."""
+        made = [feature for feature in self.chosen if feature.alone == alias]
+        return made, [column for column in self.reads if column.startswith(f"{alias}.")]
+
     def read(self, alias: str, keys: Sequence[str], where: str = "") -> Columns:
         """What is needed of a relation, for each of its rows, beside the columns of the SQL of `keys`."""
-        made = [feature for feature in self.chosen if feature.alone == alias]
-        read = [column for column in self.reads if column.startswith(f"{alias}.")]
+        made, read = self.needed(alias)
         sql = features.relation_sql(self.panel, alias, keys, made, read)
         return _columns(self.con.sql(f"{sql} {where}"))
 
     def read_level(self, alias: str, ids: Array, t: Array) -> Columns:
         """What is needed of a level, for the given members and periods, both of shape (n,)."""
+        if not any(self.needed(alias)):
+            return {}
         columns = self.read(alias, [f"{alias}.id", f"{alias}.t"])
         rows = _LevelRows(columns.pop("id"), columns.pop("t"))
-        return _taken(columns, rows.row[rows.place(ids, t)]) if columns else {}
+        return _taken(columns, rows.row[rows.place(ids, t)])
 
 
 def _at_cutoffs(asked: _Asked, cutoffs: Columns, series: Columns, ids: Mapping[str, Array]) -> Columns:
