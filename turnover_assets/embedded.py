@@ -5,6 +5,9 @@ and telling what goes on. What does not: what is run, and why (runner.py, mainte
 """
 
 import logging
+import signal
+import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +21,7 @@ from turnover_assets.settings import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
+STOPS = {signal.SIGINT, signal.SIGTERM}
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
 
 
@@ -81,7 +85,6 @@ def run_job(
     """
     from turnover_assets.definitions import build_definitions
     from turnover_assets.defs.alerts import after_run
-    from turnover_assets.defs.failures import was_stopped
     from turnover_assets.defs.runs import are_launched_elsewhere, process_tag
 
     if launcher := are_launched_elsewhere(instance):
@@ -94,7 +97,7 @@ def run_job(
     run_id = str(uuid4())
     if settings.log_format == "text":  # else the run's own JSON lines tell the same
         instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
-    with warnings.catch_warnings():
+    with stop_signals() as was_told_to_stop, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = job.execute_in_process(
             instance=instance,
@@ -103,12 +106,41 @@ def run_job(
             tags={**tags, **process_tag()},
             run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
+        is_stopped = was_told_to_stop()
     if unsent := after_run(settings, instance):
         progress("wait", unsent)
-    if any(was_stopped(event) for event in result.all_events):
+    if is_stopped:
         raise KeyboardInterrupt
     if not result.success:
         raise TurnoverError(_failure(result.all_events, run_id))
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Tells whether SIGINT or SIGTERM came meanwhile, whatever became of the error that it raised.
+
+    DuckDB tells one as an error of its own, and Dagster forgets one that comes after the last step of a run.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other is told of signals
+        yield lambda: False
+        return
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.setblocking(False)
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield lambda: not STOPS.isdisjoint(_received(reading))
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+def _received(reading: socket.socket) -> bytes:
+    """Numbers of the signals that came."""
+    try:
+        return reading.recv(4096)
+    except BlockingIOError:
+        return b""
 
 
 def deliver_published(settings: Settings, progress: Progress) -> tuple[tuple[str, ...], str]:
