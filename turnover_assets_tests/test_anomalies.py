@@ -386,11 +386,11 @@ def test_shifts_are_those_of_generalised_least_squares_on_the_known_periods() ->
     ratios = rng.normal(0.0, 0.1, (1, 120)).cumsum(axis=1)
     ratios[0, [0, 1, 30, 77, 78]] = np.nan
     known = np.flatnonzero(np.isfinite(ratios[0]))
-    own = Noise(0.01, 0.02, 0.001, 0.05, 52, has_season=True, scale=1.7)
-    scan = Scan(Seen("own", ratios, np.ones_like(ratios), [own]), 0, known)
+    own, scale = Noise(0.01, 0.02, 0.001, 0.05, 52, has_season=True), 1.7
+    scan = Scan(Seen("own", ratios, np.ones_like(ratios), [own], np.array([scale])), 0, known)
 
     values = ratios[0, known] - np.median(ratios[0, known])
-    covariance = own.scale**2 * own.covariance(120)[np.ix_(known, known)]
+    covariance = scale**2 * own.covariance(120)[np.ix_(known, known)]
 
     def z_value(start: int, end: int) -> float:
         inside = np.zeros(len(known))

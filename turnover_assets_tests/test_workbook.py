@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnover_assets.core.workbook import Content, workbook
+from turnover_assets.core.workbook.cells import PlainFormulas
 from turnover_assets.core.workbook.content import file_stem
 from turnover_assets.errors import NoSnapshotError, UnknownNameError
 from turnover_assets.panel import default_panel
@@ -418,6 +419,13 @@ def test_files_of_two_members_never_have_one_name(one: str, other: str) -> None:
 def test_the_same_content_gives_the_same_bytes(snapshot: Snapshot, content: Content, made: bytes) -> None:
     with WorkbookSource(snapshot, default_panel(), "region") as again:
         assert workbook(again.content(content.member)) == made
+
+
+def test_formulas_are_written_as_the_library_writes_them(
+    content: Content, made: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(PlainFormulas, "_prepare_formula")
+    assert workbook(content) == made
 
 
 def test_a_large_workbook_has_the_same_cells_without_tables() -> None:

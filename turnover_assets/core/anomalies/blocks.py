@@ -242,7 +242,7 @@ def _agrees(main: Estimate, other: Estimate) -> bool:
 
 def _gradual(inside: Floats, periods: int) -> Floats:
     """The same interval, begun and ended over some periods."""
-    padded = np.pad(inside, periods, "edge")
+    padded = np.concatenate([np.repeat(inside[:1], periods), inside, np.repeat(inside[-1:], periods)])
     smooth: Floats = np.convolve(padded, np.ones(periods) / periods, "same")[periods:-periods]
     return smooth
 

@@ -8,7 +8,7 @@ are taken from the semivariogram (Cressie & Hawkins 1980, here by median absolut
 shifts to be found do not count as noise), with the season taken out by differences of a year.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +34,6 @@ class Noise:
         seasonal: Of the season.
         season: Periods of a year.
         has_season: Whether the history is long enough to know the season.
-        scale: Standard deviation of this group relative to that of all.
     """
 
     white: float
@@ -43,10 +42,9 @@ class Noise:
     seasonal: float
     season: int
     has_season: bool
-    scale: float = 1.0
 
     def covariance(self, periods: int, *, free_season: bool = False) -> Floats:
-        """Covariance of a log ratio, but for `scale`: shape (periods, periods).
+        """Covariance of a log ratio: shape (periods, periods).
 
         Args:
             periods: Number of periods.
@@ -70,28 +68,32 @@ class Noise:
     def of_jump(self, periods: int) -> float:
         """Standard deviation of the difference of the means of so many periods after and before a moment."""
         lasting = self.lasting * (1.0 - PERSISTENCE**periods)
-        return float(self.scale * np.sqrt(2.0 * (self.white / periods + lasting)))
+        return float(np.sqrt(2.0 * (self.white / periods + lasting)))
 
 
-def estimate(ratios: Floats, season: int) -> list[Noise]:
+def estimate(ratios: Floats, season: int) -> tuple[list[Noise], Floats]:
     """The noise of each group: that of all groups of the level together, or its own where they are few.
 
     Args:
         ratios: Log ratios, shape (groups, periods), NaN where not known.
         season: Periods of a year.
+
+    Returns:
+        The noise of each group, and how strong it is there, as a standard deviation relative to it: shape
+        (groups,).
     """
     has_season = ratios.shape[1] > season + season // 2
-    pooled = _components(_semivariances(ratios, season, has_season), season, has_season)
+    common = _semivariances(ratios, season, has_season)
     if len(ratios) > FEW_GROUPS:
-        scales = _scales(ratios, season if has_season else 0)
-        return [replace(pooled, scale=float(scale)) for scale in scales]
-    common, found = _semivariances(ratios, season, has_season), []
+        pooled = _components(common, season, has_season)
+        return [pooled] * len(ratios), _scales(ratios, season if has_season else 0)
+    found = []
     for own in ratios:
         known = int(np.isfinite(own).sum())
         weight = known / (known + season)
         mixed = weight * np.nan_to_num(_semivariances(own[None, :], season, has_season), nan=0.0)
         found.append(_components(mixed + (1.0 - weight) * common, season, has_season))
-    return found
+    return found, np.ones(len(ratios))
 
 
 def _semivariances(ratios: Floats, season: int, has_season: bool) -> Floats:

@@ -72,12 +72,17 @@ class Scan:
     def precision(self) -> Floats:
         """Inverse covariance over known periods."""
         shared = self.seen.precision(self.group, self.known, free_season=self.free_season)
-        return np.asarray(shared / self.noise.scale**2)
+        return np.asarray(shared / self.scale**2)
 
     @property
     def noise(self) -> noise.Noise:
-        """The group's noise."""
+        """The group's noise, but for its scale."""
         return self.seen.noises[self.group]
+
+    @property
+    def scale(self) -> float:
+        """How strong the noise is, as a standard deviation."""
+        return float(self.seen.scales[self.group])
 
     @cached_property
     def in_any_season(self) -> "Scan":
@@ -106,10 +111,10 @@ class Scan:
     def _z_values(self) -> Floats:
         """The z value of a shift from each start to each end, 0 where there can be no block."""
         shared = self.seen.precision(self.group, self.known, free_season=self.free_season)
-        key = ("surer", replace(self.noise, scale=1.0), self.free_season, self.known.tobytes())
+        key = ("surer", self.noise, self.free_season, self.known.tobytes())
         surer = self.seen.keep(key, lambda: self._inverse_errors(shared))
         along = np.concatenate([[0.0], np.cumsum(shared @ self.ratio)])
-        return np.asarray((along[None, :] - along[:, None]) * (surer / self.noise.scale))
+        return np.asarray((along[None, :] - along[:, None]) * (surer / self.scale))
 
     def _inverse_errors(self, precision: Floats) -> Floats:
         """One over the standard error of a shift from each start to each end, 0 where there can be none."""
@@ -198,7 +203,7 @@ class Scan:
         others = self._in_other_years(jumps, edge, edges)
         usual = float(np.median(others)) if len(others) else 0.0
         spread = float(np.sqrt(np.mean((others - usual) ** 2))) if len(others) else 0.0
-        enough = max(JUMP * size - self.noise.of_jump(BESIDE), JUMP_SPREADS * spread)
+        enough = max(JUMP * size - self.scale * self.noise.of_jump(BESIDE), JUMP_SPREADS * spread)
         return bool(jumps[edge] - usual >= enough)
 
     @cached_property

@@ -39,7 +39,8 @@ class Seen:
         view: Which one.
         ratios: Logarithm of observed over expected, shape (groups, periods), NaN where not known.
         expected: Shape (series, periods).
-        noises: Of each group.
+        noises: Of each group, but for how strong it is there.
+        scales: How strong, as a standard deviation, shape (groups,).
         kept: The last few covariances and what is made of them; many groups share one.
     """
 
@@ -47,15 +48,16 @@ class Seen:
     ratios: Floats
     expected: Floats
     noises: Sequence[noise.Noise]
+    scales: Floats
     kept: dict[object, Floats] = field(default_factory=dict, compare=False)
 
     def noisier(self, by: float) -> "Seen":
         """The same with noise so many times as strong."""
-        return replace(self, noises=[replace(own, scale=own.scale * by) for own in self.noises])
+        return replace(self, scales=self.scales * by)
 
     def precision(self, group: int, known: Integers, *, free_season: bool) -> Floats:
-        """Inverse covariance over known periods, but for the group's `scale`: many groups share one."""
-        periods, own = self.ratios.shape[1], replace(self.noises[group], scale=1.0)
+        """Inverse covariance over known periods, but for the group's scale: many groups share one."""
+        periods, own = self.ratios.shape[1], self.noises[group]
 
         def inverse() -> Floats:
             return np.asarray(np.linalg.inv(own.covariance(periods, free_season=free_season)), np.float64)
@@ -76,12 +78,13 @@ class Seen:
 
 def _of_some(precision: Floats, known: Integers) -> Floats:
     """The inverse covariance of some periods from that of all, by an inverse for the missing ones only."""
-    missing = np.setdiff1d(np.arange(len(precision)), known, assume_unique=True)
-    if not len(missing):
+    if len(known) == len(precision):
         return precision
-    across = precision[np.ix_(known, missing)]
-    through: Floats = across @ np.linalg.solve(precision[np.ix_(missing, missing)], across.T)
-    return precision[np.ix_(known, known)] - through
+    missing = np.delete(np.arange(len(precision)), known)
+    of_known, of_missing = precision.take(known, axis=0), precision.take(missing, axis=0)
+    across = of_known.take(missing, axis=1)
+    through: Floats = across @ np.linalg.solve(of_missing.take(missing, axis=1), across.T)
+    return of_known.take(known, axis=1) - through
 
 
 def views_of(values: Floats, grouping: Grouping, season: int) -> list[Seen]:
@@ -106,8 +109,8 @@ def views_of(values: Floats, grouping: Grouping, season: int) -> list[Seen]:
         compared = np.where(np.isnan(expected), 0.0, amounts)
         against_peers = _grown_up(_ratios(compared, np.nan_to_num(expected), grouping), season)
     return [
-        Seen("peers", against_peers, expected / trust, noise.estimate(against_peers, season)),
-        Seen("own", against_past, shares / trust, noise.estimate(against_past, season)),
+        Seen("peers", against_peers, expected / trust, *noise.estimate(against_peers, season)),
+        Seen("own", against_past, shares / trust, *noise.estimate(against_past, season)),
     ]
 
 
