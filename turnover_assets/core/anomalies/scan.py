@@ -6,7 +6,7 @@ What belongs here: one group in one view under its noise model. What does not: v
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -59,6 +59,26 @@ def _jumps(ratio: Floats) -> Floats:
     return found
 
 
+@lru_cache
+def _intervals(size: int, season: int) -> tuple[Integers, Integers]:
+    """Where blocks can start and end among so many known periods, the first starts first."""
+    start, end = np.ogrid[: size + 1, : size + 1]
+    earliest = max(FULL_LENGTH, min(int(LEARNING_YEARS * season), size // 4))
+    allowed = (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= earliest)
+    starts, ends = np.nonzero(allowed)
+    return starts, ends
+
+
+def _inverse_errors(precision: Floats, start: Integers, end: Integers) -> Floats:
+    """One over the standard error of a shift in each of the intervals."""
+    size = len(precision)
+    area = np.zeros((size + 1, size + 1))
+    precision.cumsum(axis=0).cumsum(axis=1, out=area[1:, 1:])
+    whole = np.diag(area)
+    information = (whole[end] - area[start, end]) + (whole[start] - area[end, start])
+    return np.asarray(1.0 / np.sqrt(np.maximum(information, 1e-12)))
+
+
 @dataclass(frozen=True)
 class Scan:
     """One group in one view, ready for estimates of shifts over any of its known periods."""
@@ -108,35 +128,25 @@ class Scan:
         information = float(inside @ weights)
         return Estimate(float(weights @ self.ratio) / information, information**-0.5)
 
-    def _z_values(self) -> Floats:
-        """The z value of a shift from each start to each end, 0 where there can be no block."""
+    def _z_values(self) -> tuple[Integers, Integers, Floats]:
+        """Starts and ends of all intervals that can be a block, and the z value of a shift in each."""
+        start, end = _intervals(len(self.known), self.noise.season)
         shared = self.seen.precision(self.group, self.known, free_season=self.free_season)
         key = ("surer", self.noise, self.free_season, self.known.tobytes())
-        surer = self.seen.keep(key, lambda: self._inverse_errors(shared))
+        surer = self.seen.keep(key, lambda: _inverse_errors(shared, start, end))
         along = np.concatenate([[0.0], np.cumsum(shared @ self.ratio)])
-        return np.asarray((along[None, :] - along[:, None]) * (surer / self.scale))
-
-    def _inverse_errors(self, precision: Floats) -> Floats:
-        """One over the standard error of a shift from each start to each end, 0 where there can be none."""
-        size = len(self.known)
-        area = np.zeros((size + 1, size + 1))
-        area[1:, 1:] = precision.cumsum(axis=0).cumsum(axis=1)
-        half = np.diag(area) - area
-        information = half + half.T
-        start, end = np.ogrid[: size + 1, : size + 1]
-        earliest = max(FULL_LENGTH, min(int(LEARNING_YEARS * self.noise.season), size // 4))
-        allowed = (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= earliest)
-        return np.where(allowed, 1.0 / np.sqrt(np.maximum(information, 1e-12)), 0.0)
+        return start, end, (along[end] - along[start]) * (surer / self.scale)
 
     def highest(self) -> float:
         """The highest z value of any interval."""
-        return float(np.abs(self._z_values()).max())
+        _, _, z = self._z_values()
+        return float(np.abs(z).max(initial=0.0))
 
     def peaks(self) -> Iterator[tuple[float, list[tuple[int, int]]]]:
         """The highest z value of each stretch, and the intervals nearly as likely, the likeliest first."""
-        z = self._z_values()
-        start, end = np.nonzero(np.abs(z) >= WEAKEST - NEARLY)  # all that can matter, in order
-        size = np.abs(z[start, end])
+        start, end, z = self._z_values()
+        matter = np.flatnonzero(np.abs(z) >= WEAKEST - NEARLY)
+        start, end, size = start[matter], end[matter], np.abs(z[matter])
         for _ in range(ATTEMPTS):
             highest = float(size.max(initial=0.0))
             if highest < WEAKEST:
