@@ -5,9 +5,12 @@ the work itself (defs, storage, core), running jobs (embedded.py), other work on
 printing (cli).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from turnover_assets import __version__
 from turnover_assets.core.retraining import Verdict, last_verdict
@@ -31,6 +34,9 @@ from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.manifest import FileRecord, landed_version
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,9 @@ def bring_up_to_date(
     prepare_home(settings)
     panel, folder = settings.panel_spec, folder.absolute()
     warehouse = Warehouse.of(settings)
-    with run_lock(settings, lambda: progress("wait", "another run is under way; waiting for it to end")):
+    waiting = "another run is under way; waiting for it to end"
+    with run_lock(settings, lambda: progress("wait", waiting)), ExitStack() as stack:
+        instance = cache(lambda: stack.enter_context(open_instance(settings)))  # which takes a while
         _fetch(settings, folder, progress)
         found = scan(folder, settings.fingerprints_path)
         check_panel(settings, lambda: found)
@@ -101,11 +109,11 @@ def bring_up_to_date(
             progress("note", f"keeping {len(late)} file{'s' if len(late) > 1 else ''} that landed earlier")
         new = unseen(found, before)
         if new:
-            _ingest(settings, folder, new, progress)
+            _ingest(settings, instance(), folder, new, progress)
         records = _manifest(settings, warehouse) if new else before
         refreshed, training = False, ""
         if any(record.table == panel.series.name for record in records):
-            refreshed, training = _refresh(settings, warehouse, progress, retrain=retrain)
+            refreshed, training = _refresh(settings, instance, warehouse, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
         delivered, undelivered = deliver_published(settings, progress)
@@ -181,23 +189,33 @@ def _nothing_usable(
     )
 
 
-def _ingest(settings: Settings, folder: Path, new: Sequence[LandedFile], progress: Progress) -> None:
+def _ingest(
+    settings: Settings,
+    instance: "dg.DagsterInstance",
+    folder: Path,
+    new: Sequence[LandedFile],
+    progress: Progress,
+) -> None:
     from turnover_assets.defs import jobs
     from turnover_assets.defs.partitions import LANDED_FILES, range_tags, ranges
 
-    with open_instance(settings) as instance:
-        keys = [file.partition_key for file in new]
-        instance.add_dynamic_partitions(str(LANDED_FILES.name), keys)
-        order = instance.get_dynamic_partitions(str(LANDED_FILES.name))
-        progress("note", f"landing {len(new)} new file{'s' if len(new) > 1 else ''}")
-        config = {"ops": {"raw__landed_files": {"config": {"folder": str(folder.absolute())}}}}
-        for first, last in ranges(keys, order):
-            tags = {**range_tags(first, last), jobs.FILES_TAG: str(len(keys))}
-            run_job(settings, instance, jobs.INGEST, tags, config, progress)
+    keys = [file.partition_key for file in new]
+    instance.add_dynamic_partitions(str(LANDED_FILES.name), keys)
+    order = instance.get_dynamic_partitions(str(LANDED_FILES.name))
+    progress("note", f"landing {len(new)} new file{'s' if len(new) > 1 else ''}")
+    config = {"ops": {"raw__landed_files": {"config": {"folder": str(folder.absolute())}}}}
+    for first, last in ranges(keys, order):
+        tags = {**range_tags(first, last), jobs.FILES_TAG: str(len(keys))}
+        run_job(settings, instance, jobs.INGEST, tags, config, progress)
 
 
 def _refresh(
-    settings: Settings, warehouse: Warehouse, progress: Progress, *, retrain: bool
+    settings: Settings,
+    opened: "Callable[[], dg.DagsterInstance]",
+    warehouse: Warehouse,
+    progress: Progress,
+    *,
+    retrain: bool,
 ) -> tuple[bool, str]:
     """Bring everything after landing up to date: whether there was anything to do, and Outcome.training.
 
@@ -210,22 +228,22 @@ def _refresh(
         return False, verdict.sentence
     from turnover_assets.defs import jobs
 
-    with open_instance(settings) as instance:
-        wait_for_others(settings, instance, progress)
-        version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
-        tags = jobs.cause_tags(version, jobs.made_from(settings))
-        refreshed, unusable = False, _unusable(settings)  # asked once: it reads the model's files
-        if not _is_current(settings, version) and not retrain and not unusable:
-            run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
-            refreshed = True
-        verdict = _last_verdict(warehouse)
-        if not (retrain or verdict.due or unusable):
-            return refreshed, verdict.sentence
-        cause, reason = _why_train(unusable, verdict, retrain=retrain)
-        progress("note", f"training: {reason}")
-        tags = jobs.cause_tags(version, jobs.made_from(settings)) | jobs.training_tags(cause, reason)
-        run_job(settings, instance, jobs.RETRAIN, tags, {}, progress)
-        return True, f"Done: {reason}"
+    instance = opened()
+    wait_for_others(settings, instance, progress)
+    version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
+    tags = jobs.cause_tags(version, jobs.made_from(settings))
+    refreshed, unusable = False, _unusable(settings)  # asked once: it reads the model's files
+    if not _is_current(settings, version) and not retrain and not unusable:
+        run_job(settings, instance, jobs.REFRESH, tags, {}, progress)
+        refreshed = True
+    verdict = _last_verdict(warehouse)
+    if not (retrain or verdict.due or unusable):
+        return refreshed, verdict.sentence
+    cause, reason = _why_train(unusable, verdict, retrain=retrain)
+    progress("note", f"training: {reason}")
+    tags = jobs.cause_tags(version, jobs.made_from(settings)) | jobs.training_tags(cause, reason)
+    run_job(settings, instance, jobs.RETRAIN, tags, {}, progress)
+    return True, f"Done: {reason}"
 
 
 def _why_train(unusable: str, verdict: Verdict, *, retrain: bool) -> tuple[str, str]:
