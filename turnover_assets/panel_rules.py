@@ -20,8 +20,8 @@ NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 _RESERVED = """
 actual adjustment_id broken broken_message cutoff factor_in_force file file_no first_t forecast horizon
 landed_at last_line line lower_80 lower_95 malformed message model model_version new_file new_file_no
-new_line new_value old_file old_file_no old_line old_value place raw_values rule scale series_id t
-target upper_80 upper_95 y
+new_line new_value old_file old_file_no old_line old_value place raw_values rule scale season_error series_id
+t target upper_80 upper_95 y
 """
 # Names stand in SQL as they are, so the words that DuckDB keeps for itself cannot be names.
 _SQL_WORDS = """

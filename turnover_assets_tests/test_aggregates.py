@@ -111,6 +111,15 @@ def test_a_sum_is_comparable_where_nearly_all_of_its_scale_is() -> None:
     assert "comparable" not in aggregate(table.drop(columns="comparable"), ["kind"])
 
 
+def test_the_usual_error_of_a_period_is_that_of_its_sums() -> None:
+    table = make_table([(1, "a", 10, 1, 5.0, 7.0), (2, "b", 10, 1, 5.0, 7.0), (1, "a", 10, 2, 5.0, 7.0)])
+
+    found = aggregate(table.assign(season_error=[0.1, 0.1, 0.3]), ["kind"])
+
+    assert found.groupby("horizon")["season_error"].unique().map(list).to_dict() == {1: [0.1], 2: [0.3]}
+    assert "season_error" not in aggregate(table, ["kind"])
+
+
 def test_rows_given_are_not_changed() -> None:
     table = make_table([(1, "a", 10, 1, 5.0, math.nan)])
     before = table.copy()

@@ -1,7 +1,7 @@
 """Features: against their definitions, and that no value after the cutoff reaches them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -164,6 +164,41 @@ def test_rows_have_the_actual_of_their_target_period(case: Case, loaded: duckdb.
     expected = [values[series_of(row, case.panel)].get(row["t"], np.nan) for row in rows.to_dict("records")]
     np.testing.assert_array_equal(rows["reported"], expected)
     np.testing.assert_array_equal(rows["actual"], expected)
+
+
+def test_rows_have_the_usual_error_of_the_time_of_year(case: Case, loaded: duckdb.DuckDBPyConnection) -> None:
+    history, known, last = case.history(), 0, case.last
+
+    for cutoff in (last, last - 20, last - case.shape.season):
+        rows = scoring_rows(loaded, case.panel, cutoff, last).drop_duplicates("t")
+        for row in rows[rows["horizon"].isin([1, case.panel.horizon])].to_dict("records"):
+            expected = oracles.season_error(history.known(cutoff), row["t"])
+            assert row["season_error"] == pytest.approx(
+                np.nan if expected is None else expected, rel=1e-9, nan_ok=True
+            )
+            known += expected is not None
+
+    assert known >= 2
+
+
+def test_of_many_series_the_oldest_and_some_others_tell_the_usual_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = CASES["default"]
+    history, last = case.history(), case.last
+    monkeypatch.setattr(relations, "OLDEST_ASKED", 2)
+    monkeypatch.setattr(relations, "ONE_OF", 5)
+
+    with memory_warehouse() as con:
+        insert_frames(con, case.panel, case.frames)
+        rows = scoring_rows(con, case.panel, last, last).drop_duplicates("t")
+        order = con.execute("SELECT store, department FROM series ORDER BY series_id").fetchall()
+
+    assert len(order) > 5
+    asked = [series for i, series in enumerate(order, start=1) if i <= 2 or i % 5 == 0]
+    some = replace(history, values={series: history.values[series] for series in asked})
+    for row in rows.to_dict("records"):
+        assert row["season_error"] == pytest.approx(oracles.season_error(some, row["t"]), rel=1e-9)
 
 
 def test_calendar_features_are_those_of_the_target_period(

@@ -258,6 +258,24 @@ def test_little_to_learn_from_still_makes_bounds(missing: str) -> None:
     assert np.isfinite(sums[list(BOUNDS)]).all(axis=None)
 
 
+def test_a_time_of_year_that_is_usually_uncertain_has_wider_bounds() -> None:
+    calm, wild = 0.1, 0.4
+    errors = make_errors(22, shared=0.0)
+    errors["season_error"] = np.where(errors["t"] % 2 == 0, calm, wild)
+    found = Intervals.calibrate(errors, LEVELS)
+
+    def widths(season_error: float) -> tuple[float, float]:
+        now = errors[errors["cutoff"] == errors["cutoff"].max()].assign(season_error=season_error)
+        rows, forecast = make_rows(now)
+        rows.identity["season_error"] = season_error
+        series = found.bounds(rows, forecast, nonnegative=False)
+        sums = found.aggregate_bounds(aggregate(now, LEVELS), nonnegative=False)
+        return tuple(float((table["upper_80"] - table["lower_80"]).mean()) for table in (series, sums))
+
+    for of_wild, of_calm in zip(widths(wild), widths(calm), strict=True):
+        assert of_wild / of_calm == pytest.approx((wild / calm) ** 0.5)
+
+
 def test_stored_as_json_they_are_exactly_the_same(intervals: Intervals) -> None:
     errors = make_errors(20)
     sums = aggregate(errors, LEVELS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from turnover_assets.core.conformal import (
     BOUNDS,
     FLOOR,
+    GIVEN,
     NEAR_ZERO,
     OWN_QUANTILES,
     Calibration,
@@ -114,6 +115,26 @@ def test_no_spread_goes_beyond_the_range_it_was_fitted_on() -> None:
     at_the_edge, far_beyond = found.of(one.assign(horizon=[8, 1000]))
 
     assert at_the_edge == far_beyond
+
+
+def test_a_slope_that_is_given_stays_whatever_the_errors_say_also_beyond_what_was_seen() -> None:
+    facts = make_facts(5000, seed=13)
+    facts["season_error"] = np.random.default_rng(14).uniform(0.1, 0.2, len(facts))
+    error = facts["scale"].to_numpy() * facts["horizon"].to_numpy()
+
+    found = Spread.fit(facts, error, np.ones(5000), ["horizon", "season"])
+    one = facts.iloc[[0] * 4].assign(season_error=[0.15, 0.05, 0.6, np.nan])
+
+    slope = GIVEN["season"]
+    assert {term.name: term.slope for term in found.terms} == {
+        "horizon": pytest.approx(1.0, abs=0.05),
+        "season": slope,
+    }
+    usual, low, high, unknown = found.of(one)
+    assert low / usual == pytest.approx((0.05 / 0.15) ** slope)
+    assert high / usual == pytest.approx((0.6 / 0.15) ** slope)
+    assert unknown == pytest.approx(found.of(one.drop(columns="season_error"))[0])
+    assert low < unknown < high
 
 
 @pytest.mark.parametrize("plenty", [True, False], ids=["enough rows", "too few rows"])

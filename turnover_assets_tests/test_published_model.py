@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from turnover_assets.core.features import feature_names
+from turnover_assets.core.features import LATER_FACTS, feature_names
 from turnover_assets.core.golden import FIGURES, SERIES, TOLERANCE
 from turnover_assets.defs import forecasts
 from turnover_assets.errors import ModelRefusedError, TurnoverError
@@ -211,6 +211,13 @@ def test_a_model_that_forecasts_golden_rows_otherwise_is_refused(
 
     with pytest.raises(ModelRefusedError, match="golden rows are not those that were published"):
         Champion.load(with_golden(copied_snapshot, golden), PANEL)
+
+
+def test_golden_rows_of_an_earlier_release_are_read(copied_snapshot: Snapshot) -> None:
+    """It wrote no `season_error`, and its intervals did not depend on it."""
+    golden = golden_of(copied_snapshot).drop(columns=list(LATER_FACTS))
+
+    assert Champion.load(with_golden(copied_snapshot, golden), PANEL).version == 1
 
 
 def test_rounding_does_not_refuse_a_model(copied_snapshot: Snapshot) -> None:

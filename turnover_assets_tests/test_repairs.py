@@ -86,6 +86,17 @@ def test_the_block_is_found_and_divided_out_and_what_was_reported_stays(
     pd.testing.assert_frame_equal(after, reported)
 
 
+def test_rows_that_an_earlier_release_made_are_read(inflated: duckdb.DuckDBPyConnection) -> None:
+    now = read_rows(inflated, PANEL, "scoring")
+    inflated.execute("CREATE TABLE features.earlier AS SELECT * EXCLUDE season_error FROM features.scoring")
+
+    rows = read_rows(inflated, PANEL, "earlier")
+
+    assert np.isnan(rows.season_error).all()
+    pd.testing.assert_frame_equal(rows.identity, now.identity.drop(columns="season_error"))
+    np.testing.assert_array_equal(rows.x, now.x)
+
+
 def test_forecasts_come_back_in_the_scale_in_force(inflated: duckdb.DuckDBPyConnection) -> None:
     rows = read_rows(inflated, PANEL, "scoring")
     series = inflated.execute("SELECT series_id, store, department FROM features.series").df()

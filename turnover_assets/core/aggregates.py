@@ -27,21 +27,23 @@ def aggregate(table: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     Args:
         table: A row for each series, cutoff and horizon of one model: `cutoff`, `t`, `horizon`, `scale`,
             `forecast`, `actual` (NaN where not known), a column for each level, and optionally `comparable`
-            (see Intervals.calibrate).
+            (see Intervals.calibrate) and `season_error`, the same for all rows of a cutoff and period.
         levels: Names of the levels.
 
     Returns:
         A row for each level (`total` is the last), member, cutoff and horizon: `level`, `member` (text, empty
         for the total), `cutoff`, `t`, `horizon`, `scale`, `forecast`, `actual` (sums, units of the target),
-        `parts` (number of series), and `comparable`, where given: whether nearly all of its scale is.
+        `parts` (number of series), and, where given, `season_error` and `comparable`: whether nearly all of
+        its scale is.
     """
     rows = pd.DataFrame({name: table[name] for name in ("cutoff", "t", "horizon", "scale", "forecast")})
     others = table["actual"].notna().groupby(table["t"]).transform("any")
     rows["actual"] = table["actual"].where(table["actual"].notna() | ~others, 0.0)
     comparable = table.get("comparable", pd.Series(True, index=table.index)).astype(bool)
     rows["comparable"] = table["scale"].where(comparable, 0.0)
+    rows["season_error"] = table.get("season_error", np.nan)
     found = pd.concat([_sums(rows, *level) for level in _members(table, levels)], ignore_index=True)
-    return found if "comparable" in table else found.drop(columns="comparable")
+    return found.drop(columns=[name for name in ("comparable", "season_error") if name not in table])
 
 
 def _members(table: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[str, pd.Series]]:
@@ -67,7 +69,7 @@ def member_names(values: pd.Series) -> pd.Series:
 def _sums(rows: pd.DataFrame, level: str, member: pd.Series) -> pd.DataFrame:
     grouped = rows.groupby([member.rename("member"), "cutoff", "t", "horizon"], sort=True)
     found = grouped[["scale", "forecast", "actual", "comparable"]].sum(min_count=1)
-    found["parts"] = grouped.size()
+    found["parts"], found["season_error"] = grouped.size(), grouped["season_error"].first()
     found["comparable"] = found["comparable"] >= COMPARABLE_SHARE * found["scale"]
     found = found.reset_index()
     found.insert(0, "level", level)

@@ -112,6 +112,7 @@ class WindowForecasts:
             forecast=self.forecasts[name] * self.rows.in_force,
             actual=self.reported,
             in_force=self.rows.in_force,
+            season_error=self.rows.season_error,
             **{feature: self.rows.column(feature) for feature in HELPERS if feature in self.rows.names},
         )
         return pd.concat([table, self.members], axis=1)[known]
@@ -215,11 +216,15 @@ class Backtest:
             before, and where not `bounded`), all in the scale in which the series is reported, units of the
             target, `is_new` (younger than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
         """
+        found = self._all_rows(name, cutoffs, bounded=bounded)
+        return found.drop(columns="season_error").assign(model=name)
+
+    def _all_rows(self, name: str, cutoffs: Iterable[int], *, bounded: bool) -> pd.DataFrame:
         wanted = set(cutoffs)
         found = [
             self._rows(name, window, bounded=bounded) for window in self.windows if window.cutoff in wanted
         ]
-        return pd.concat(found, ignore_index=True).assign(model=name)
+        return pd.concat(found, ignore_index=True)
 
     def _rows(self, name: str, window: WindowForecasts, *, bounded: bool) -> pd.DataFrame:
         rows, in_force = window.rows.where(window.own), window.rows.in_force[window.own]
@@ -228,6 +233,7 @@ class Backtest:
             scale=rows.scale * in_force,
             actual=rows.identity["reported"].to_numpy(np.float64),
             forecast=forecast * in_force,
+            season_error=rows.season_error,
         )
         intervals = self.intervals(name, window.cutoff) if bounded else None
         bounds: pd.DataFrame | float = np.nan
@@ -244,13 +250,13 @@ class Backtest:
         """Sums of an entrant's forecasts over each level and in total, with bounds of their own."""
         found = []
         for cutoff in cutoffs:
-            table = aggregate(self.rows(name, [cutoff], bounded=False), self.panel.level_names)
+            table = aggregate(self._all_rows(name, [cutoff], bounded=False), self.panel.level_names)
             table[list(BOUNDS)] = np.nan
             intervals = self.intervals(name, cutoff)
             if intervals is not None:
                 nonnegative = self.panel.series.target.nonnegative
                 table = intervals.aggregate_bounds(table, nonnegative=nonnegative)
-            found.append(table)
+            found.append(table.drop(columns="season_error"))
         return pd.concat(found, ignore_index=True).assign(model=name)
 
     def scores(self) -> pd.DataFrame:

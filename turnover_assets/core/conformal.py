@@ -25,19 +25,25 @@ BOUNDS = ("lower_80", "upper_80", "lower_95", "upper_95")
 
 FLOOR = 0.02  # errors below that share of the scale are all small: the logarithm of 0 has no value
 NEAR_ZERO = 0.03  # the same for forecasts and deviations, as shares of the scale
+SEASON_ERRORS = (0.02, 1.0)  # smaller and larger ones are not told apart
 PSEUDO_ROWS = 10.0  # slopes are drawn to 0 as by so many rows that show none
+BEYOND_ALL = 1e9  # a bound that no term reaches
 EDGE = 0.001  # share of rows at either end beyond which a term goes no further
 OWN_QUANTILES = 500  # a horizon with fewer rows has the quantiles of all of them together
 
 # What the spread may depend on. Facts: `horizon`, `forecast` and `scale` (units of the target), and, where
-# they are known, `deviation` (of recent values, as a share of the scale) and `age` (periods).
+# they are known, `deviation` (of recent values, as a share of the scale), `age` (periods) and `season_error`
+# (how far off a season's values usually are at that time of year, as a logarithm).
 TERMS: Mapping[str, Callable[[pd.DataFrame], pd.Series]] = {
     "horizon": lambda facts: np.log(facts["horizon"]),
     "forecast": lambda facts: np.log(facts["forecast"].abs() / facts["scale"] + NEAR_ZERO),
     "size": lambda facts: np.log(facts["scale"]),
     "deviation": lambda facts: np.log(facts["deviation"] + NEAR_ZERO),
     "age": lambda facts: np.log(facts["age"].clip(lower=0) + 4),
+    "season": lambda facts: np.log(facts["season_error"].clip(*SEASON_ERRORS)),
 }
+OPTIONAL = {"deviation": "deviation", "age": "age", "season": "season_error"}  # facts of terms
+GIVEN = {"season": 0.5}  # slopes; a few windows, which have seen no time of year twice, cannot teach them
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,11 @@ class Term:
 
     def values(self, facts: pd.DataFrame) -> Floats:
         """The term's values less their centre, shape (n,); 0 where nothing is known."""
-        if self.name in OPTIONAL and self.name not in facts:
+        if OPTIONAL.get(self.name, "scale") not in facts:
             return np.zeros(len(facts))
         raw = TERMS[self.name](facts).to_numpy(np.float64)
         found: Floats = np.nan_to_num(np.clip(raw, self.low, self.high) - self.centre)
         return found
-
-
-OPTIONAL = ("deviation", "age")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Spread:
 
     @classmethod
     def fit(cls, facts: pd.DataFrame, error: Floats, weights: Floats, names: Sequence[str]) -> "Spread":
-        """Least squares on the logarithms of absolute errors, with a small ridge.
+        """Least squares on the logarithms of absolute errors, with a small ridge; slopes of GIVEN stay.
 
         Args:
             facts: n rows; see TERMS.
@@ -93,7 +96,10 @@ class Spread:
             names: Terms to use; one that is nowhere known or everywhere the same is left out.
         """
         target = np.log(np.abs(error) / facts["scale"].to_numpy(np.float64) + FLOOR)
-        terms = [term for name in names if (term := _unfitted(name, facts, weights))]
+        found = [term for name in names if (term := _unfitted(name, facts, weights))]
+        given, terms = [t for t in found if t.name in GIVEN], [t for t in found if t.name not in GIVEN]
+        for term in given:
+            target = target - term.slope * term.values(facts)
         x = np.stack([term.values(facts) for term in terms], axis=1) if terms else np.empty((len(facts), 0))
         level, middle = np.average(target, weights=weights), np.average(x, axis=0, weights=weights)
         x = x - middle
@@ -105,7 +111,7 @@ class Spread:
         fitted = tuple(
             Term(t.name, float(s), t.centre, t.low, t.high) for t, s in zip(terms, slopes, strict=True)
         )
-        return cls(float(level - middle @ slopes), fitted)
+        return cls(float(level - middle @ slopes), (*fitted, *given))
 
     def of(self, facts: pd.DataFrame) -> Floats:
         """The spread of each row, units of the target, shape (n,), above 0."""
@@ -117,8 +123,8 @@ class Spread:
 
 
 def _unfitted(name: str, facts: pd.DataFrame, weights: Floats) -> Term | None:
-    """A term with its range and centre, and no slope yet; None where there is nothing to learn from it."""
-    if name in OPTIONAL and name not in facts:
+    """A term with its range and centre, and no slope yet but a given one; None where it says nothing."""
+    if OPTIONAL.get(name, "scale") not in facts:
         return None
     values = TERMS[name](facts).to_numpy(np.float64)
     known = ~np.isnan(values)
@@ -128,6 +134,8 @@ def _unfitted(name: str, facts: pd.DataFrame, weights: Floats) -> Term | None:
     if high - low < 1e-9:
         return None
     centre = np.average(np.clip(values[known], low, high), weights=weights[known])
+    if name in GIVEN:
+        return Term(name, GIVEN[name], float(centre), -BEYOND_ALL, BEYOND_ALL)
     return Term(name, 0.0, float(centre), float(low), float(high))
 
 

@@ -23,8 +23,9 @@ from turnover_assets.core.relations import (
 )
 from turnover_assets.panel import Frequency, PanelSpec
 
-IDENTITY = ("series_id", "cutoff", "horizon", "t", "scale", "in_force", "actual", "reported")
-FACTS = ("k.scale", "s.in_force", "r.actual", "r.reported")  # the last ones of the identity
+FACTS = ("k.scale", "s.in_force", "r.actual", "r.reported", "calendar.season_error")
+IDENTITY = ("series_id", "cutoff", "horizon", "t", *(fact.split(".")[1] for fact in FACTS))
+LATER_FACTS = ("season_error",)  # which rows that earlier releases made do not have
 # Beginnings of the names of features that forecast the target by themselves, divided by the scale.
 FORECASTING = ("lag_0", "mean_", "year_ago_", "around_", "recent_", "pooled_", "cycle_")
 
@@ -84,8 +85,8 @@ def rows_sql(panel: PanelSpec) -> str:
 
     Columns: `series_id`, `cutoff` and `t` (period indices), `horizon` (1..H), `scale` (units of the
     target), `in_force` (reported over adjusted values at the last period known), `actual` (adjusted value at
-    t; after the last period known the reported one in the scale of adjusted ones) and `reported` (both NULL
-    where not known yet), then the features.
+    t; after the last period known the reported one in the scale of adjusted ones), `reported` (both NULL
+    where not known yet) and `season_error` (see relations.py), then the features.
     """
     identity = [*(f"p.{name}" for name in IDENTITY[:4]), *FACTS]
     return _select_sql(panel, identity, features(panel))

@@ -66,7 +66,9 @@ def aggregate_table(
         `level` (`total` or a level's name), `member`, `cutoff`, the time column, `horizon`, `forecast` and
         bounds (units of the target), `parts` (number of series).
     """
-    facts = rows.identity[["series_id", "t", "horizon"]].assign(scale=rows.scale * rows.in_force)
+    facts = rows.identity[["series_id", "t", "horizon"]].assign(
+        scale=rows.scale * rows.in_force, season_error=rows.season_error
+    )
     by = [*panel.keys, "horizon"]
     parts = table.merge(facts.merge(series, on="series_id"), on=by, validate="one_to_one")
     sums = aggregate(parts.assign(actual=float("nan")), panel.level_names)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from turnover_assets.core.features import IDENTITY
+from turnover_assets.core.features import IDENTITY, LATER_FACTS
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.level_changes import NONE, LevelChanges
@@ -68,10 +68,11 @@ def differences(
         changes: What was carried on in the forecasts.
     """
     levels = [] if changes.is_none else panel.level_names  # which earlier releases did not write
-    missing = [name for name in (*panel.keys, *levels, *IDENTITY, *names, *FIGURES) if name not in golden]
+    identity = [name for name in IDENTITY if name in golden or name not in LATER_FACTS]
+    missing = [name for name in (*panel.keys, *levels, *identity, *names, *FIGURES) if name not in golden]
     if missing or golden.empty:
         return f"they are not rows of this model (missing: {', '.join(missing) or 'all rows'})"
-    rows = Rows(golden[list(IDENTITY)], golden[list(names)].to_numpy(np.float32), tuple(names))
+    rows = Rows(golden[identity], golden[list(names)].to_numpy(np.float32), tuple(names))
     series = golden[list(dict.fromkeys(["series_id", *panel.keys, *levels]))].drop_duplicates()
     on = [*panel.keys, "horizon"]
     made = golden[on].merge(

@@ -48,10 +48,10 @@ class Intervals:
         Args:
             errors: A row for each series, cutoff and horizon: `series_id`, `cutoff`, `t` (period indices),
                 `horizon`, `scale`, `forecast`, `actual` (units of the target, as reported; rows without an
-                actual do not count), a column for each level, and optionally the features of HELPERS and
-                `comparable`: false where a change in the scale of reported values, as it is known by now,
-                lies between what the forecast went by and its outcome. Such errors say nothing about the
-                next forecasts and do not count, unless there are no others.
+                actual do not count), a column for each level, and optionally `season_error`, the features of
+                HELPERS and `comparable`: false where a change in the scale of reported values, as it is known
+                by now, lies between what the forecast went by and its outcome. Such errors say nothing about
+                the next forecasts and do not count, unless there are no others.
             levels: Names of the levels.
 
         Raises:
@@ -83,6 +83,7 @@ class Intervals:
         in_force = rows.in_force
         facts = pd.DataFrame({"horizon": rows.identity["horizon"].to_numpy()})
         facts["scale"], facts["forecast"] = rows.scale * in_force, forecast * in_force
+        facts["season_error"] = rows.season_error
         for name in set(HELPERS) & set(rows.names):
             facts[name] = rows.column(name)
         found = Calibration(self.quantiles, self.spread).bounds(facts, nonnegative=nonnegative)
@@ -123,7 +124,7 @@ def _calibration(errors: pd.DataFrame, members: int) -> Calibration:
     """A calibration from the errors of one level, with the terms that so many members allow for."""
     if "comparable" in errors and errors["comparable"].any():
         errors = errors[errors["comparable"].astype(bool)]
-    names = ["horizon"]
+    names = ["horizon", "season"]
     names += ["forecast", *HELPERS] if members >= FEWEST_FOR_SLOPE else []
     names += ["size"] if members >= FEWEST_FOR_SIZE else []
     error = (errors["actual"] - errors["forecast"]).to_numpy(np.float64)

@@ -31,6 +31,9 @@ NO_END = 1_000_000  # more periods than any panel has
 GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 # Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
 HALF_A_PEAK = 2.0
+NOTHING = 0.05  # of the scale, added before a logarithm, which nothing sold has none of
+# The oldest series that are asked what errors are usual, and one of so many others: they tell as much as all.
+OLDEST_ASKED, ONE_OF = 300, 10
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def prepare_shared(
     if first is None:  # nothing is known yet, so there will be no rows either
         first = end = last
     con.register("calendar_frame", calendar_table(panel, first, end))
-    con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE calendar AS {_calendar_sql(panel)}")
     con.unregister("calendar_frame")
 
 
@@ -489,6 +492,34 @@ def _peaks_sql(panel: PanelSpec, totals: str) -> str:
     return (
         f"SELECT * EXCLUDE (near, d, usual), CAST(coalesce({ratio}, 1.0) AS REAL) AS peak "
         f"FROM (SELECT *, {usual} AS usual FROM ({deviations}) {over})"
+    )
+
+
+def _calendar_sql(panel: PanelSpec) -> str:
+    """The calendar, and as `season_error` how far off a season's values usually are at that time of year.
+
+    What was sold a season before, times the growth known half a horizon ahead, is held against what came: the
+    median over series of the absolute logarithm of their ratio, as a mean over the same time of earlier
+    seasons. It ends as long before the target period as the windows of `around`.
+    """
+    season, cycle, ahead = panel.frequency.season, panel.frequency.cycle, -(-panel.horizon // 2)
+    medium = WINDOWS[panel.frequency.every].medium
+    before = f"(w ROWS BETWEEN {ahead + medium - 1} PRECEDING AND {ahead} PRECEDING)"
+    known = (
+        f"SELECT t, paired, year_ago, sum(paired) OVER {before} / nullif(sum(year_ago) OVER {before}, 0) "
+        f"AS growth, {NOTHING} * {_mean('abs(y)', season - 1, 0)} AS nothing FROM grid "
+        f"WHERE series_id <= {OLDEST_ASKED} OR series_id % {ONE_OF} = 0 "
+        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
+    )
+    ratio = f"(greatest(paired, 0) + nothing) / (greatest(year_ago * {limited('growth')}, 0) + nothing)"
+    errors = (
+        f"SELECT t, median(abs(ln({ratio}))) AS error FROM ({known}) "
+        "WHERE paired IS NOT NULL AND growth IS NOT NULL AND nothing > 0 GROUP BY t"
+    )
+    means = [_mean("error", years * season + 2 * cycle, years * season - 2 * cycle) for years in YEARS]
+    return (
+        f"SELECT c.*, list_avg([{', '.join(means)}]) AS season_error FROM calendar_frame AS c "
+        f"LEFT JOIN ({errors}) AS e USING (t) WINDOW w AS (ORDER BY c.t) ORDER BY c.t"
     )
 
 

@@ -134,7 +134,7 @@ def _around(
     columns = asked.read("r", keys, f"WHERE r.place IN {targets}" if few else "")
     places, t = columns.pop("place"), columns.pop("t")
     own = row_of_series[columns.pop("series_id")]
-    days = asked.read("calendar", ["calendar.t AS place"])
+    days = asked.read("calendar", ["calendar.t AS place", "calendar.season_error"])
     columns |= _taken(days, _row_of(days.pop("place"))[t]) | {"p.t": t.astype(np.float64)}
     for level, ids in members.items():
         columns |= asked.read_level(f"t_{level}", ids[own], t)

@@ -100,4 +100,5 @@ def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Ro
     x = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for i, column in enumerate(names):
         x[:, i] = table[column].to_numpy()
-    return Rows(table.select(list(features.IDENTITY)).to_pandas(), x, tuple(names))
+    there = [name for name in features.IDENTITY if name in table.column_names]
+    return Rows(table.select(there).to_pandas(), x, tuple(names))

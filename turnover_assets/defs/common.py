@@ -122,6 +122,7 @@ COLUMN_DESCRIPTIONS = {
     "rows": "Rows concerned or changed.",
     "rule": "The rule that the row broke.",
     "scale": "Mean absolute value of the series over the last season, by which values are divided.",
+    "season_error": "How far off last year's values usually are at that time of year, as a logarithm.",
     "selector": "What is concerned, in words.",
     "sentence": "The finding in words.",
     "series_id": "Number of the series (features.series).",

@@ -21,9 +21,9 @@ class Rows:
     """A block of n feature rows.
 
     Attributes:
-        identity: Shape (n, 8): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `in_force`, `actual`,
-            `reported`; `in_force` is a ratio, `scale` and the last two are in units of the target, NaN where
-            not known.
+        identity: Shape (n, 9): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `in_force`, `actual`,
+            `reported`, `season_error`; `in_force` is a ratio, `season_error` a logarithm, `scale`, `actual`
+            and `reported` are in units of the target, NaN where not known.
         x: Shape (n, f), float32: the features; NaN where missing.
         names: Names of the f features.
     """
@@ -57,6 +57,15 @@ class Rows:
     def in_force(self) -> Floats:
         """Reported over adjusted values at the newest period known: forecasts times it are as reported."""
         return self.identity["in_force"].to_numpy(np.float64)
+
+    @property
+    def season_error(self) -> Floats:
+        """How far off a season's values usually are at that time of year, as a logarithm; see relations.py.
+
+        Shape (n,), NaN where not known, as in all rows of releases that did not ask.
+        """
+        found = self.identity.get("season_error", pd.Series(np.nan, self.identity.index))
+        return found.to_numpy(np.float64)
 
     @property
     def actual(self) -> Floats:

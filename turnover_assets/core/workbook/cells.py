@@ -74,7 +74,7 @@ class PlainFormulas(Worksheet):  # type: ignore[misc]
     xlsxwriter looks for some thirty of them in each formula; here that took a sixth of a workbook's time.
     """
 
-    def _prepare_formula(self, formula: str, expand_future_functions: bool = False) -> str:
+    def _prepare_formula(self, formula: str, expand_future_functions: bool = False) -> str:  # noqa: ARG002
         return formula.removeprefix("=")
 
 
