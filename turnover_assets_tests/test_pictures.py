@@ -160,7 +160,7 @@ def svgs() -> dict[str, str]:
         "totals": pictures.totals(totals),
         "coverage": pictures.coverage(counts),
         "distribution": pictures.distribution(bins, 100.0),
-        "finding": pictures.finding(history, WEEKS[5].date(), WEEKS[9].date()),
+        "finding": pictures.findings([(history, WEEKS[5].date(), WEEKS[9].date())])[0],
     }
 
 
@@ -185,12 +185,22 @@ def test_drawing_for_pages_leaves_other_pictures_as_they_are() -> None:
 
 
 def test_a_finding_that_goes_on_is_shaded_to_the_end() -> None:
-    history = a_history()
+    history, since = a_history(), WEEKS[5].date()
 
-    ongoing, ended = (pictures.finding(history, WEEKS[5].date(), until) for until in (None, WEEKS[59].date()))
+    ongoing, to_the_end, ended = pictures.findings(
+        [(history, since, until) for until in (None, WEEKS[59].date(), WEEKS[20].date())]
+    )
 
-    assert ongoing == ended
-    assert ongoing != pictures.finding(history, WEEKS[5].date(), WEEKS[20].date())
+    assert ongoing == to_the_end
+    assert ongoing != ended
+
+
+def test_the_picture_of_a_finding_does_not_depend_on_those_before_it() -> None:
+    short = a_history(30).assign(adjusted=lambda table: -1e6 * table["adjusted"])
+    parts = [(a_history(), WEEKS[5].date(), None), (short, WEEKS[2].date(), WEEKS[2].date())]
+
+    assert pictures.findings(parts) == [pictures.findings([part])[0] for part in parts]
+    assert pictures.findings([]) == []
 
 
 def test_the_map_of_gaps_tells_reported_missing_and_not_alive_apart() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from turnover_assets.core import pictures
 from turnover_assets.core.cleaning import REJECTED
@@ -94,15 +95,19 @@ def _findings(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> Records:
         "SELECT * FROM cleaned.findings ORDER BY strength DESC NULLS LAST, since, finding_id "
         f"LIMIT {LONGEST_LIST}",
     )
-    for i, finding in enumerate(found):
-        finding["picture"] = _member_picture(con, panel, finding) if i < PLOTS else None
+    for finding in found:
+        finding["picture"] = None
+    drawn = [(one, history) for one in found[:PLOTS] if len(history := _member_history(con, panel, one))]
+    wanted = [(table, one["since"], None if one["ongoing"] else one["until"]) for one, table in drawn]
+    for (finding, _), picture in zip(drawn, pictures.findings(wanted), strict=True):
+        finding["picture"] = picture
     return found
 
 
-def _member_picture(
+def _member_history(
     con: duckdb.DuckDBPyConnection, panel: PanelSpec, finding: Mapping[str, Any]
-) -> str | None:
-    """Reported and adjusted values of the member concerned; None where the panel has no such level."""
+) -> pd.DataFrame:
+    """Reported and adjusted values of the member concerned; no rows where the panel has no such level."""
     members = json.loads(finding["members"])
     source = f"cleaned.{panel.series.name} AS p"
     known = {*panel.keys}
@@ -112,16 +117,13 @@ def _member_picture(
         if names & members.keys():
             source += f" LEFT JOIN cleaned.{table.name} USING ({', '.join(table.keys)})"
     if not members or not members.keys() <= known:
-        return None
-    history = con.execute(
+        return pd.DataFrame()
+    return con.execute(
         f"SELECT CAST({panel.time} AS TIMESTAMP) AS period, sum({panel.target}) AS reported, "
         f"sum({panel.target}_adjusted) AS adjusted FROM {source} "
         f"WHERE {' AND '.join(f'{name} = ?' for name in members)} GROUP BY {panel.time} ORDER BY period",
         list(members.values()),
     ).df()
-    if history.empty:
-        return None
-    return pictures.finding(history, finding["since"], None if finding["ongoing"] else finding["until"])
 
 
 def _adjustments(con: duckdb.DuckDBPyConnection) -> Records:

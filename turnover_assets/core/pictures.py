@@ -301,24 +301,33 @@ def _ticks(least: float, most: float, scale: float) -> list[float]:
 
 
 @rc_context(_INKED)
-def finding(table: pd.DataFrame, since: date, until: date | None) -> str:
-    """Reported and adjusted values of a member, the time of a finding shaded, as SVG.
+def findings(found: Sequence[tuple[pd.DataFrame, date, date | None]]) -> list[str]:
+    """Reported and adjusted values of a member, the time of a finding shaded, as an SVG of each finding.
 
     Args:
-        table: `period`, `reported`, `adjusted`, by period.
-        since: First period of the finding.
-        until: Last one; None where it goes on.
+        found: Of each finding `period`, `reported`, `adjusted`, by period; its first period; and its last
+            one, None where it goes on.
     """
-    figure, axes = _figure("", height=2.2)
+    if not found:
+        return []
+    figure, axes = _figure("", height=2.2)  # one for all, since most of the time goes into making it
     figure.set_layout_engine(None)  # looking for the margins takes longer than drawing, and there are many
     figure.subplots_adjust(left=0.075, right=0.86, bottom=0.12, top=0.96)
-    _both(axes, table, "reported", "adjusted")
-    last = table["period"].iloc[-1] if until is None else pd.Timestamp(until)
-    margin = pd.Timedelta(days=3)  # so that a single period can be seen
-    bounds: Any = (pd.Timestamp(since) - margin, last + margin)
-    axes.axvspan(*bounds, color=COLOURS[4], alpha=0.3, linewidth=0)
+    _both(axes, found[0][0], "reported", "adjusted")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1.04), fontsize=8, frameon=False)
-    return _svg(figure)
+    margin = pd.Timedelta(days=3)  # so that a single period can be seen
+    pictures = []
+    for table, since, until in found:
+        for line, column in zip(axes.lines, ("adjusted", "reported"), strict=True):
+            line.set_data(table["period"], table[column])
+        last = table["period"].iloc[-1] if until is None else pd.Timestamp(until)
+        bounds: Any = (pd.Timestamp(since) - margin, last + margin)
+        shade = axes.axvspan(*bounds, color=COLOURS[4], alpha=0.3, linewidth=0)
+        axes.relim()
+        axes.autoscale_view()
+        pictures.append(_svg(figure))
+        shade.remove()
+    return pictures
 
 
 def gaps(alive: np.ndarray, reported: np.ndarray) -> bytes:
