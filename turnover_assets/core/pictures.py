@@ -23,6 +23,7 @@ from PIL import Image
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 LARGEST = 8
 SHADES = 256  # colours of a file: with a palette it has a third of the bytes and looks the same
+DOTS_PER_INCH = 90
 LONGEST_LABEL = 18
 _INK = "#010203"  # stands for the colour of the text around an SVG
 # Letters stay letters, and text is never read as a formula.
@@ -37,7 +38,6 @@ FEWEST_BARS = 5  # room is made for so many, so that a single one is not a wall 
 
 def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
@@ -47,10 +47,11 @@ def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure
 
 
 def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    packed = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(SHADES).save(packed, "png", optimize=True)
+    canvas, packed = FigureCanvasAgg(figure), io.BytesIO()
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas.draw()  # once, where savefig would draw twice
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    pixels.convert("RGB").quantize(SHADES).save(packed, "png", optimize=True)
     return packed.getvalue()
 
 

@@ -96,7 +96,9 @@ class Sheet:
 
     def put(self, row: int, column: int, value: Any, style: str = "text") -> None:
         """Write a cell: a text, a number, a date, a formula; what is missing leaves it empty."""
-        if isinstance(value, Formula):
+        if isinstance(value, float) and isfinite(value):  # as most are
+            self.sheet.write_number(row, column, value, self.styles(style))
+        elif isinstance(value, Formula):
             shape = self.styles(style)
             self.sheet.write_formula(row, column, value.text, shape, value.value)
         elif isinstance(value, str):
