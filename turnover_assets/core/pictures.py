@@ -49,8 +49,8 @@ def _figure(title: str, width: float = 7.2, height: float = 3.2) -> tuple[Figure
 def _png(figure: Figure) -> bytes:
     canvas, packed = FigureCanvasAgg(figure), io.BytesIO()
     figure.set_dpi(DOTS_PER_INCH)
-    canvas.draw()  # once, where savefig would draw twice
-    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    canvas.draw()  # type: ignore[no-untyped-call]  # once, where savefig would draw twice
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
     pixels.convert("RGB").quantize(SHADES).save(packed, "png", optimize=True)
     return packed.getvalue()
 
