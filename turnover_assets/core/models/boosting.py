@@ -110,11 +110,12 @@ class XGBoost(Candidate):
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        return self._unlogged(self._trees(rows)) * rows.scale
+        self._check(rows.names)
+        return self._unlogged(self._trees(rows.x)) * rows.scale
 
-    def _trees(self, rows: Rows) -> Floats:
-        """What the trees forecast, shape (n,)."""
-        predicted: Floats = self._fitted.predict(self._matrix(rows)).astype(np.float64)
+    def _trees(self, x: Floats) -> Floats:
+        """What the trees forecast, shape (n,), of the features that they were trained on, shape (n, f)."""
+        predicted: Floats = self._fitted.inplace_predict(x, validate_features=False).astype(np.float64)
         return predicted
 
     def importance(self, names: Sequence[str]) -> pd.Series:
@@ -156,13 +157,6 @@ class XGBoost(Candidate):
         """Make sure that rows have the features that the trees were trained on."""
         check_row_columns(names, self._fitted.feature_names or ())
 
-    def _matrix(self, rows: Rows) -> "xgboost.DMatrix":
-        import xgboost
-
-        self._check(rows.names)
-        return xgboost.DMatrix(rows.x, feature_names=list(rows.names))
-
-
 class ResidualBoosting(XGBoost):
     """A seasonal regression, and a cautious xgboost model of what that leaves."""
 
@@ -189,7 +183,8 @@ class ResidualBoosting(XGBoost):
 
     def predict(self, rows: Rows) -> Floats:
         """See Candidate."""
-        return self._trees(rows) * rows.scale + self._regression.predict(rows)
+        self._check(rows.names)
+        return self._trees(rows.x) * rows.scale + self._regression.predict(rows)
 
     def importance(self, names: Sequence[str]) -> pd.Series:
         """See Candidate; the mean of both."""

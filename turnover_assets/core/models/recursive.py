@@ -82,8 +82,6 @@ class RecursiveBoosting(XGBoost):
         """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
         names, usual = self._used(rows.names), self._logged(self._usual(rows))
         self._check(names)
-        import xgboost
-
         columns = [rows.names.index(name) for name in names]
         place = _places(rows)
         begin = place.argmax(axis=1, keepdims=True)  # any row of a cutoff knows the newest values
@@ -94,8 +92,7 @@ class RecursiveBoosting(XGBoost):
             there = at >= 0
             x = rows.x[at[there]][:, columns]
             recent.put_into(x, there)
-            trees = self._fitted.predict(xgboost.DMatrix(x, feature_names=names))
-            found = self._unlogged(trees + usual[at[there]])
+            found = self._unlogged(self._trees(x) + usual[at[there]])
             predicted[at[there]] = found
             recent.add(found, there)
         return predicted * rows.scale
