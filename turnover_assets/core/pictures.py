@@ -279,10 +279,8 @@ def distribution(table: pd.DataFrame, scale: float) -> str:
         scale: The amount up to which the axis is about even; beyond it, it is logarithmic.
     """
     figure, axes = _figure("", height=2.6)
-    axes.bar(
-        table["low"], table["reported"], table["width"], align="edge", color=COLOURS[5], label="reported"
-    )
     edges = [*table["low"], table["low"].iloc[-1] + table["width"].iloc[-1]]
+    axes.stairs(table["reported"], edges, fill=True, color=COLOURS[5], linewidth=0, label="reported")
     axes.stairs(table["adjusted"], edges, color=_INK, linewidth=1.2, label="adjusted")
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)

@@ -157,6 +157,7 @@ class XGBoost(Candidate):
         """Make sure that rows have the features that the trees were trained on."""
         check_row_columns(names, self._fitted.feature_names or ())
 
+
 class ResidualBoosting(XGBoost):
     """A seasonal regression, and a cautious xgboost model of what that leaves."""
 

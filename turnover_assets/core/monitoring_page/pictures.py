@@ -230,8 +230,7 @@ def distributions(found: Sequence[Distribution], labels: tuple[str, str]) -> str
 
 
 def _now_and_before(axes: Axes, one: Distribution, labels: tuple[str, str]) -> None:
-    widths = np.diff(one.edges)
-    axes.bar(one.edges[:-1], one.current, widths, align="edge", color=CURRENT, alpha=0.8, label=labels[0])
+    axes.stairs(one.current, one.edges, fill=True, color=CURRENT, alpha=0.8, linewidth=0, label=labels[0])
     axes.stairs(one.reference, one.edges, color=_INK, linewidth=1.1, label=labels[1])
     axes.spines[["top", "right"]].set_visible(False)
 
