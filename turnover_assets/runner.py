@@ -113,7 +113,8 @@ def bring_up_to_date(
         records = _manifest(settings, warehouse) if new else before
         refreshed, training = False, ""
         if any(record.table == panel.series.name for record in records):
-            refreshed, training = _refresh(settings, instance, warehouse, progress, retrain=retrain)
+            version = landed_version(records, panel)
+            refreshed, training = _refresh(settings, instance, warehouse, version, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
         delivered, undelivered = deliver_published(settings, progress)
@@ -213,6 +214,7 @@ def _refresh(
     settings: Settings,
     opened: "Callable[[], dg.DagsterInstance]",
     warehouse: Warehouse,
+    version: str,
     progress: Progress,
     *,
     retrain: bool,
@@ -222,15 +224,14 @@ def _refresh(
     The champion's forecasts are published first; training follows where it is due. Where no champion can
     forecast, training comes first.
     """
-    version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
     verdict = _last_verdict(warehouse)
     if not retrain and _is_current(settings, version) and not verdict.due:
         return False, verdict.sentence
     from turnover_assets.defs import jobs
 
     instance = opened()
-    wait_for_others(settings, instance, progress)
-    version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
+    if wait_for_others(settings, instance, progress):
+        version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
     tags = jobs.cause_tags(version, jobs.made_from(settings))
     refreshed, unusable = False, _unusable(settings)  # asked once: it reads the model's files
     if not _is_current(settings, version) and not retrain and not unusable:

@@ -97,7 +97,7 @@ class Wording:
             return []
         least = LEAST_REASON * max(abs(row["forecast"]), abs(row["reference"]))
         effects = [(row[column], group) for group, column in self.effects.items() if group != OTHER]
-        large = [pair for pair in effects if scale.units(pair[0]) and abs(pair[0]) >= least]
+        large = [pair for pair in effects if abs(pair[0]) >= least and scale.units(pair[0])]
         told = sorted(large, key=lambda pair: -abs(pair[0]))[:MOST_REASONS]
         rest = difference - sum(scale.units(effect) for effect, _ in told)
         reasons = [f"{self._reason(group, row)} ({scale.signed(effect)})" for effect, group in told]
