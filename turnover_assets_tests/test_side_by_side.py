@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from turnover_assets.core.side_by_side import side_by_side
+from turnover_assets.core.side_by_side import in_blocks, side_by_side
 
 
 def square(number: int, threads: int) -> tuple[int, int]:
@@ -48,3 +48,15 @@ def test_after_a_failure_the_rest_is_left_out() -> None:
         side_by_side([fail, *[work] * 200], 2)
 
     assert len(begun) < 200  # those that a thread had begun by the time
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("size", "begins"), [(7, [0, 3, 6]), (6, [0, 3]), (0, [])])
+def test_blocks_cover_an_array_from_its_first_row_to_its_last(
+    size: int, begins: list[int], threads: int
+) -> None:
+    found: list[int] = []
+
+    in_blocks(found.append, size, 3, threads)
+
+    assert sorted(found) == begins

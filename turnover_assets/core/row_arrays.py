@@ -6,7 +6,6 @@ and what only DuckDB can make, pair by pair. What does not: the features (featur
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import numpy as np
@@ -19,6 +18,7 @@ from turnover_assets.core.features import IDENTITY, Feature
 from turnover_assets.core.models import Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.core.row_sources import Places, Source, chosen_cutoffs, sources_of
+from turnover_assets.core.side_by_side import in_blocks
 from turnover_assets.panel import PanelSpec
 
 BLOCK = 32_768  # rows made at a time, so that they stay in the processor's cache
@@ -113,9 +113,7 @@ def _fill_arrays(
             turned[at[name]] = values
         block[:] = turned.T
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, range(0, len(x), BLOCK)):
-            pass
+    in_blocks(fill, len(x), BLOCK, threads)
 
 
 def _fill_by_duckdb(

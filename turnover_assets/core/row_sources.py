@@ -6,7 +6,6 @@ not: rows (row_arrays.py), the features (features.py), and the relations and the
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from turnover_assets.core import features, relations
 from turnover_assets.core.arithmetic import Arithmetic
 from turnover_assets.core.features import Feature
 from turnover_assets.core.models.base import Floats
+from turnover_assets.core.side_by_side import in_blocks
 from turnover_assets.panel import PanelSpec
 
 BLOCK = 4_096  # members and cutoffs of a level at a time, so that they stay in the processor's cache
@@ -208,9 +208,7 @@ def _between(asked: _Asked, level: str, ids: Array, cutoff: Array) -> Iterator[S
         for name, values in arithmetic.evaluate(column):
             found[name][begin : begin + BLOCK] = values
 
-    with ThreadPoolExecutor(relations.threads(asked.con)) as pool:
-        for _ in pool.map(fill, range(0, len(places), BLOCK)):
-            pass
+    in_blocks(fill, len(places), BLOCK, relations.threads(asked.con))
     number = np.cumsum(is_there, dtype=np.int32) - 1
     first = number[place] * np.int32(horizon) - 1
     yield Source(

@@ -9,6 +9,7 @@ fit them.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -36,3 +37,12 @@ def side_by_side(tasks: Sequence[Callable[[int], Result]], threads: int) -> list
         return [future.result() for future in begun]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_blocks(fill: Callable[[int], None], size: int, block: int, threads: int) -> None:
+    """Fill an array of `size` rows, `block` of them at a time; `fill` is told where each block begins."""
+    side_by_side([partial(_ignoring_threads, fill, begin) for begin in range(0, size, block)], threads)
+
+
+def _ignoring_threads(fill: Callable[[int], None], begin: int, _: int) -> None:
+    fill(begin)
