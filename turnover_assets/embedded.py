@@ -25,12 +25,8 @@ STOPS = {signal.SIGINT, signal.SIGTERM}
 Progress = Callable[[str, str], None]  # what kind of news ("start", "done", "note", "wait"), and the text
 
 
-def wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> bool:
-    """Let a run that the daemon started end first: two at once would mix their tables.
-
-    Returns:
-        Whether there was one.
-    """
+def wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress: Progress) -> None:
+    """Let a run that the daemon started end first: two at once would mix their tables."""
     from turnover_assets.defs.jobs import REFRESH, RETRAIN
     from turnover_assets.defs.runs import STARTED, unfinished_runs
 
@@ -46,7 +42,6 @@ def wait_for_others(settings: Settings, instance: "dg.DagsterInstance", progress
             progress("wait", f"run {running[0]} is refreshing; waiting for it to end")
             told = True
         time.sleep(1.0)
-    return told
 
 
 @contextmanager

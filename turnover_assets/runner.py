@@ -117,6 +117,7 @@ def bring_up_to_date(
             refreshed, training = _refresh(settings, instance, warehouse, version, progress, retrain=retrain)
         elif not find_current(settings.published_path):
             raise NothingToForecastError(_nothing_usable(settings, folder, found, records))
+        stack.close()  # delivering opens them for itself
         delivered, undelivered = deliver_published(settings, progress)
         digests, here = {file.digest for file in new}, {file.digest for file in found}
         return Outcome(
@@ -230,8 +231,8 @@ def _refresh(
     from turnover_assets.defs import jobs
 
     instance = opened()
-    if wait_for_others(settings, instance, progress):
-        version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
+    wait_for_others(settings, instance, progress)
+    version = landed_version(_manifest(settings, warehouse), settings.panel_spec)
     tags = jobs.cause_tags(version, jobs.made_from(settings))
     refreshed, unusable = False, _unusable(settings)  # asked once: it reads the model's files
     if not _is_current(settings, version) and not retrain and not unusable:

@@ -362,26 +362,30 @@ def growth_of(within: Sequence[Series], shape: Shape, cutoff: int, length: int) 
     return ratio(total(now for now, _ in pairs), total(then for _, then in pairs))
 
 
-def season_error(history: History, t: int) -> float | None:
-    """How far off a season's values, grown, were around that time of the last three seasons."""
+def season_error(history: History, t: int, fewest: int) -> float | None:
+    """How far off a season's values, grown, were around that time of the last three seasons.
+
+    Of so many series at least, that sold something then or a season before.
+    """
     season, reach = history.shape.season, 2 * history.shape.cycle
     of_years = (
-        mean(_naive_error(history, t - years * season + away) for away in range(-reach, reach + 1))
+        mean(_naive_error(history, t - years * season + away, fewest) for away in range(-reach, reach + 1))
         for years in (1, 2, 3)
     )
     return mean(of_years)
 
 
-def _naive_error(history: History, t: int) -> float | None:
+def _naive_error(history: History, t: int, fewest: int) -> float | None:
     """Median over the series of the absolute logarithm of what came over what was to be expected."""
     shape, ahead, found = history.shape, math.ceil(history.horizon / 2), []
     for y in history.values.values():
         growth = limited(growth_of([y], shape, t - ahead, shape.medium))
         usual = mean(abs(y[u]) for u in range(t - shape.season + 1, t + 1) if u in y)
-        if t in y and t - shape.season in y and growth is not None and usual:
+        sold = any(y.get(u) for u in (t, t - shape.season))
+        if sold and t in y and t - shape.season in y and growth is not None and usual:
             now, expected = (max(v, 0.0) + 0.05 * usual for v in (y[t], y[t - shape.season] * growth))
             found.append(abs(math.log(now / expected)))
-    return float(np.median(found)) if found else None
+    return float(np.median(found)) if len(found) >= fewest else None
 
 
 def _totals(within: Sequence[Series]) -> dict[int, float]:

@@ -166,39 +166,43 @@ def test_rows_have_the_actual_of_their_target_period(case: Case, loaded: duckdb.
     np.testing.assert_array_equal(rows["actual"], expected)
 
 
-def test_rows_have_the_usual_error_of_the_time_of_year(case: Case, loaded: duckdb.DuckDBPyConnection) -> None:
+@pytest.mark.parametrize(("fewest", "least"), [(1, 2), (3, 0), (1000, 0)])
+def test_rows_have_the_usual_error_of_the_time_of_year(
+    case: Case, loaded: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, fewest: int, least: int
+) -> None:
+    monkeypatch.setattr(relations, "FEWEST_ERRORS", fewest)
     history, known, last = case.history(), 0, case.last
 
     for cutoff in (last, last - 20, last - case.shape.season):
         rows = scoring_rows(loaded, case.panel, cutoff, last).drop_duplicates("t")
         for row in rows[rows["horizon"].isin([1, case.panel.horizon])].to_dict("records"):
-            expected = oracles.season_error(history.known(cutoff), row["t"])
+            expected = oracles.season_error(history.known(cutoff), row["t"], fewest)
             assert row["season_error"] == pytest.approx(
                 np.nan if expected is None else expected, rel=1e-9, nan_ok=True
             )
             known += expected is not None
 
-    assert known >= 2
+    assert known >= least
+    assert known == 0 or fewest < 1000
 
 
-def test_of_many_series_the_oldest_and_some_others_tell_the_usual_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_series_that_sell_nothing_say_nothing_of_the_time_of_year(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["default"]
-    history, last = case.history(), case.last
-    monkeypatch.setattr(relations, "OLDEST_ASKED", 2)
-    monkeypatch.setattr(relations, "ONE_OF", 5)
+    monkeypatch.setattr(relations, "FEWEST_ERRORS", 1)
+    series, target = list(case.panel.keys), case.panel.target
+    silent = case.sales[series].drop_duplicates().iloc[::2]
+    number = case.sales[series].apply(tuple, axis=1).isin(silent.apply(tuple, axis=1))
+    sales = case.sales.assign(**{target: case.sales[target].where(~number, 0.0)})
+    quiet = replace(case, frames={**case.frames, case.panel.series.name: sales})
 
     with memory_warehouse() as con:
-        insert_frames(con, case.panel, case.frames)
-        rows = scoring_rows(con, case.panel, last, last).drop_duplicates("t")
-        order = con.execute("SELECT store, department FROM series ORDER BY series_id").fetchall()
+        insert_frames(con, quiet.panel, quiet.frames)
+        rows = scoring_rows(con, quiet.panel, quiet.last, quiet.last).drop_duplicates("t")
 
-    assert len(order) > 5
-    asked = [series for i, series in enumerate(order, start=1) if i <= 2 or i % 5 == 0]
-    some = replace(history, values={series: history.values[series] for series in asked})
+    others = replace(quiet, frames={**case.frames, case.panel.series.name: sales[~number]})
     for row in rows.to_dict("records"):
-        assert row["season_error"] == pytest.approx(oracles.season_error(some, row["t"]), rel=1e-9)
+        expected = oracles.season_error(others.history(), row["t"], 1)
+        assert row["season_error"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_calendar_features_are_those_of_the_target_period(

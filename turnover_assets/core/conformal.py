@@ -5,10 +5,10 @@ What belongs here: one calibration, of whatever was forecast. What does not: ser
 
 A calibration has two parts. The spread says how large the error of a forecast usually is: a log-linear
 function of a few facts that are known beforehand, fitted to the logarithms of past absolute errors (Harvey
-1976). Absolute errors in units of the spread are the scores of split conformal prediction (Lei et al. 2018),
-and their quantiles make the bounds. Whatever the spread gets wrong only makes intervals wider than need be in
-some places and narrower in others; the quantiles keep the coverage on average. Old errors count less than new
-ones, because a retailer changes (Barber et al. 2023).
+1976) but for slopes that are given. Absolute errors in units of the spread are the scores of split conformal
+prediction (Lei et al. 2018), and their quantiles make the bounds. Whatever the spread gets wrong only makes
+intervals wider than need be in some places and narrower in others; the quantiles keep the coverage on
+average. Old errors count less than new ones, because a retailer changes (Barber et al. 2023).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +54,8 @@ class Term:
         name: One of TERMS.
         slope: Change of the spread's logarithm with the term's value.
         centre: The term's mean where it was fitted; a missing value counts as that.
-        low: Smallest value that it was fitted on.
-        high: Largest such value.
+        low: Smallest value that it was fitted on; where the slope was given, one that is never reached.
+        high: Largest such value, likewise.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Term:
 
     def values(self, facts: pd.DataFrame) -> Floats:
         """The term's values less their centre, shape (n,); 0 where nothing is known."""
-        if OPTIONAL.get(self.name, "scale") not in facts:
+        if self.name in OPTIONAL and OPTIONAL[self.name] not in facts:
             return np.zeros(len(facts))
         raw = TERMS[self.name](facts).to_numpy(np.float64)
         found: Floats = np.nan_to_num(np.clip(raw, self.low, self.high) - self.centre)
@@ -124,18 +124,19 @@ class Spread:
 
 def _unfitted(name: str, facts: pd.DataFrame, weights: Floats) -> Term | None:
     """A term with its range and centre, and no slope yet but a given one; None where it says nothing."""
-    if OPTIONAL.get(name, "scale") not in facts:
+    if name in OPTIONAL and OPTIONAL[name] not in facts:
         return None
     values = TERMS[name](facts).to_numpy(np.float64)
     known = ~np.isnan(values)
     if not known.any():
         return None
+    if name in GIVEN:
+        centre = np.average(values[known], weights=weights[known])
+        return Term(name, GIVEN[name], float(centre), -BEYOND_ALL, BEYOND_ALL)
     low, high = np.quantile(values[known], [EDGE, 1 - EDGE])
     if high - low < 1e-9:
         return None
     centre = np.average(np.clip(values[known], low, high), weights=weights[known])
-    if name in GIVEN:
-        return Term(name, GIVEN[name], float(centre), -BEYOND_ALL, BEYOND_ALL)
     return Term(name, 0.0, float(centre), float(low), float(high))
 
 

@@ -2,13 +2,15 @@
 
 What belongs here: series, grid, windows that end at the cutoff, windows around the target period one and two
 seasons earlier, the aggregates of every level and how those of cutoff and target compare, and the choice of
-cutoffs. What does not: the features (features.py), which are expressions over these relations.
+cutoffs; and how uncertain a time of year is. What does not: the features (features.py), which are expressions
+over these relations.
 
 The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
 `as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
 `season - 2 * cycle - horizon` periods before it, hence never after c (the panel keeps the horizon that
-short). Peaks around the target (see _peaks_sql) are held against weeks up to just as far after them.
-Changing any value after c changes no feature of c; test_features.py does just that.
+short). Peaks around the target (see _peaks_sql) are held against weeks up to just as far after them, and
+what the calendar says of earlier seasons (see _calendar_sql) ends there, too. Changing any value after c
+changes no feature of c; test_features.py does just that.
 """
 
 import math
@@ -32,8 +34,7 @@ GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data t
 # Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
 HALF_A_PEAK = 2.0
 NOTHING = 0.05  # of the scale, added before a logarithm, which nothing sold has none of
-# The oldest series that are asked what errors are usual, and one of so many others: they tell as much as all.
-OLDEST_ASKED, ONE_OF = 300, 10
+FEWEST_ERRORS = 20  # series, or their median is chance
 
 
 @dataclass(frozen=True)
@@ -499,8 +500,9 @@ def _calendar_sql(panel: PanelSpec) -> str:
     """The calendar, and as `season_error` how far off a season's values usually are at that time of year.
 
     What was sold a season before, times the growth known half a horizon ahead, is held against what came: the
-    median over series of the absolute logarithm of their ratio, as a mean over the same time of earlier
-    seasons. It ends as long before the target period as the windows of `around`.
+    median over all series of the absolute logarithm of their ratio, as a mean over the same time of earlier
+    seasons. It ends as long before the target period as the windows of `around`. Series that sold nothing
+    both times say nothing, and nothing is known where fewer than FEWEST_ERRORS say something.
     """
     season, cycle, ahead = panel.frequency.season, panel.frequency.cycle, -(-panel.horizon // 2)
     medium = WINDOWS[panel.frequency.every].medium
@@ -508,13 +510,13 @@ def _calendar_sql(panel: PanelSpec) -> str:
     known = (
         f"SELECT t, paired, year_ago, sum(paired) OVER {before} / nullif(sum(year_ago) OVER {before}, 0) "
         f"AS growth, {NOTHING} * {_mean('abs(y)', season - 1, 0)} AS nothing FROM grid "
-        f"WHERE series_id <= {OLDEST_ASKED} OR series_id % {ONE_OF} = 0 "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
     ratio = f"(greatest(paired, 0) + nothing) / (greatest(year_ago * {limited('growth')}, 0) + nothing)"
     errors = (
         f"SELECT t, median(abs(ln({ratio}))) AS error FROM ({known}) "
-        "WHERE paired IS NOT NULL AND growth IS NOT NULL AND nothing > 0 GROUP BY t"
+        "WHERE (paired <> 0 OR year_ago <> 0) AND growth IS NOT NULL AND nothing > 0 "
+        f"GROUP BY t HAVING count(*) >= {FEWEST_ERRORS}"
     )
     means = [_mean("error", years * season + 2 * cycle, years * season - 2 * cycle) for years in YEARS]
     return (

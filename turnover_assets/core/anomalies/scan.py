@@ -59,13 +59,15 @@ def _jumps(ratio: Floats) -> Floats:
     return found
 
 
-@lru_cache
+@lru_cache(maxsize=8)
 def _intervals(size: int, season: int) -> tuple[Integers, Integers]:
     """Where blocks can start and end among so many known periods, the first starts first."""
     start, end = np.ogrid[: size + 1, : size + 1]
     earliest = max(FULL_LENGTH, min(int(LEARNING_YEARS * season), size // 4))
     allowed = (end - start >= SHORTEST) & (end - start <= size // 2) & (start >= earliest)
     starts, ends = np.nonzero(allowed)
+    for places in (starts, ends):
+        places.setflags(write=False)  # whoever asks next has the same
     return starts, ends
 
 
