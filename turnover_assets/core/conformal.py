@@ -66,7 +66,7 @@ class Term:
 
     def values(self, facts: pd.DataFrame) -> Floats:
         """The term's values less their centre, shape (n,); 0 where nothing is known."""
-        if self.name in OPTIONAL and OPTIONAL[self.name] not in facts:
+        if not _can_be_made(self.name, facts):
             return np.zeros(len(facts))
         raw = TERMS[self.name](facts).to_numpy(np.float64)
         found: Floats = np.nan_to_num(np.clip(raw, self.low, self.high) - self.centre)
@@ -122,9 +122,14 @@ class Spread:
         return found
 
 
+def _can_be_made(name: str, facts: pd.DataFrame) -> bool:
+    """Whether the facts have what a term is made of."""
+    return name not in OPTIONAL or OPTIONAL[name] in facts
+
+
 def _unfitted(name: str, facts: pd.DataFrame, weights: Floats) -> Term | None:
     """A term with its range and centre, and no slope yet but a given one; None where it says nothing."""
-    if name in OPTIONAL and OPTIONAL[name] not in facts:
+    if not _can_be_made(name, facts):
         return None
     values = TERMS[name](facts).to_numpy(np.float64)
     known = ~np.isnan(values)

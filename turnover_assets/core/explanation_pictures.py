@@ -9,7 +9,6 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -30,7 +29,6 @@ def importance_picture(groups: pd.Series, features: pd.Series, words: Mapping[st
     """
     panels = [(title, shares) for title, shares in _titled(groups, features) if len(shares)]
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     if not panels:
         return _nothing(figure)
     for axes, (title, shares) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
@@ -54,7 +52,6 @@ def partial_plots(table: pd.DataFrame, words: Mapping[str, str]) -> bytes:
         return _nothing(Figure(figsize=(7.2, 3.4)))
     lines = max(1, -(-len(features) // COLUMNS))
     figure = Figure(figsize=(7.2, 0.5 + 1.7 * max(2, lines)), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(
         "Mean forecast as one feature changes (1 is an average period)", x=0.01, ha="left", fontsize=11
     )
@@ -70,7 +67,6 @@ def partial_plots(table: pd.DataFrame, words: Mapping[str, str]) -> bytes:
 
 
 def _nothing(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
     figure.text(0.02, 0.9, "Nothing to show: this candidate ranks no features.", fontsize=10)
     return _png(figure)
 

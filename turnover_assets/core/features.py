@@ -8,7 +8,7 @@ model serves series of every size, and the model's loss is weighted by that scal
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from turnover_assets.core.calendar import moving_holidays
@@ -283,6 +283,11 @@ def _covariates(panel: PanelSpec) -> list[Feature]:
                 sql = f"CAST(v_{table.name}.{column.name} AS DOUBLE)"
                 found.append(Feature(f"known_{column.name}", sql, "known ahead"))
     return found
+
+
+def identity_in(columns: Container[str]) -> list[str]:
+    """The columns of IDENTITY, but for those of LATER_FACTS that are not among the given ones."""
+    return [name for name in IDENTITY if name in columns or name not in LATER_FACTS]
 
 
 def feature_names(panel: PanelSpec) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from turnover_assets.core.features import IDENTITY, LATER_FACTS
+from turnover_assets.core.features import identity_in
 from turnover_assets.core.forecasting import forecast_table
 from turnover_assets.core.intervals import BOUNDS, Intervals
 from turnover_assets.core.level_changes import NONE, LevelChanges
@@ -34,8 +34,8 @@ def golden_rows(panel: PanelSpec, rows: Rows, series: pd.DataFrame, forecasts: p
         forecasts: What was made of the rows; see forecasting.forecast_table.
 
     Returns:
-        A row for each series and horizon: the series keys and levels, IDENTITY, the features, forecast and
-        bounds. Rows whose forecast is not known are left out.
+        A row for each series and horizon: the series keys and levels, the identity, the features, forecast
+        and bounds. Rows whose forecast is not known are left out.
     """
     own = rows.identity.reset_index(drop=True)
     sizes = own.groupby("series_id")["scale"].first().sort_values(kind="stable")
@@ -68,7 +68,7 @@ def differences(
         changes: What was carried on in the forecasts.
     """
     levels = [] if changes.is_none else panel.level_names  # which earlier releases did not write
-    identity = [name for name in IDENTITY if name in golden or name not in LATER_FACTS]
+    identity = identity_in(golden.columns)
     missing = [name for name in (*panel.keys, *levels, *identity, *names, *FIGURES) if name not in golden]
     if missing or golden.empty:
         return f"they are not rows of this model (missing: {', '.join(missing) or 'all rows'})"

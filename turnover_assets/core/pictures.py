@@ -154,7 +154,6 @@ def before_and_after(table: pd.DataFrame, time: str, target: str) -> bytes:
     """
     selectors = list(table["selector"].unique())
     figure = Figure(figsize=(7.2, 0.6 + 1.5 * len(selectors)), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, selector in zip(figure.subplots(len(selectors), squeeze=False)[:, 0], selectors, strict=True):
         own = table[table["selector"] == selector]
         axes.plot(own[time], own["reported"], color=COLOURS[1], linewidth=1.2, label=f"{target} reported")

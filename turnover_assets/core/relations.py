@@ -506,10 +506,10 @@ def _calendar_sql(panel: PanelSpec) -> str:
     """
     season, cycle, ahead = panel.frequency.season, panel.frequency.cycle, -(-panel.horizon // 2)
     medium = WINDOWS[panel.frequency.every].medium
-    before = f"(w ROWS BETWEEN {ahead + medium - 1} PRECEDING AND {ahead} PRECEDING)"
+    then, now = (_mean(column, ahead + medium - 1, ahead) for column in ("year_ago", "paired"))
     known = (
-        f"SELECT t, paired, year_ago, sum(paired) OVER {before} / nullif(sum(year_ago) OVER {before}, 0) "
-        f"AS growth, {NOTHING} * {_mean('abs(y)', season - 1, 0)} AS nothing FROM grid "
+        f"SELECT t, paired, year_ago, {now} / nullif({then}, 0) AS growth, "
+        f"{NOTHING} * {_mean('abs(y)', season - 1, 0)} AS nothing FROM grid "
         "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
     )
     ratio = f"(greatest(paired, 0) + nothing) / (greatest(year_ago * {limited('growth')}, 0) + nothing)"

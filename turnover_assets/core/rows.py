@@ -100,7 +100,4 @@ def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Ro
     x = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for i, column in enumerate(names):
         x[:, i] = table[column].to_numpy()
-    there = [
-        name for name in features.IDENTITY if name in table.column_names or name not in features.LATER_FACTS
-    ]
-    return Rows(table.select(there).to_pandas(), x, tuple(names))
+    return Rows(table.select(features.identity_in(table.column_names)).to_pandas(), x, tuple(names))

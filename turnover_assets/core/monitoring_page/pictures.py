@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -214,7 +213,6 @@ def distributions(found: Sequence[Distribution], labels: tuple[str, str]) -> str
     """
     rows = -(-len(found) // BESIDE)
     figure = Figure(figsize=(7.2, 0.4 + 1.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     places = figure.subplots(rows, BESIDE, squeeze=False).ravel()
     for axes, one in zip(places, found, strict=False):
         _now_and_before(axes, one, labels)
