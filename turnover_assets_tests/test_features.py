@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from turnover_assets.core import features, relations
+from turnover_assets.core import features, histories, relations
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.panel import PanelSpec, default_panel
@@ -170,7 +170,7 @@ def test_rows_have_the_actual_of_their_target_period(case: Case, loaded: duckdb.
 def test_rows_have_the_usual_error_of_the_time_of_year(
     case: Case, loaded: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, fewest: int, least: int
 ) -> None:
-    monkeypatch.setattr(relations, "FEWEST_ERRORS", fewest)
+    monkeypatch.setattr(histories, "FEWEST_ERRORS", fewest)
     history, known, last = case.history(), 0, case.last
 
     for cutoff in (last, last - 20, last - case.shape.season):
@@ -188,7 +188,7 @@ def test_rows_have_the_usual_error_of_the_time_of_year(
 
 def test_series_that_sell_nothing_say_nothing_of_the_time_of_year(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["default"]
-    monkeypatch.setattr(relations, "FEWEST_ERRORS", 1)
+    monkeypatch.setattr(histories, "FEWEST_ERRORS", 1)
     series, target = list(case.panel.keys), case.panel.target
     silent = case.sales[series].drop_duplicates().iloc[::2]
     number = case.sales[series].apply(tuple, axis=1).isin(silent.apply(tuple, axis=1))
@@ -323,6 +323,25 @@ def test_levels_that_are_compared_by_more_than_arithmetic_are_refused(
 
     with pytest.raises(ValueError, match=r"b_\w+\.shape_1: levels are compared by plain arithmetic only"):
         select_rows(loaded, case.panel)
+
+
+def test_histories_may_be_read_a_few_at_a_time(
+    case: Case, loaded: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = scoring_rows(loaded, case.panel, case.last, case.last)
+    monkeypatch.setattr(histories, "CELLS", 100)
+    monkeypatch.setattr(histories, "ROWS", 200)
+    kind = "SELECT table_type FROM information_schema.tables WHERE table_name = 'as_of'"
+    assert loaded.execute(kind).fetchall() == [("VIEW",)]
+
+    for _ in range(2):  # in place of relations that are held in memory, and of those that are tables
+        found = scoring_rows(loaded, case.panel, case.last, case.last)
+        assert loaded.execute(kind).fetchall() == [("LOCAL TEMPORARY",)]
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+    monkeypatch.undo()
+    again = scoring_rows(loaded, case.panel, case.last, case.last)
+    pd.testing.assert_frame_equal(again, expected, check_exact=True)
 
 
 def test_a_series_without_rows_gives_no_arrays(loaded: duckdb.DuckDBPyConnection, case: Case) -> None:

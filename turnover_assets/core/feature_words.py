@@ -6,7 +6,7 @@ What belongs here: the words for each feature that features.py makes. What does 
 
 from turnover_assets.core.calendar import moving_holidays
 from turnover_assets.core.features import feature_names
-from turnover_assets.core.relations import WINDOWS, signed
+from turnover_assets.core.histories import WINDOWS, signed
 from turnover_assets.panel import PanelSpec
 
 SHIFTS = {-2: "2 weeks before", -1: "1 week before", 0: "", 1: "1 week after", 2: "2 weeks after"}

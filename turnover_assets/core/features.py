@@ -12,15 +12,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from turnover_assets.core.calendar import moving_holidays
-from turnover_assets.core.relations import (
-    CODES,
-    WINDOWS,
-    YEARS,
-    code_sql,
-    limited,
-    pooled,
-    signed,
-)
+from turnover_assets.core.histories import WINDOWS, YEARS, signed
+from turnover_assets.core.relations import CODES, code_sql, limited, pooled
 from turnover_assets.panel import Frequency, PanelSpec
 
 FACTS = ("k.scale", "s.in_force", "r.actual", "r.reported", "calendar.season_error")

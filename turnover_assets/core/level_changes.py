@@ -29,8 +29,8 @@ import pandas as pd
 from turnover_assets.core.adjustments import series_attributes_sql
 from turnover_assets.core.aggregates import TOTAL, member_names
 from turnover_assets.core.closures import limited
+from turnover_assets.core.histories import GROWTH_LIMITS, WINDOWS
 from turnover_assets.core.models.base import Candidate, Floats, Rows
-from turnover_assets.core.relations import GROWTH_LIMITS, WINDOWS
 from turnover_assets.panel import PanelSpec
 
 MOST_MEMBERS = 12  # of a level: of many, some are always far off by chance

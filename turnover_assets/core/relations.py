@@ -1,56 +1,42 @@
 """Relations: the temporary tables from which feature rows are put together, as of a cutoff.
 
-What belongs here: series, grid, windows that end at the cutoff, windows around the target period one and two
-seasons earlier, the aggregates of every level and how those of cutoff and target compare, and the choice of
-cutoffs; and how uncertain a time of year is. What does not: the features (features.py), which are expressions
-over these relations.
+What belongs here: series, the grid of their periods, the aggregates of every level and how those of cutoff
+and target compare, and the choice of cutoffs. What does not: the windows over periods (histories.py), and the
+features (features.py), which are expressions over these relations.
 
 The leakage guard. A row for cutoff c and target period T = c + h is put together from two relations:
 `as_of`, whose windows end at row c, and `around`, whose windows are aligned to row T but end at least
 `season - 2 * cycle - horizon` periods before it, hence never after c (the panel keeps the horizon that
 short). Peaks around the target (see _peaks_sql) are held against weeks up to just as far after them, and
-what the calendar says of earlier seasons (see _calendar_sql) ends there, too. Changing any value after c
-changes no feature of c; test_features.py does just that.
+what the calendar says of earlier seasons (see histories.season_errors) ends there, too. Changing any value
+after c changes no feature of c; test_features.py does just that.
 """
 
 import math
-from dataclasses import dataclass
 
 import duckdb
 import pandas as pd
 
 from turnover_assets.core.anomalies.matrix import MAD_TO_DEVIATION
 from turnover_assets.core.calendar import calendar_table
+from turnover_assets.core.histories import (
+    GROWTH_LIMITS,
+    WINDOWS,
+    YEARS,
+    make_level,
+    make_own,
+    season_errors,
+)
 from turnover_assets.panel import Column, PanelSpec
 
 SAMPLE_BUCKETS = 1000
 # Of so many times the share of cutoffs there is a row of the next period, which recursive models learn from.
 NEXT_PERIOD = 4
 CODES = 2**24  # whole numbers below it are exact in the 32 bits of a feature
-YEARS = (1, 2, 3)  # seasons back of which shapes are made
 RECENT_CUTOFFS = 4  # before the newest, of which forecasts are held against what came of them
 NO_END = 1_000_000  # more periods than any panel has
-GROWTH_LIMITS = (0.2, 5.0)  # a ratio beyond this says more about missing data than about growth
 # Of a deviation of so many times the usual one, half is taken for a peak that comes back each season.
 HALF_A_PEAK = 2.0
-NOTHING = 0.05  # of the scale, added before a logarithm, which nothing sold has none of
-FEWEST_ERRORS = 20  # series, or their median is chance
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Lengths in periods, for a frequency: recent single lags, means, and windows of growth."""
-
-    lags: tuple[int, ...]
-    means: tuple[int, ...]
-    short: int
-    medium: int
-
-
-WINDOWS = {
-    "week": Windows(lags=(0, 1, 2, 3), means=(4, 8, 13, 26, 52), short=4, medium=13),
-    "day": Windows(lags=(0, 1, 2, 3, 4, 5, 6), means=(7, 28, 91, 364), short=28, medium=91),
-}
 
 
 def prepare(
@@ -101,8 +87,9 @@ def prepare_shared(
     first, end = con.execute("SELECT min(t), max(t) FROM grid").fetchall()[0]
     if first is None:  # nothing is known yet, so there will be no rows either
         first = end = last
-    con.register("calendar_frame", calendar_table(panel, first, end))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE calendar AS {_calendar_sql(panel)}")
+    days = calendar_table(panel, first, end).assign(season_error=season_errors(con, panel, first, end))
+    con.register("calendar_frame", days)
+    con.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_frame ORDER BY t")
     con.unregister("calendar_frame")
 
 
@@ -127,8 +114,7 @@ def prepare_own(con: duckdb.DuckDBPyConnection, panel: PanelSpec, only: str = ""
             f"(SELECT series_id FROM series JOIN {only} USING ({', '.join(panel.keys)})) "
             "ORDER BY series_id, t"
         )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE around AS {_around_sql(panel, grid)}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE as_of AS {_as_of_sql(panel, grid)}")
+    make_own(con, panel, grid)
 
 
 def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
@@ -143,7 +129,7 @@ def _add_up_levels(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
         con.execute(f"CREATE OR REPLACE TEMP TABLE totals_{level} AS {_totals_sql(level)}")
     con.execute(f"SET threads = {usual}")
     for level in panel.level_names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS {_level_sql(panel, level)}")
+        make_level(con, panel, level, _peaks_sql(panel, f"FROM totals_{level}"))
         con.execute(f"DROP TABLE totals_{level}")
 
 
@@ -343,103 +329,6 @@ def _grid_sql(panel: PanelSpec, adjusted: str) -> str:
     )
 
 
-def _mean(column: str, first: int, last: int) -> str:
-    """Mean of a column over the rows from `first` to `last` periods before this one (first > last)."""
-    return f"avg({column}) OVER (w ROWS BETWEEN {first} PRECEDING AND {last} PRECEDING)"
-
-
-def _sum(column: str, length: int) -> str:
-    return f"sum({column}) OVER (w ROWS BETWEEN {length - 1} PRECEDING AND CURRENT ROW)"
-
-
-def _growths(windows: Windows) -> list[str]:
-    return [
-        f"{_sum('paired', k)} / nullif({_sum('year_ago', k)}, 0) AS growth_{k}"
-        for k in (windows.short, windows.medium)
-    ]
-
-
-def _limited_growths(windows: Windows) -> str:
-    growths = [f"growth_{k}" for k in (windows.short, windows.medium)]
-    return ", ".join(f"{limited(growth)} AS {growth}" for growth in growths)
-
-
-def _bases(column: str, season: int, windows: Windows) -> list[str]:
-    """Means of a column over the windows of growth, one or more seasons before this row."""
-    return [
-        f"{_mean(column, years * season + k - 1, years * season)} AS base_{years}_{k}"
-        for years in YEARS
-        for k in (windows.short, windows.medium)
-    ]
-
-
-def _windows_sql(key: str, columns: list[str], source: str) -> str:
-    """Windows over the periods of each `key`."""
-    listed = ",\n  ".join(columns)
-    return f"SELECT *,\n  {listed}\nFROM {source} WINDOW w AS (PARTITION BY {key} ORDER BY t)"
-
-
-def _as_of_sql(panel: PanelSpec, grid: str) -> str:
-    """What is known at a cutoff: windows that end at the row itself, and the scale of the series."""
-    windows, season = WINDOWS[panel.frequency.every], panel.frequency.season
-    level = panel.report_level
-    columns = [f"{f'lag(y, {k}) OVER w' if k else 'y'} AS lag_{k}" for k in windows.lags]
-    columns += [f"{_mean('y', k - 1, 0)} AS mean_{k}" for k in sorted({*windows.means, windows.medium})]
-    columns += [
-        *_growths(windows),
-        f"{_mean('abs(y)', season - 1, 0)} AS scale_own",
-        f"stddev_pop(y) OVER (w ROWS BETWEEN {windows.medium - 1} PRECEDING AND CURRENT ROW) AS deviation",
-        f"{_mean('CASE WHEN y <= 0 THEN 1.0 WHEN y > 0 THEN 0.0 END', windows.medium - 1, 0)} AS zero_share",
-        "max(CASE WHEN y IS NOT NULL THEN t END) OVER (w ROWS UNBOUNDED PRECEDING) AS last_seen",
-        *_bases("y", season, windows),
-    ]
-    source = f"(SELECT series_id, t, place, t - first_t AS age, y, paired, year_ago FROM {grid})"
-    known = _windows_sql("series_id", columns, source)
-    # A series of zeros still needs a scale: a hundredth of the mean of its level, never nothing. It is
-    # rounded as features are: the last bits of a sum depend on how DuckDB splits the rows, so on later ones.
-    scale = "CAST(greatest(k.scale_own, 0.01 * coalesce(l.mean_per_series, 0), 1e-9) AS REAL)"
-    return (
-        f"SELECT k.*, CAST({scale} AS DOUBLE) AS scale FROM (SELECT * EXCLUDE (y, paired, year_ago) "
-        f"REPLACE ({_limited_growths(windows)}) FROM ({known})) AS k JOIN series AS s USING (series_id) "
-        f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = k.t"
-    )
-
-
-def _around_sql(panel: PanelSpec, grid: str) -> str:
-    """What stood around the target period one and two seasons earlier: windows aligned to the target.
-
-    Means over several periods keep the peaks that the series' level had.
-    """
-    season, cycle = panel.frequency.season, panel.frequency.cycle
-    columns = [f"lag(y, {season + k * cycle}) OVER w AS year_ago_{signed(-k)}" for k in (-2, -1, 0, 1, 2)]
-    means = [(years, "narrow", cycle) for years in YEARS] + [
-        (years, "wide", 2 * cycle) for years in YEARS[:2]
-    ]
-    for years, name, reach in means:
-        middle = years * season
-        columns.append(f"{_mean('y', middle + reach, middle - reach)} AS around_{years}_{name}")
-    if cycle > 1:
-        nearest = -(-panel.horizon // cycle) * cycle
-        columns += [f"lag(y, {nearest + j * cycle}) OVER w AS cycle_{j}" for j in range(4)]
-    listed = ",\n  ".join(columns)
-    windows = (
-        f"SELECT series_id, t, place, y, actual, reported,\n  {listed}\nFROM {grid} "
-        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
-    )
-    level = panel.report_level
-    peaked = [f"around_{y}_{name} * l.peak_{y} AS around_{y}_{name}" for y, name, _ in means]
-    return (
-        f"SELECT r.* REPLACE ({', '.join(peaked)}) FROM ({windows}) AS r "
-        "LEFT JOIN series AS s USING (series_id) "  # inner joins would be made the other way round
-        f"LEFT JOIN level_{level} AS l ON l.id = s.{level}_id AND l.t = r.t"
-    )
-
-
-def signed(k: int) -> str:
-    """A distance in periods, as part of a column's name."""
-    return f"plus_{k}" if k > 0 else f"minus_{-k}" if k < 0 else "same"
-
-
 def _totals_sql(level: str) -> str:
     """What the members of a level add up to in each period."""
     return (
@@ -447,27 +336,6 @@ def _totals_sql(level: str) -> str:
         "sum(g.paired) AS paired, sum(g.year_ago) AS year_ago "
         "FROM grid AS g JOIN series AS s USING (series_id) GROUP BY ALL"
     )
-
-
-def _level_sql(panel: PanelSpec, level: str) -> str:
-    """The aggregates of one level: growth at the cutoff, and season at and around both ends."""
-    frequency = panel.frequency
-    windows, season, cycle = WINDOWS[frequency.every], frequency.season, frequency.cycle
-    columns = [
-        *_growths(windows),
-        *_bases("total", season, windows),
-        f"{_mean('per_series', season - 1, 0)} AS mean_per_series",
-    ]
-    for years in YEARS:
-        middle = years * season
-        columns.append(f"coalesce(lag(peak, {middle}) OVER w, 1.0) AS peak_{years}")
-        columns.append(f"{_mean('total', middle + cycle, middle - cycle)} AS around_{years}")
-        columns.append(f"lag(total, {middle}) OVER w AS same_{years}")
-    totals = _peaks_sql(panel, f"FROM totals_{level}")
-    known = _windows_sql("id", columns, f"({totals})")
-    used = "total, per_series, paired, year_ago, peak"
-    peaked = ", ".join(f"around_{years} * peak_{years} AS around_{years}" for years in YEARS)
-    return f"SELECT * EXCLUDE ({used}) REPLACE ({_limited_growths(windows)}, {peaked}) FROM ({known})"
 
 
 def _peaks_sql(panel: PanelSpec, totals: str) -> str:
@@ -493,35 +361,6 @@ def _peaks_sql(panel: PanelSpec, totals: str) -> str:
     return (
         f"SELECT * EXCLUDE (near, d, usual), CAST(coalesce({ratio}, 1.0) AS REAL) AS peak "
         f"FROM (SELECT *, {usual} AS usual FROM ({deviations}) {over})"
-    )
-
-
-def _calendar_sql(panel: PanelSpec) -> str:
-    """The calendar, and as `season_error` how far off a season's values usually are at that time of year.
-
-    What was sold a season before, times the growth known half a horizon ahead, is held against what came: the
-    median over all series of the absolute logarithm of their ratio, as a mean over the same time of earlier
-    seasons. It ends as long before the target period as the windows of `around`. Series that sold nothing
-    both times say nothing, and nothing is known where fewer than FEWEST_ERRORS say something.
-    """
-    season, cycle, ahead = panel.frequency.season, panel.frequency.cycle, -(-panel.horizon // 2)
-    medium = WINDOWS[panel.frequency.every].medium
-    then, now = (_mean(column, ahead + medium - 1, ahead) for column in ("year_ago", "paired"))
-    known = (
-        f"SELECT t, paired, year_ago, {now} / nullif({then}, 0) AS growth, "
-        f"{NOTHING} * {_mean('abs(y)', season - 1, 0)} AS nothing FROM grid "
-        "WINDOW w AS (PARTITION BY series_id ORDER BY t)"
-    )
-    ratio = f"(greatest(paired, 0) + nothing) / (greatest(year_ago * {limited('growth')}, 0) + nothing)"
-    errors = (
-        f"SELECT t, median(abs(ln({ratio}))) AS error FROM ({known}) "
-        "WHERE (paired <> 0 OR year_ago <> 0) AND growth IS NOT NULL AND nothing > 0 "
-        f"GROUP BY t HAVING count(*) >= {FEWEST_ERRORS}"
-    )
-    means = [_mean("error", years * season + 2 * cycle, years * season - 2 * cycle) for years in YEARS]
-    return (
-        f"SELECT c.*, list_avg([{', '.join(means)}]) AS season_error FROM calendar_frame AS c "
-        f"LEFT JOIN ({errors}) AS e USING (t) WINDOW w AS (ORDER BY c.t) ORDER BY c.t"
     )
 
 

@@ -7,7 +7,6 @@ not: rows (row_arrays.py), the features (features.py), and the relations and the
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -18,13 +17,12 @@ from turnover_assets.core.arithmetic import Arithmetic
 from turnover_assets.core.features import Feature
 from turnover_assets.core.models.base import Floats
 from turnover_assets.core.side_by_side import in_blocks
+from turnover_assets.core.tables import Array, Columns, read_columns
 from turnover_assets.panel import PanelSpec
 
 BLOCK = 4_096  # members and cutoffs of a level at a time, so that they stay in the processor's cache
 FEW = 0.5  # of all cutoffs; where fewer are chosen, only what they need is read
 
-Array = npt.NDArray[Any]
-Columns = dict[str, Array]
 Places = npt.NDArray[np.int32]
 
 
@@ -44,7 +42,7 @@ class Source:
 
 def chosen_cutoffs(con: duckdb.DuckDBPyConnection) -> Columns:
     """The relation `cutoffs`, in the order of pairs."""
-    return _columns(con.sql("SELECT * FROM cutoffs ORDER BY before"))
+    return read_columns(con.sql("SELECT * FROM cutoffs ORDER BY before"))
 
 
 def sources_of(
@@ -98,7 +96,7 @@ class _Asked:
         """What is needed of a relation, for each of its rows, beside the columns of the SQL of `keys`."""
         made, read = self.needed(alias)
         sql = features.relation_sql(self.panel, alias, keys, made, read)
-        return _columns(self.con.sql(f"{sql} {where}"))
+        return read_columns(self.con.sql(f"{sql} {where}"))
 
     def read_level(self, alias: str, ids: Array, t: Array) -> Columns:
         """What is needed of a level, for the given members and periods, both of shape (n,)."""
@@ -188,7 +186,7 @@ def _between(asked: _Asked, level: str, ids: Array, cutoff: Array) -> Iterator[S
     if others := expressions.keys() - set(arithmetic.results):
         raise ValueError(f"{', '.join(sorted(others))}: levels are compared by plain arithmetic only")
     names = dict.fromkeys(column.split(".")[1] for column in read)
-    held = _columns(asked.con.sql(f"SELECT id, t, {', '.join(names)} FROM level_{level}"))
+    held = read_columns(asked.con.sql(f"SELECT id, t, {', '.join(names)} FROM level_{level}"))
     rows = _LevelRows(held.pop("id"), held.pop("t"))
     place, horizon = rows.place(ids, cutoff), asked.panel.horizon
     is_there = np.zeros(len(rows.row), dtype=np.bool_)
@@ -225,8 +223,3 @@ def _row_of(place: Array) -> Places:
     found: Places = np.zeros(int(place.max(initial=-1)) + 1, dtype=np.int32)
     found[place] = np.arange(len(place))
     return found
-
-
-def _columns(query: duckdb.DuckDBPyRelation) -> Columns:
-    table = query.to_arrow_table()
-    return {name: table[name].to_numpy() for name in table.column_names}

@@ -15,7 +15,7 @@ from turnover_assets.defs.resources import WarehouseResource
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
 
-CODE_VERSION = "6"
+CODE_VERSION = "7"
 DESCRIPTIONS = {
     common.TRAINING: "Feature rows of past cutoffs, the share of them that the settings name.",
     common.SCORING: "Feature rows of the newest cutoff, for every series alive.",
