@@ -246,21 +246,22 @@ def _make_pairs(
     """Make `cutoffs`, the rows of as_of that are chosen, and the views `pairs` with horizons and between_*.
 
     A cutoff has every horizon where it is `whole`, the first one otherwise, up to the `newest` target period.
-    Pairs have a `number` from 0, in the order of series, cutoff and horizon; a cutoff has that of its first
-    pair as `before`.
+    Pairs have a `number` from 0, in the order of series, cutoff and horizon; who does not ask for it does not
+    pay for it.
     """
     horizons = f"least(CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END, {newest} - t)"
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT *, CAST(sum(horizons) OVER (ORDER BY place_cutoff) "
-        "AS BIGINT) - horizons AS before FROM (SELECT series_id, t AS cutoff, place AS place_cutoff, "
-        f"CAST({horizons} AS INTEGER) AS horizons FROM as_of WHERE {where}) WHERE horizons > 0 "
-        "ORDER BY place_cutoff",
+        "CREATE OR REPLACE TEMP TABLE cutoffs AS SELECT * FROM (SELECT series_id, t AS cutoff, "
+        f"place AS place_cutoff, CAST({horizons} AS INTEGER) AS horizons FROM as_of WHERE {where}) "
+        "WHERE horizons > 0 ORDER BY place_cutoff",
         bound,
     )
+    up_to = "CAST(sum(horizons) OVER (ORDER BY place_cutoff) AS BIGINT)"
+    counted = _with_horizons(f"(SELECT *, {up_to} AS up_to FROM cutoffs)", "horizons")
     con.execute(
         "CREATE OR REPLACE TEMP VIEW pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
-        "place_cutoff, place_cutoff + horizon AS place_target, before + horizon - 1 AS number "
-        f"FROM ({_with_horizons('cutoffs', 'horizons')})"
+        "place_cutoff, place_cutoff + horizon AS place_target, up_to - horizons + horizon - 1 AS number "
+        f"FROM ({counted})"
     )
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP VIEW between_{level} AS {_between_sql(panel, level)}")

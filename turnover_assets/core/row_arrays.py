@@ -19,6 +19,7 @@ from turnover_assets.core.models import Rows
 from turnover_assets.core.models.base import Floats
 from turnover_assets.core.row_sources import Places, Source, chosen_cutoffs, sources_of
 from turnover_assets.core.side_by_side import in_blocks
+from turnover_assets.core.tables import Columns
 from turnover_assets.panel import PanelSpec
 
 BLOCK = 32_768  # rows made at a time, so that they stay in the processor's cache
@@ -45,15 +46,15 @@ def select_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, *, known: bool
     sources = list(sources_of(con, panel, chosen, arithmetic.reads, cutoffs))
     of = np.repeat(np.arange(len(cutoffs["before"]), dtype=np.int32), cutoffs["horizons"])
     ahead = (np.arange(len(of)) - cutoffs["before"][of] + 1).astype(np.int32)
-    kept = np.ones(len(of), dtype=np.bool_)
+    kept, threads = np.ones(len(of), dtype=np.bool_), relations.threads(con)
     if known:
-        kept = ~np.isnan(_looked_up("actual", sources, of, ahead))
+        kept = ~np.isnan(_looked_up(["actual"], sources, of, ahead, threads)["actual"])
         of, ahead = of[kept], ahead[kept]
     pairs = {"series_id": cutoffs["series_id"][of], "cutoff": cutoffs["cutoff"][of], "horizon": ahead}
     pairs["t"] = pairs["cutoff"] + ahead
-    pairs |= {name: _looked_up(name, sources, of, ahead) for name in IDENTITY[len(pairs) :]}
+    pairs |= _looked_up(IDENTITY[len(pairs) :], sources, of, ahead, threads)
     x = np.empty((len(of), len(names)), dtype=np.float32)
-    _fill_arrays(x, names, sources, of, ahead, arithmetic, relations.threads(con))
+    _fill_arrays(x, names, sources, of, ahead, arithmetic, threads)
     others = [feature for feature in mixed if feature.name not in arithmetic.results]
     _fill_by_duckdb(con, panel, others, x, names, kept)
     return Rows(pd.DataFrame(pairs, copy=False), x, names)
@@ -66,10 +67,21 @@ def _arithmetic(con: duckdb.DuckDBPyConnection, panel: PanelSpec, mixed: Sequenc
     return Arithmetic(con, expressions, dict(zip(read, map(str, types), strict=True)))
 
 
-def _looked_up(name: str, sources: Sequence[Source], of: Places, ahead: Places) -> npt.NDArray[np.float64]:
-    """A column that one of the sources has, for each of the pairs."""
-    source = next(source for source in sources if name in source.columns)
-    found: npt.NDArray[np.float64] = source.columns[name][source.position(of, ahead)]
+def _looked_up(
+    names: Sequence[str], sources: Sequence[Source], of: Places, ahead: Places, threads: int
+) -> Columns:
+    """Columns that sources have, for each of the pairs; arguments as of _fill_arrays."""
+    found = {name: np.empty(len(of)) for name in names}
+
+    def fill(begin: int) -> None:
+        block = slice(begin, begin + BLOCK)
+        for source in sources:
+            if wanted := found.keys() & source.columns.keys():
+                place = source.position(of[block], ahead[block]).astype(np.intp)
+                for name in wanted:
+                    np.take(source.columns[name], place, out=found[name][block], mode="clip")
+
+    in_blocks(fill, len(of), BLOCK, threads)
     return found
 
 

@@ -41,8 +41,10 @@ class Source:
 
 
 def chosen_cutoffs(con: duckdb.DuckDBPyConnection) -> Columns:
-    """The relation `cutoffs`, in the order of pairs."""
-    return read_columns(con.sql("SELECT * FROM cutoffs ORDER BY before"))
+    """The relation `cutoffs`, in the order of pairs; and `before`, how many pairs others have before each."""
+    columns = read_columns(con.sql("SELECT * FROM cutoffs ORDER BY place_cutoff"))
+    columns["before"] = np.cumsum(columns["horizons"]) - columns["horizons"]
+    return columns
 
 
 def sources_of(
