@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from turnover_assets.core.anomalies.matrix import row_medians
 from turnover_assets.core.moving import Floats, Moving, ratio
-from turnover_assets.core.tables import Array, Columns, read_columns
+from turnover_assets.core.tables import Array, Columns, as_relation, read_columns, write_columns
 from turnover_assets.panel import PanelSpec
 
 YEARS = (1, 2, 3)  # seasons back of which shapes are made
@@ -93,9 +92,7 @@ def make_level(con: duckdb.DuckDBPyConnection, panel: PanelSpec, level: str, tot
     for block in _blocks(made["id"], made["t"]):
         of = {name: Moving(block.laid_out(column)) for name, column in rows.items()}
         block.keep(made, _level(panel, of), len(made["t"]))
-    con.register("made", _as_relation(made))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE level_{level} AS FROM made")
-    con.unregister("made")
+    write_columns(con, f"CREATE OR REPLACE TEMP TABLE level_{level} AS", made)
 
 
 def season_errors(con: duckdb.DuckDBPyConnection, panel: PanelSpec, first: int, last: int) -> Floats:
@@ -316,18 +313,10 @@ def _keep(con: duckdb.DuckDBPyConnection, name: str, columns: Columns, number: i
 
     A single chunk stays as it is; DuckDB copies more than that into a table, which need not be in memory.
     """
-    made = _as_relation(columns)
     if number == 0:
         con.unregister(name)
         con.execute(f"DROP TABLE IF EXISTS temp.main.{name}")
     if chunks == 1:
-        con.register(name, made)
-        return
-    con.register("chunk", made)
-    con.execute(f"{f'CREATE TEMP TABLE {name} AS' if number == 0 else f'INSERT INTO {name}'} FROM chunk")
-    con.unregister("chunk")
-
-
-def _as_relation(columns: Columns) -> pa.Table:
-    """The columns as DuckDB reads them, with NULL for NaN."""
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+        con.register(name, as_relation(columns))
+    else:
+        write_columns(con, f"INSERT INTO {name}" if number else f"CREATE TEMP TABLE {name} AS", columns)

@@ -19,6 +19,8 @@ from turnover_assets.core.adjustments import (
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.models import Rows
+from turnover_assets.core.row_arrays import select_rows
+from turnover_assets.core.tables import write_columns
 from turnover_assets.panel import PanelSpec
 
 TABLES = ("training", "scoring", "year_ago")
@@ -44,7 +46,7 @@ def fill_training(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowL
     """Make features.training: rows of past cutoffs, with what is known of each."""
     _prepare_newest(con, panel)
     relations.choose_training_pairs(con, panel, limits.share, limits.max_rows, limits.alive)
-    _fill(con, panel, "training", "WHERE actual IS NOT NULL")
+    _fill(con, panel, "training", known=True)
 
 
 def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLimits) -> None:
@@ -57,11 +59,11 @@ def fill_scoring(con: duckdb.DuckDBPyConnection, panel: PanelSpec, limits: RowLi
     last = _prepare_newest(con, panel)
     con.execute("CREATE OR REPLACE TABLE features.series AS SELECT * FROM series ORDER BY series_id")
     relations.choose_scoring_pairs(con, panel, last, limits.alive)
-    _fill(con, panel, "scoring", "")
+    _fill(con, panel, "scoring")
     relations.choose_scoring_pairs(con, panel, last - panel.frequency.season, limits.alive)
-    _fill(con, panel, "year_ago", "")
+    _fill(con, panel, "year_ago")
     relations.choose_recent_pairs(con, panel, last, limits.alive)
-    _fill(con, panel, "recent", "WHERE actual IS NOT NULL")
+    _fill(con, panel, "recent", known=True)
     usual = usual_changes(con, panel, last)
     con.register("usual_frame", usual)
     con.execute(f"CREATE OR REPLACE TABLE {USUAL_CHANGES} AS SELECT * FROM usual_frame")
@@ -76,11 +78,13 @@ def _prepare_newest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
     return last
 
 
-def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, where: str) -> None:
-    con.execute(
-        f"CREATE OR REPLACE TABLE features.{name} AS SELECT * FROM ({features.rows_sql(panel)}) {where} "
-        "ORDER BY series_id, cutoff, horizon"
-    )
+def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, *, known: bool = False) -> None:
+    """Make features.<name> of the chosen pairs, or only of those whose outcome is known."""
+    rows = select_rows(con, panel, known=known)
+    facts = {str(fact): values.to_numpy() for fact, values in rows.identity.items()}
+    x = np.asfortranarray(rows.x)
+    made = {feature: x[:, i] for i, feature in enumerate(rows.names)}
+    write_columns(con, f"CREATE OR REPLACE TABLE features.{name} AS", facts | made)
 
 
 def series_sql(panel: PanelSpec) -> str:
