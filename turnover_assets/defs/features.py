@@ -24,7 +24,7 @@ Fill = Callable[[duckdb.DuckDBPyConnection, PanelSpec, RowLimits], None]
 
 
 def build(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Two assets, made by the same SQL text; scoring rows are needed far more often."""
+    """Two assets, made by the same expressions; scoring rows are needed far more often."""
     return [_rows(settings, common.TRAINING, fill_training), _rows(settings, common.SCORING, fill_scoring)]
 
 
