@@ -30,11 +30,11 @@ from turnover_assets.core.windows import recent_cutoffs
 from turnover_assets.errors import TurnoverError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.ledger import read_ledger
 from turnover_assets.storage.registry import ModelRegistry
+from turnover_assets.storage.registry_peek import champion_of
 from turnover_assets.storage.warehouse import Warehouse
 
 Progress = Callable[[str], None]

@@ -24,7 +24,6 @@ from turnover_assets.embedded import (
 from turnover_assets.errors import NothingToForecastError
 from turnover_assets.settings import Settings
 from turnover_assets.storage import manifest
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.home import prepare_home, run_lock
 from turnover_assets.storage.home_panel import check_panel
 from turnover_assets.storage.landed_objects import fetch_objects
@@ -32,6 +31,7 @@ from turnover_assets.storage.landing import mend_kept, unseen
 from turnover_assets.storage.landing_folder import LandedFile, scan
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
 from turnover_assets.storage.manifest import FileRecord, landed_version
+from turnover_assets.storage.registry_peek import champion_of
 from turnover_assets.storage.snapshots import Snapshot, find_current
 from turnover_assets.storage.warehouse import Warehouse
 

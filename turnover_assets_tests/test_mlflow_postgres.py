@@ -26,11 +26,11 @@ from turnover_assets.maintenance import back_up, keep_house, restore
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.settings import Settings, load_settings, with_driver
 from turnover_assets.storage import _mlflow
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.model_copy import records_to_database
 from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
 from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.registry import ModelRegistry
+from turnover_assets.storage.registry_peek import champion_of
 from turnover_assets.storage.search_log import search_log
 from turnover_assets_tests.factories import Landed, next_week, quiet, settings_for
 from turnover_assets_tests.model_factories import make_model, make_registry, make_training_record

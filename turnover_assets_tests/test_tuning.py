@@ -40,7 +40,7 @@ from turnover_assets.errors import TurnoverError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import load_settings
 from turnover_assets.storage import _mlflow
-from turnover_assets.storage.champion_peek import champion_of
+from turnover_assets.storage.registry_peek import champion_of
 from turnover_assets.storage.search_log import PARENT_TAG, experiment_name, search_log
 from turnover_assets.storage.warehouse import Warehouse
 from turnover_assets_tests.factories import (

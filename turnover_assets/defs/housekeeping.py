@@ -21,10 +21,10 @@ from turnover_assets.defs.runs import close_orphaned_runs, unfinished_runs
 from turnover_assets.errors import NoSnapshotError
 from turnover_assets.settings import Settings
 from turnover_assets.storage import audit, housekeeping
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.comparison import snapshot_names
 from turnover_assets.storage.home import run_lock
 from turnover_assets.storage.model_housekeeping import ModelStore, sweep_models
+from turnover_assets.storage.registry_peek import champion_of
 from turnover_assets.storage.snapshots import read_snapshot
 from turnover_assets.storage.warehouse import Warehouse
 

@@ -12,8 +12,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from turnover_assets import __version__
 from turnover_assets.defs import common
 from turnover_assets.settings import Settings
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.ledger import NO_LEDGER, ledger_version
+from turnover_assets.storage.registry_peek import champion_of
 
 INGEST = "ingest"
 REFRESH = "refresh"

@@ -44,10 +44,10 @@ def connect(folder: Path, database: str = "", *, must_exist: bool = False) -> "M
     Raises:
         TurnoverError: There is none yet, or the database cannot be reached.
     """
+    if must_exist:
+        check_there(folder, database)
     if database:
         check_reachable(database)
-    elif must_exist and not (folder / "mlflow.db").is_file():
-        raise TurnoverError(f"There are no models in {folder} yet. Run `turnover run`.")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
@@ -55,6 +55,16 @@ def connect(folder: Path, database: str = "", *, must_exist: bool = False) -> "M
     folder.mkdir(parents=True, exist_ok=True)
     uri = database or f"sqlite:///{folder / 'mlflow.db'}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_there(folder: Path, database: str) -> None:
+    """Make sure that there is a store; a database has one as soon as it is used.
+
+    Raises:
+        TurnoverError: There is none yet.
+    """
+    if not database and not (folder / "mlflow.db").is_file():
+        raise TurnoverError(f"There are no models in {folder} yet. Run `turnover run`.")
 
 
 def pages(search: "Callable[[str | None], PagedList[T]]") -> Iterator[T]:

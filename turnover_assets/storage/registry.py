@@ -24,7 +24,6 @@ from turnover_assets.core.calendar import index_of
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.storage import _mlflow
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.champions import CHALLENGER, CHAMPION, Champions
 from turnover_assets.storage.model_versions import (
     ModelVersionDetails,
@@ -33,6 +32,7 @@ from turnover_assets.storage.model_versions import (
     list_versions,
 )
 from turnover_assets.storage.published_model import MODEL_FOLDER, ORIGIN_FOLDER
+from turnover_assets.storage.registry_peek import PeekedVersion, RegistryPeek, champion_of
 from turnover_assets.storage.run_files import RunFiles, artifacts_address
 
 if TYPE_CHECKING:
@@ -248,11 +248,11 @@ class ModelRegistry:
 
     def find_champion(self) -> int | None:
         """Number of the champion, None where there is none."""
-        return self._champions().aliased(CHAMPION)
+        return self._peek().aliased(CHAMPION)
 
     def challenger_version(self) -> int | None:
         """Number of the newest version that the gate refused, unless one was promoted since; else None."""
-        return self._champions().aliased(CHALLENGER)
+        return self._peek().aliased(CHALLENGER)
 
     def versions(self) -> list[ModelVersionFacts]:
         """Facts on every version, oldest first, without reading model files."""
@@ -282,9 +282,9 @@ class ModelRegistry:
             TurnoverError: The files are missing or not those that were registered.
             ObjectStoreError: They cannot be fetched.
         """
-        client = self._client()
-        found = _mlflow.model_version(client, self.name, version)
-        kept, digest = self._files_of(client, found), found.tags.get("sha256")
+        found = self._peek().version(version) or _mlflow.model_version(self._client(), self.name, version)
+        kept = RunFiles.in_home(self.folder, str(found.run_id)) or self._files_of(self._client(), found)
+        digest = found.tags.get("sha256")
         folder = kept.whole(MODEL_FOLDER, lambda folder: _digest(folder) == digest)
         if folder is None:
             raise TurnoverError(
@@ -328,11 +328,9 @@ class ModelRegistry:
         Raises:
             TurnoverError: There is none.
         """
-        versions = _mlflow.model_versions(self._client(), self.name)
-        if not versions:
-            raise TurnoverError(f"There are no models of {self.name!r} yet. Run `turnover run`.")
-        newest = max(versions, key=lambda version: int(version.version))
-        return {**newest.tags, "version": str(newest.version)}
+        if newest := self._peek().newest():
+            return {**newest.tags, "version": str(newest.number)}
+        raise TurnoverError(f"There are no models of {self.name!r} yet. Run `turnover run`.")
 
     def candidate_of(self, version: int) -> str:
         """Name of a version's candidate."""
@@ -357,13 +355,17 @@ class ModelRegistry:
                 "Choose another version (`turnover models list`), or go back to the release that trained it."
             ) from error
 
+    def _peek(self) -> RegistryPeek:
+        _mlflow.check_there(self.folder, self.database)
+        return RegistryPeek(self.folder, self.name, self.database)
+
     def _client(self) -> "MlflowClient":
         return _mlflow.connect(self.folder, self.database, must_exist=True)
 
     def _champions(self) -> Champions:
         return Champions(self._client(), self.name)
 
-    def _files_of(self, client: "MlflowClient", version: "ModelVersion") -> RunFiles:
+    def _files_of(self, client: "MlflowClient", version: "ModelVersion | PeekedVersion") -> RunFiles:
         """The files of a version's run."""
         return RunFiles.of(client, self.folder, str(version.run_id))
 

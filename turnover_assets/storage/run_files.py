@@ -50,10 +50,10 @@ class RunFiles:
     @classmethod
     def of(cls, client: "MlflowClient", folder: Path, run_id: str) -> "RunFiles":
         """Those of a run, wherever they are; in the home also where MLflow does not know the run any more."""
+        if found := cls.in_home(folder, run_id):
+            return found
         from mlflow.exceptions import MlflowException
 
-        if (folder / ARTIFACTS / run_id).is_dir():
-            return cls(folder, run_id, "")
         try:
             address = str(client.get_run(run_id).info.artifact_uri)
         except MlflowException as error:
@@ -61,6 +61,11 @@ class RunFiles:
                 raise  # the database has a bad moment: what it does not tell now is not gone
             address = ""
         return cls(folder, run_id, "" if address.startswith(("file:", "/")) else address)
+
+    @classmethod
+    def in_home(cls, folder: Path, run_id: str) -> "RunFiles | None":
+        """Those of a run that has a folder in the home; None where it has none."""
+        return cls(folder, run_id, "") if (folder / ARTIFACTS / run_id).is_dir() else None
 
     @property
     def place(self) -> str:

@@ -1,4 +1,4 @@
-"""The champion without MLflow's client: the same answer as the client's, and none where it cannot be read."""
+"""The registry without MLflow: the same answers as its client gives, and none where it cannot be read."""
 
 import sqlite3
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from turnover_assets.errors import UnknownNameError
 from turnover_assets.storage import _mlflow
-from turnover_assets.storage.champion_peek import champion_of
 from turnover_assets.storage.registry import CHAMPION, ModelRegistry
+from turnover_assets.storage.registry_peek import RegistryPeek, champion_of
 from turnover_assets_tests.model_factories import make_registry
 
 
@@ -37,10 +38,47 @@ def test_the_answer_is_the_clients_after_promotions_and_rollbacks(registry: Mode
     assert answers == [(None, None), (1, 1), (3, 3), (2, 2), (3, 3), (1, 1)]
 
 
+def test_versions_are_those_of_the_client(registry: ModelRegistry) -> None:
+    client: MlflowClient = _mlflow.connect(registry.folder, must_exist=True)
+    client.set_model_version_tag(registry.name, "2", "note", "it's 100 % fine")
+    peek = RegistryPeek(registry.folder, registry.name)
+
+    for number in (1, 2, 3, 4):
+        found, expected = peek.version(number), client.get_model_version(registry.name, str(number))
+        assert found is not None
+        assert (found.number, found.run_id, found.tags) == (number, expected.run_id, expected.tags)
+    assert peek.newest() == peek.version(4)
+    assert peek.version(5) is None
+
+
+def test_a_deleted_version_is_not_there(registry: ModelRegistry) -> None:
+    client: MlflowClient = _mlflow.connect(registry.folder, must_exist=True)
+    client.set_registered_model_alias(registry.name, "challenger", "4")
+    client.delete_model_version(registry.name, "4")
+    peek = RegistryPeek(registry.folder, registry.name)
+
+    newest = peek.newest()
+
+    assert newest is not None
+    assert (newest.number, peek.version(4), peek.aliased("challenger")) == (3, None, None)
+    assert registry.newest_tags()["version"] == "3"
+    with pytest.raises(UnknownNameError, match="4"):
+        registry.load(4)
+
+
+def test_a_model_is_loaded_without_mlflow(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.promote(2, by="anna", reason="it is better")
+    monkeypatch.setattr(_mlflow, "connect", lambda *_, **__: pytest.fail("MLflow is asked"))
+
+    assert registry.load(registry.champion_version()).features
+    assert (registry.challenger_version(), registry.newest_tags()["version"]) == (None, "4")
+
+
 def test_another_models_champion_is_not_ours(registry: ModelRegistry) -> None:
     registry.promote(2, by="anna", reason="it is better")
 
     assert champion_of(registry.folder, "another") is None
+    assert RegistryPeek(registry.folder, "another").newest() is None
 
 
 def test_the_challenger_is_no_champion(registry: ModelRegistry) -> None:
@@ -59,6 +97,7 @@ def test_a_store_that_cannot_be_read_has_no_champion_and_is_left_as_it_is(
         (tmp_path / "mlflow.db").write_bytes(content)
 
     assert champion_of(tmp_path, "small") is None
+    assert RegistryPeek(tmp_path, "small").newest() is None
 
     found = [path.read_bytes() for path in tmp_path.iterdir()]
     assert found == ([] if content is None else [content])
