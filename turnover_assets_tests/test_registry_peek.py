@@ -1,6 +1,8 @@
 """The registry without MLflow: the same answers as its client gives, and none where it cannot be read."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,26 @@ def test_a_model_is_loaded_without_mlflow(registry: ModelRegistry, monkeypatch: 
     assert (registry.challenger_version(), registry.newest_tags()["version"]) == (None, "4")
 
 
+def test_a_registry_that_is_kept_from_us_is_not_taken_for_an_empty_one(registry: ModelRegistry) -> None:
+    (registry.folder / "mlflow.db").write_bytes(b"no database at all" * 100)
+
+    for question in (registry.find_champion, registry.challenger_version, registry.newest_tags):
+        with pytest.raises(sqlite3.DatabaseError):
+            question()
+
+
+def test_loading_a_model_does_not_import_mlflow(registry: ModelRegistry) -> None:
+    registry.promote(2, by="anna", reason="it is better")
+    program = (
+        "import sys; from pathlib import Path; from turnover_assets.storage.registry import ModelRegistry; "
+        "registry = ModelRegistry(Path(sys.argv[1]), sys.argv[2]); "
+        "registry.load(registry.champion_version()); print('mlflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(registry.folder), registry.name]
+
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"
+
+
 def test_another_models_champion_is_not_ours(registry: ModelRegistry) -> None:
     registry.promote(2, by="anna", reason="it is better")
 
@@ -97,7 +119,11 @@ def test_a_store_that_cannot_be_read_has_no_champion_and_is_left_as_it_is(
         (tmp_path / "mlflow.db").write_bytes(content)
 
     assert champion_of(tmp_path, "small") is None
-    assert RegistryPeek(tmp_path, "small").newest() is None
+    if content:
+        with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+            RegistryPeek(tmp_path, "small").newest()
+    else:
+        assert RegistryPeek(tmp_path, "small").newest() is None
 
     found = [path.read_bytes() for path in tmp_path.iterdir()]
     assert found == ([] if content is None else [content])

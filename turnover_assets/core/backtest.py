@@ -216,15 +216,12 @@ class Backtest:
             before, and where not `bounded`), all in the scale in which the series is reported, units of the
             target, `is_new` (younger than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
         """
-        found = self._all_rows(name, cutoffs, bounded=bounded)
-        return found.drop(columns="season_error").assign(model=name)
+        found = [self._rows(name, window, bounded=bounded) for window in self._at(cutoffs)]
+        return pd.concat(found, ignore_index=True).drop(columns="season_error").assign(model=name)
 
-    def _all_rows(self, name: str, cutoffs: Iterable[int], *, bounded: bool) -> pd.DataFrame:
+    def _at(self, cutoffs: Iterable[int]) -> list[WindowForecasts]:
         wanted = set(cutoffs)
-        found = [
-            self._rows(name, window, bounded=bounded) for window in self.windows if window.cutoff in wanted
-        ]
-        return pd.concat(found, ignore_index=True)
+        return [window for window in self.windows if window.cutoff in wanted]
 
     def _rows(self, name: str, window: WindowForecasts, *, bounded: bool) -> pd.DataFrame:
         rows, in_force = window.rows.where(window.own), window.rows.in_force[window.own]
@@ -249,10 +246,10 @@ class Backtest:
     def aggregates(self, name: str, cutoffs: Iterable[int]) -> pd.DataFrame:
         """Sums of an entrant's forecasts over each level and in total, with bounds of their own."""
         found = []
-        for cutoff in cutoffs:
-            table = aggregate(self._all_rows(name, [cutoff], bounded=False), self.panel.level_names)
+        for window in self._at(cutoffs):
+            table = aggregate(self._rows(name, window, bounded=False), self.panel.level_names)
             table[list(BOUNDS)] = np.nan
-            intervals = self.intervals(name, cutoff)
+            intervals = self.intervals(name, window.cutoff)
             if intervals is not None:
                 nonnegative = self.panel.series.target.nonnegative
                 table = intervals.aggregate_bounds(table, nonnegative=nonnegative)

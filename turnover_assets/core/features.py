@@ -1,4 +1,4 @@
-"""Features: rows of (series, cutoff, horizon), for training and for scoring from the same SQL.
+"""Features: rows of (series, cutoff, horizon), for training and for scoring from the same expressions.
 
 What belongs here: every feature, as an SQL expression in one of the groups below. What does not: models, the
 relations that the expressions read (relations.py), and anything that reads a value after the cutoff.
@@ -74,12 +74,14 @@ def features(panel: PanelSpec) -> list[Feature]:
 
 
 def rows_sql(panel: PanelSpec) -> str:
-    """The one text that makes rows: one for each of the chosen `pairs` of cutoff and horizon.
+    """What rows are: one for each of the chosen `pairs` of cutoff and horizon.
+
+    The same rows are made faster by row_arrays.py; tests compare them.
 
     Columns: `series_id`, `cutoff` and `t` (period indices), `horizon` (1..H), `scale` (units of the
     target), `in_force` (reported over adjusted values at the last period known), `actual` (adjusted value at
     t; after the last period known the reported one in the scale of adjusted ones), `reported` (both NULL
-    where not known yet) and `season_error` (see relations.py), then the features.
+    where not known yet) and `season_error` (see histories.py), then the features.
     """
     identity = [*(f"p.{name}" for name in IDENTITY[:4]), *FACTS]
     return _select_sql(panel, identity, features(panel))
@@ -110,8 +112,9 @@ def doubles_sql(columns: Sequence[str]) -> list[str]:
 
 
 def mixed_sql(panel: PanelSpec, chosen: Sequence[Feature]) -> str:
-    """The same expressions for each of the `pairs`: their `number`, then the features."""
-    return _select_sql(panel, ["p.number"], chosen)
+    """The same expressions for each of the `pairs`: their `number` from 0, in order, then the features."""
+    number = "row_number() OVER (ORDER BY place_cutoff, horizon) - 1 AS number"
+    return _select_sql(panel, ["p.number"], chosen, f"(SELECT *, {number} FROM pairs)")
 
 
 def read_sql(panel: PanelSpec, columns: Sequence[str]) -> str:

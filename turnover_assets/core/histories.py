@@ -27,6 +27,7 @@ NOTHING = 0.05  # of the scale, added before a logarithm, which nothing sold has
 FEWEST_ERRORS = 20  # series, or their median is chance
 CELLS = 2**15  # of an array, so that it and what is made of it stay in the processor's cache
 ROWS = 2**19  # read and written at a time
+COLUMNS = 64  # of all series, of which medians are taken at a time
 
 
 @dataclass(frozen=True)
@@ -221,10 +222,11 @@ def signed(k: int) -> str:
 
 def _medians(errors: Sequence[Floats]) -> Floats:
     """Medians of the rows, by column; NaN where fewer than FEWEST_ERRORS are known."""
-    together = np.concatenate(errors)
-    enough = np.sum(~np.isnan(together), axis=0) >= FEWEST_ERRORS
-    found = np.full(len(enough), np.nan)
-    found[enough] = row_medians(together.T[enough])
+    found = np.full(errors[0].shape[1], np.nan)
+    for begin in range(0, len(found), COLUMNS):
+        some = np.concatenate([part[:, begin : begin + COLUMNS] for part in errors]).T
+        enough = np.sum(~np.isnan(some), axis=1) >= FEWEST_ERRORS
+        found[begin : begin + COLUMNS][enough] = row_medians(some[enough])
     return found
 
 

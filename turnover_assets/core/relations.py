@@ -1,4 +1,4 @@
-"""Relations: the temporary tables from which feature rows are put together, as of a cutoff.
+"""Relations: the temporary tables and views from which feature rows are put together, as of a cutoff.
 
 What belongs here: series, the grid of their periods, the aggregates of every level and how those of cutoff
 and target compare, and the choice of cutoffs. What does not: the windows over periods (histories.py), and the
@@ -48,7 +48,7 @@ def prepare(
     in_force: pd.DataFrame | None = None,
     known: int | None = None,
 ) -> None:
-    """Make the temporary relations from which features.rows_sql puts rows together.
+    """Make the temporary relations from which rows are put together.
 
     Args:
         con: Connection with the cleaned tables.
@@ -246,8 +246,6 @@ def _make_pairs(
     """Make `cutoffs`, the rows of as_of that are chosen, and the views `pairs` with horizons and between_*.
 
     A cutoff has every horizon where it is `whole`, the first one otherwise, up to the `newest` target period.
-    Pairs have a `number` from 0, in the order of series, cutoff and horizon; who does not ask for it does not
-    pay for it.
     """
     horizons = f"least(CASE WHEN {whole} THEN {panel.horizon} ELSE 1 END, {newest} - t)"
     con.execute(
@@ -256,12 +254,10 @@ def _make_pairs(
         "WHERE horizons > 0 ORDER BY place_cutoff",
         bound,
     )
-    up_to = "CAST(sum(horizons) OVER (ORDER BY place_cutoff) AS BIGINT)"
-    counted = _with_horizons(f"(SELECT *, {up_to} AS up_to FROM cutoffs)", "horizons")
     con.execute(
         "CREATE OR REPLACE TEMP VIEW pairs AS SELECT series_id, cutoff, horizon, cutoff + horizon AS t, "
-        "place_cutoff, place_cutoff + horizon AS place_target, up_to - horizons + horizon - 1 AS number "
-        f"FROM ({counted})"
+        "place_cutoff, place_cutoff + horizon AS place_target "
+        f"FROM ({_with_horizons('cutoffs', 'horizons')})"
     )
     for level in panel.level_names:
         con.execute(f"CREATE OR REPLACE TEMP VIEW between_{level} AS {_between_sql(panel, level)}")

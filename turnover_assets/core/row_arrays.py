@@ -72,14 +72,17 @@ def _looked_up(
 ) -> Columns:
     """Columns that sources have, for each of the pairs; arguments as of _fill_arrays."""
     found = {name: np.empty(len(of)) for name in names}
+    holding = [(source, found.keys() & source.columns.keys()) for source in sources]
+    if missing := found.keys() - {name for _, held in holding for name in held}:
+        raise KeyError(f"no relation holds {', '.join(sorted(missing))}")
 
     def fill(begin: int) -> None:
         block = slice(begin, begin + BLOCK)
-        for source in sources:
-            if wanted := found.keys() & source.columns.keys():
+        for source, held in holding:
+            if held:
                 place = source.position(of[block], ahead[block]).astype(np.intp)
-                for name in wanted:
-                    np.take(source.columns[name], place, out=found[name][block], mode="clip")
+            for name in held:
+                np.take(source.columns[name], place, out=found[name][block], mode="clip")
 
     in_blocks(fill, len(of), BLOCK, threads)
     return found

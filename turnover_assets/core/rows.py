@@ -23,6 +23,7 @@ from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.core.tables import write_columns
 from turnover_assets.panel import PanelSpec
 
+ROWS = 2**18  # written at a time
 TABLES = ("training", "scoring", "year_ago")
 USUAL_CHANGES = "features.usual_changes"
 
@@ -81,10 +82,13 @@ def _prepare_newest(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> int:
 def _fill(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str, *, known: bool = False) -> None:
     """Make features.<name> of the chosen pairs, or only of those whose outcome is known."""
     rows = select_rows(con, panel, known=known)
-    facts = {str(fact): values.to_numpy() for fact, values in rows.identity.items()}
-    x = np.asfortranarray(rows.x)
-    made = {feature: x[:, i] for i, feature in enumerate(rows.names)}
-    write_columns(con, f"CREATE OR REPLACE TABLE features.{name} AS", facts | made)
+    for begin in range(0, max(1, len(rows)), ROWS):
+        block = slice(begin, begin + ROWS)
+        facts = {str(fact): values.to_numpy()[block] for fact, values in rows.identity.items()}
+        x = np.asfortranarray(rows.x[block])
+        made = {feature: x[:, i] for i, feature in enumerate(rows.names)}
+        into = f"INSERT INTO features.{name}" if begin else f"CREATE OR REPLACE TABLE features.{name} AS"
+        write_columns(con, into, facts | made)
 
 
 def series_sql(panel: PanelSpec) -> str:

@@ -48,9 +48,10 @@ def write_columns(con: duckdb.DuckDBPyConnection, into: str, columns: Mapping[st
         columns: The columns by name, all of one length.
     """
     con.register("columns_to_write", as_relation(columns))
-    con.execute("SET preserve_insertion_order = false")
-    try:
-        con.execute(f"{into} SELECT * FROM columns_to_write")
-    finally:
-        con.execute("SET preserve_insertion_order = true")
+    with con.cursor() as settings:  # in no transaction, which a write that fails would have ended
+        settings.execute("SET preserve_insertion_order = false")
+        try:
+            con.execute(f"{into} SELECT * FROM columns_to_write")
+        finally:
+            settings.execute("SET preserve_insertion_order = true")
     con.unregister("columns_to_write")

@@ -3,8 +3,8 @@
 What belongs here: the few questions that a run asks which only forecasts. What does not: any change
 (champions.py, registry.py), and whatever else there is to know of versions (model_versions.py).
 
-The tables are MLflow's own. Tests hold that its client gives the same answers; what is not found here is
-asked of the client (registry.py), who has the last word.
+The tables are MLflow's own; tests hold that its client gives the same answers. Workspaces are not told apart:
+a database holds the models of one home, in MLflow's default workspace.
 """
 
 import sqlite3
@@ -15,6 +15,8 @@ from typing import Any
 
 from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.sqlite_files import reading
+
+_THERE = "v.name = %s AND coalesce(v.current_stage, '') <> 'Deleted_Internal'"
 
 
 @dataclass(frozen=True)
@@ -47,36 +49,38 @@ class RegistryPeek:
     database: str = field(default="", repr=False)
 
     def aliased(self, alias: str) -> int | None:
-        """Number of the version that an alias points to; None where none does, or it cannot be read.
+        """Number of the version that an alias points to; None where none does.
 
         Raises:
+            sqlite3.Error: MLflow's file cannot be read; so do the others.
             TurnoverError: The Postgres database cannot be reached or read; so do the others.
         """
         rows = self._ask("SELECT version FROM registered_model_aliases WHERE name = %s AND alias = %s", alias)
         return int(rows[0][0]) if rows else None
 
     def version(self, number: int) -> PeekedVersion | None:
-        """A version; None where there is none of that number, or it cannot be read."""
-        return self._version("AND version = %s", number)
+        """A version; None where there is none of that number."""
+        return self._version("AND v.version = %s", number)
 
     def newest(self) -> PeekedVersion | None:
-        """The newest version; None where there is none, or it cannot be read."""
-        return self._version("ORDER BY version DESC LIMIT 1")
+        """The newest version; None where there is none."""
+        newest = f"SELECT max(v.version) FROM model_versions AS v WHERE {_THERE}"
+        return self._version(f"AND v.version = ({newest})", self.name)
 
     def _version(self, which: str, *values: object) -> PeekedVersion | None:
-        found = self._ask(
-            "SELECT version, run_id FROM model_versions WHERE name = %s "
-            f"AND coalesce(current_stage, '') <> 'Deleted_Internal' {which}",
+        rows = self._ask(
+            "SELECT v.version, v.run_id, t.key, t.value FROM model_versions AS v "
+            "LEFT JOIN model_version_tags AS t ON t.name = v.name AND t.version = v.version "
+            f"WHERE {_THERE} {which}",
             *values,
         )
-        if not found:
+        if not rows:
             return None
-        number, run_id = found[0]
-        tags = self._ask("SELECT key, value FROM model_version_tags WHERE name = %s AND version = %s", number)
-        return PeekedVersion(int(number), str(run_id), dict(tags))
+        number, run_id, *_ = rows[0]
+        return PeekedVersion(int(number), str(run_id), {tag: value for *_, tag, value in rows if tag})
 
     def _ask(self, query: str, *values: object) -> Sequence[tuple[Any, ...]]:
-        """Rows of a query whose first value is the model's name; none where MLflow's file cannot be read."""
+        """Rows of a query whose first value is the model's name; none where there are no tables yet."""
         if self.database:
             return ask(self.database, query, [self.name, *values])
         path = self.folder / "mlflow.db"
@@ -85,10 +89,25 @@ class RegistryPeek:
         try:
             with reading(path, timeout=30) as connection:
                 return connection.execute(query.replace("%s", "?"), [self.name, *values]).fetchall()
-        except sqlite3.Error:
-            return []
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
 
 
 def champion_of(folder: Path, name: str, database: str = "") -> int | None:
-    """Number of a registered model's champion; arguments as of RegistryPeek, answer as of its aliased."""
-    return RegistryPeek(folder, name, database).aliased("champion")
+    """Number of a registered model's champion; None where there is none, or MLflow's file cannot be read.
+
+    Args:
+        folder: MLflow's folder.
+        name: Name of the registered model.
+        database: As of RegistryPeek.
+
+    Raises:
+        TurnoverError: The Postgres database cannot be reached or read. It is not as if there were no champion
+            then.
+    """
+    try:
+        return RegistryPeek(folder, name, database).aliased("champion")
+    except sqlite3.Error:
+        return None

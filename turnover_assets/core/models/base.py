@@ -60,7 +60,7 @@ class Rows:
 
     @property
     def season_error(self) -> Floats:
-        """How far off a season's values usually are at that time of year, as a logarithm; see relations.py.
+        """How far off a season's values usually are at that time of year, as a logarithm; see histories.py.
 
         Shape (n,), NaN where not known, as in all rows of releases that did not ask.
         """

@@ -3,9 +3,9 @@
 What belongs here: changing tables inside a catalog of the question's own, and making feature rows from them.
 What does not: what to change (question.py, newcomers.py).
 
-The SQL of relations and features names `cleaned.<table>` and its relations without a catalog. In an overlay
+The SQL of relations names `cleaned.<table>` and its relations without a catalog. In an overlay
 these names lead to views of the published tables, until a change puts a table in place of one. So the
-features of a question are made by the text that makes all others, and a change of history also reaches the
+features of a question are made by the code that makes all others, and a change of history also reaches the
 sums of the levels that it belongs to.
 """
 
