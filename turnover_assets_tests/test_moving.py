@@ -56,6 +56,16 @@ def test_a_window_depends_on_what_is_inside_only(values: np.ndarray) -> None:
         np.testing.assert_array_equal(before, after)
 
 
+def test_what_cancels_out_is_nothing() -> None:
+    sold = np.array([[0.1, 0.2, -0.3, 1e9 / 3, -1e9 / 3, 5.1, 0.0, -5.1, 1e-9, 0.0]])
+    moving = Moving(sold)
+
+    assert sum(sold[0, :3].tolist()) != 0.0
+    assert moving.mean(3)[0, 2] == 0.0
+    assert moving.total(8)[0, 7] == 0.0
+    assert moving.mean(2)[0, 9] == 5e-10  # little, but not what rounding leaves
+
+
 def test_what_is_the_same_all_along_has_no_deviation() -> None:
     found = Moving(np.full((1, 60), 0.1)).deviation(13)
 

@@ -6,7 +6,8 @@ of them are features (features.py), and the histories (histories.py).
 Histories have a row each and a column a period, NaN where nothing is known. A window of length n at a period
 is that period and the n - 1 before it; what is not known does not count, and a window in which nothing is
 known has no value. The sum over a long window is put together from those over shorter ones, so its rounding
-depends on what is inside the window and on nothing else.
+depends on what is inside the window and on nothing else. Where values cancel out, it is zero: to a tree
+what rounding leaves is another value than zero, on one side of it or the other.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-_Parts = tuple[Floats, ...]  # of windows: counts, sums, and sums of squared deviations
+CANCELLED = 1e-12  # of the amounts in a window: a sum that is less is what rounding has left of nothing
+_Parts = tuple[Floats, ...]  # of windows: counts, sums, and sums of amounts or of squared deviations
 _Join = Callable[[_Parts, _Parts, int], _Parts]
 
 
@@ -40,7 +42,8 @@ class Moving:
     def __init__(self, values: Floats) -> None:
         self.values = values
         known = ~np.isnan(values)
-        self._sums: dict[int, _Parts] = {1: (known.astype(np.float64), np.where(known, values, 0.0))}
+        filled = np.where(known, values, 0.0)
+        self._sums: dict[int, _Parts] = {1: (known.astype(np.float64), filled, np.abs(filled))}
         self._means: dict[int, Floats] = {}
 
     def lag(self, periods: int) -> Floats:
@@ -49,13 +52,13 @@ class Moving:
 
     def total(self, length: int) -> Floats:
         """Sums over windows of a length."""
-        count, total = _over(length, self._sums, _added)
+        count, total = self._summed(length)
         return np.where(count > 0, total, np.nan)
 
     def mean(self, length: int, before: int = 0) -> Floats:
         """Means over windows of a length that end so many periods before."""
         if length not in self._means:
-            count, total = _over(length, self._sums, _added)
+            count, total = self._summed(length)
             self._means[length] = ratio(total, count)
         return lagged(self._means[length], before)
 
@@ -64,9 +67,14 @@ class Moving:
         count, _, squares = _over(length, self._squares, _spread)
         return np.sqrt(ratio(squares, count))
 
+    def _summed(self, length: int) -> tuple[Floats, Floats]:
+        """Counts and sums over windows of a length; what cancels out is zero."""
+        count, total, amounts = _over(length, self._sums, _added)
+        return count, np.where(np.abs(total) <= CANCELLED * amounts, 0.0, total)
+
     @cached_property
     def _squares(self) -> dict[int, _Parts]:
-        count, total = self._sums[1]
+        count, total, _ = self._sums[1]
         return {1: (count, total, np.zeros_like(total))}
 
     def last_known(self) -> Floats:
@@ -111,7 +119,7 @@ def _over(length: int, parts: dict[int, _Parts], join: _Join) -> _Parts:
 
 
 def _added(parts: _Parts, earlier: _Parts, before: int) -> _Parts:
-    """Counts and sums of both."""
+    """Counts and sums of both, part by part."""
     return tuple(_plus(part, other, before) for part, other in zip(parts, earlier, strict=True))
 
 
