@@ -34,6 +34,7 @@ def test_windows_are_those_of_pandas(values: np.ndarray, length: int) -> None:
 
     np.testing.assert_allclose(moving.total(length), rolling(values, length, "sum"), rtol=1e-12)
     np.testing.assert_allclose(moving.mean(length), rolling(values, length, "mean"), rtol=1e-12)
+    np.testing.assert_array_equal(moving.amount(length), Moving(np.abs(values)).mean(length))
     np.testing.assert_allclose(
         moving.deviation(length), rolling(values, length, "deviation"), rtol=1e-6, atol=1e-4
     )

@@ -1,4 +1,4 @@
-"""The registry without MLflow: the same answers as its client gives, and none where it cannot be read."""
+"""The registry without MLflow: the same answers as its client gives; no champion where it cannot be read."""
 
 import sqlite3
 import subprocess

@@ -117,7 +117,7 @@ def season_errors(con: duckdb.DuckDBPyConnection, panel: PanelSpec, first: int, 
         for block in _blocks(rows["series_id"], rows["t"]):
             y, paired, year_ago = (block.laid_out(rows[name]) for name in ("y", "paired", "year_ago"))
             growth = ratio(Moving(paired).mean(medium, ahead), Moving(year_ago).mean(medium, ahead))
-            nothing = NOTHING * Moving(np.abs(y)).mean(season)
+            nothing = NOTHING * Moving(y).amount(season)
             expected = np.maximum(year_ago * _limited(growth), 0.0) + nothing
             with np.errstate(divide="ignore", invalid="ignore"):
                 error = np.abs(np.log((np.maximum(paired, 0.0) + nothing) / expected))
@@ -147,7 +147,7 @@ def _as_of(panel: PanelSpec, y: Moving, paired: Moving, year_ago: Moving) -> dic
         **{f"mean_{k}": y.mean(k) for k in sorted({*windows.means, windows.medium})},
         **_growths(windows, paired, year_ago),
         **_bases(windows, season, y),
-        "scale_own": Moving(np.abs(y.values)).mean(season),
+        "scale_own": y.amount(season),
         "deviation": y.deviation(windows.medium),
         "zero_share": Moving(sold_nothing).mean(windows.medium),
     }

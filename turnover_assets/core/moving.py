@@ -62,6 +62,11 @@ class Moving:
             self._means[length] = ratio(total, count)
         return lagged(self._means[length], before)
 
+    def amount(self, length: int) -> Floats:
+        """Means of absolute values over windows of a length."""
+        count, _, amounts = _over(length, self._sums, _added)
+        return ratio(amounts, count)
+
     def deviation(self, length: int) -> Floats:
         """Standard deviations (of the population) over windows of a length."""
         count, _, squares = _over(length, self._squares, _spread)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from turnover_assets.storage.champions import CHAMPION
 from turnover_assets.storage.models_database import ask
 from turnover_assets.storage.sqlite_files import reading
 
@@ -108,6 +109,6 @@ def champion_of(folder: Path, name: str, database: str = "") -> int | None:
             then.
     """
     try:
-        return RegistryPeek(folder, name, database).aliased("champion")
+        return RegistryPeek(folder, name, database).aliased(CHAMPION)
     except sqlite3.Error:
         return None
