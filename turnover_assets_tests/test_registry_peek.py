@@ -80,7 +80,7 @@ def test_a_registry_that_is_kept_from_us_is_not_taken_for_an_empty_one(registry:
     (registry.folder / "mlflow.db").write_bytes(b"no database at all" * 100)
 
     for question in (registry.find_champion, registry.challenger_version, registry.newest_tags):
-        with pytest.raises(sqlite3.DatabaseError):
+        with pytest.raises(sqlite3.DatabaseError, match=r"mlflow\.db: file is not a database"):
             question()
 
 

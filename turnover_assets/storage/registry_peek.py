@@ -90,10 +90,10 @@ class RegistryPeek:
         try:
             with reading(path, timeout=30) as connection:
                 return connection.execute(query.replace("%s", "?"), [self.name, *values]).fetchall()
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             if "no such table" in str(error):
                 return []
-            raise
+            raise type(error)(f"{path}: {error}") from error
 
 
 def champion_of(folder: Path, name: str, database: str = "") -> int | None:
