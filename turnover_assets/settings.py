@@ -86,7 +86,9 @@ class Settings(BaseSettings):
         description="Share of past cutoffs used as training rows; for the next period, four times it.",
     )
     max_training_rows: int = Field(2_000_000, ge=1000, description="Upper bound of training rows.")
-    threads: int = Field(2, ge=1, description="Threads for DuckDB and model training.")
+    threads: int = Field(
+        2, ge=1, description="Threads for DuckDB and model training, and processes that write workbooks."
+    )
     memory_limit: str = Field(
         "4GB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|TB|MiB|GiB|TiB)$", description="DuckDB's memory limit."
     )

@@ -25,7 +25,9 @@ from turnover_assets.core.workbook.cells import PlainFormulas
 from turnover_assets.core.workbook.content import file_stem
 from turnover_assets.errors import NoSnapshotError, UnknownNameError
 from turnover_assets.panel import default_panel
+from turnover_assets.storage import workbook_files
 from turnover_assets.storage.snapshots import Snapshot, current
+from turnover_assets.storage.workbook_files import make_books
 from turnover_assets.storage.workbook_source import WorkbookSource
 from turnover_assets_tests.factories import Landed, daily, make_panel
 from turnover_assets_tests.workbook_files import (
@@ -419,6 +421,18 @@ def test_files_of_two_members_never_have_one_name(one: str, other: str) -> None:
 def test_the_same_content_gives_the_same_bytes(snapshot: Snapshot, content: Content, made: bytes) -> None:
     with WorkbookSource(snapshot, default_panel(), "region") as again:
         assert workbook(again.content(content.member)) == made
+
+
+def test_two_processes_make_what_one_does(
+    source: WorkbookSource, content: Content, made: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbook_files, "MANY", source.forecasts)
+
+    alone, together = (list(make_books(source, source.members, count)) for count in (1, 2))
+
+    assert len(source.members) > 1
+    assert together == alone
+    assert (content.file_name, made) in alone
 
 
 def test_formulas_are_written_as_the_library_writes_them(

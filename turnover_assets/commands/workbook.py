@@ -4,6 +4,7 @@ What belongs here: the command. What does not: the file (core/workbook/).
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,8 @@ def workbook(
         panel = settings.panel_spec
         of, chosen = _asked(panel, level, member, context.args, every=every)
         with lease(settings.published_path) as snapshot, WorkbookSource(snapshot, panel, of) as source:
-            _write(source, source.members if every else [chosen], output, alone=not every)
+            members = source.members if every else [chosen]
+            _write(source, members, output, settings.threads, alone=not every)
 
 
 def _asked(
@@ -91,9 +93,11 @@ def _level_options(panel: "PanelSpec", extra: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _write(source: "WorkbookSource", members: Sequence[str], output: Path | None, *, alone: bool) -> None:
+def _write(
+    source: "WorkbookSource", members: Sequence[str], output: Path | None, processes: int, *, alone: bool
+) -> None:
     """Write the workbooks of some members; one alone into the file named, if a file is named."""
-    from turnover_assets.core.workbook import workbook as content_of
+    from turnover_assets.storage.workbook_files import make_books
 
     place = output or Path()
     file = place if alone and place.suffix == SUFFIX and not place.is_dir() else None
@@ -105,10 +109,10 @@ def _write(source: "WorkbookSource", members: Sequence[str], output: Path | None
                 f"{place} cannot be made ({error.strerror}); name another --output."
             ) from None
     written = 0
-    for member in members:
-        content = source.content(member)
-        path, made = file or place / content.file_name, content_of(content)
-        write_whole(path, lambda stream, made=made: stream.write(made))  # type: ignore[misc]
-        written += len(made)
+    with closing(make_books(source, members, processes)) as books:
+        for name, made in books:
+            path = file or place / name
+            write_whole(path, lambda stream, made=made: stream.write(made))  # type: ignore[misc]
+            written += len(made)
     where = str(path) if alone else f"{place} ({len(members):,} workbooks)"
     err.print(f"{escape(where)}, {written / 1e6:,.2f} MB, as of {source.origin.cutoff}", soft_wrap=True)

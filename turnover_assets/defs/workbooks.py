@@ -54,7 +54,9 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
         if level is None:
             return dg.MaterializeResult(metadata={"workbooks": 0, "note": "TURNOVER_WORKBOOK_LEVEL is none"})
         with lease(settings.published_path) as snapshot:
-            made = write_level(settings.workbooks_path, snapshot, settings.panel_spec, level)
+            made = write_level(
+                settings.workbooks_path, snapshot, settings.panel_spec, level, processes=settings.threads
+            )
             told = _mail(context, settings, snapshot, made)
         for folder in outlived(settings.workbooks_path, snapshot_names(settings.published_path)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,11 +5,13 @@ What belongs here: those files. What does not: their content (core/workbook/), a
 """
 
 import tomllib
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from turnover_assets.core.processes import Processes
 from turnover_assets.core.workbook import workbook
+from turnover_assets.core.workbook.content import Content
 from turnover_assets.core.workbook.recipients import Book, parse_recipients
 from turnover_assets.errors import RecipientsError
 from turnover_assets.panel import PanelSpec
@@ -17,16 +19,27 @@ from turnover_assets.storage.pages import write_report
 from turnover_assets.storage.snapshots import Snapshot
 from turnover_assets.storage.workbook_source import WorkbookSource
 
+MANY = 2_000  # forecasts, whose workbooks take about a second, from which a process beside this one helps
 
-def write_level(folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str) -> dict[Book, Path]:
+
+def write_level(
+    folder: Path, snapshot: Snapshot, panel: PanelSpec, level: str, *, processes: int = 1
+) -> dict[Book, Path]:
     """Write the workbooks of all members of a level into a snapshot's own folder below `folder`.
+
+    Args:
+        folder: Folder of the folders of each snapshot.
+        snapshot: The snapshot.
+        panel: Its panel.
+        level: A level of the panel, or `total`.
+        processes: Processes, with this one, that make them, where there are many forecasts.
 
     Raises:
         HomeError: One could not be written.
         UnknownNameError, NoSnapshotError: See WorkbookSource.
     """
     with WorkbookSource(snapshot, panel, level) as source:
-        return {(level, member): _write(folder, snapshot, source, member) for member in source.members}
+        return _write_all(folder, snapshot, source, source.members, processes)
 
 
 def write_books(
@@ -46,19 +59,42 @@ def write_books(
     """
     wanted = [book for book in dict.fromkeys(books) if book not in made]
     found: dict[Book, Path] = {}
-    with ExitStack() as leaving:
-        for level in dict.fromkeys(level for level, _ in wanted):
-            source = leaving.enter_context(WorkbookSource(snapshot, panel, level))
-            for member in (member for of, member in wanted if of == level and member in source.members):
-                found[level, member] = _write(folder, snapshot, source, member)
+    for level in dict.fromkeys(level for level, _ in wanted):
+        with WorkbookSource(snapshot, panel, level) as source:
+            members = [member for of, member in wanted if of == level and member in source.members]
+            found |= _write_all(folder, snapshot, source, members)
     return found
 
 
-def _write(folder: Path, snapshot: Snapshot, source: WorkbookSource, member: str) -> Path:
-    content = source.content(member)
-    path = folder / snapshot.name / content.file_name
-    write_report(path, workbook(content))
-    return path
+def _write_all(
+    folder: Path, snapshot: Snapshot, source: WorkbookSource, members: Sequence[str], processes: int = 1
+) -> dict[Book, Path]:
+    found = {}
+    with closing(make_books(source, members, processes)) as books:
+        for member, (name, content) in zip(members, books, strict=True):
+            found[source.level, member] = folder / snapshot.name / name
+            write_report(found[source.level, member], content)
+    return found
+
+
+def make_books(
+    source: WorkbookSource, members: Sequence[str], processes: int
+) -> Generator[tuple[str, bytes], None, None]:
+    """Name and bytes of the workbook of each member, in order; to be closed where it is left early.
+
+    Args:
+        source: Where they are from.
+        members: Members of its level.
+        processes: Processes, with this one, that make them, where there are many forecasts.
+    """
+    count = processes if len(members) > 1 and source.forecasts >= MANY else 1
+    with Processes.beside(count) as shared:
+        yield from shared.map(_named, map(source.content, members))
+
+
+def _named(content: Content) -> tuple[str, bytes]:
+    """Name and bytes of a workbook."""
+    return content.file_name, workbook(content)
 
 
 def outlived(folder: Path, snapshots: Iterable[str]) -> list[Path]:

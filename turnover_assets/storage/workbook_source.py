@@ -30,6 +30,7 @@ class WorkbookSource:
         level: A level of the panel, or `total`.
 
     Attributes:
+        level: The level.
         members: The members of the level that are forecast, as text; whole numbers in order of size.
 
     Raises:
@@ -47,7 +48,7 @@ class WorkbookSource:
                 f"{panel.name!r}. Point TURNOVER_PANEL to the panel it was made with, or TURNOVER_HOME to "
                 "another data home."
             )
-        self._snapshot, self._panel, self._level = snapshot, panel, level
+        self._snapshot, self._panel, self.level = snapshot, panel, level
         self._con = duckdb.connect(":memory:", config={"threads": 1})  # sums in one order, to the last bit
         try:
             tables.arrange(self._con, snapshot, panel, level)
@@ -67,6 +68,11 @@ class WorkbookSource:
 
     def __exit__(self, *_: object) -> None:
         self._con.close()
+
+    @cached_property
+    def forecasts(self) -> int:
+        """Number of forecasts, of all members."""
+        return int(self._con.execute("SELECT count(*) FROM book.forecasts").fetchall()[0][0])
 
     @cached_property
     def origin(self) -> Origin:
@@ -89,12 +95,12 @@ class WorkbookSource:
             UnknownNameError: There is no such member.
         """
         if member not in self.members:
-            raise UnknownNameError(self._level, member, self.members)
+            raise UnknownNameError(self.level, member, self.members)
         time, keys = self._panel.time, ", ".join(self._panel.keys)
         return Content(
             panel=self._panel,
             origin=self.origin,
-            level=self._level,
+            level=self.level,
             member=member,
             forecasts=self._of("forecasts", member, f"ORDER BY {keys}, horizon"),
             sums=self._of("sums", member, "ORDER BY horizon"),

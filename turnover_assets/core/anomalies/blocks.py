@@ -108,15 +108,20 @@ def _correct(values: Floats, block: Block) -> None:
 def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
     """Blocks of one level; the caller corrects each in `values` before it asks for the next."""
     todo: set[int] = set(range(grouping.count)) - grouping.named_elsewhere
-    few = grouping.count <= FEW_GROUPS
-    restless: list[float] = []
+    few, alone = grouping.count <= FEW_GROUPS, grouping.level == "series"
+    views, chosen = views_of(values, grouping, season), list[Block]()
+    if alone:
+        todo &= _moved_far(views[0].ratios)
+    restless = [1.0 if few else _restlessness(seen) for seen in views]
     for _ in range(ROUNDS):
-        views = views_of(values, grouping, season)
-        if not restless:
-            todo &= _moved_far(views[0].ratios) if grouping.level == "series" else todo
-            restless = [1.0 if few else _restlessness(seen) for seen in views]
-        views = [seen.noisier(by) for seen, by in zip(views, restless, strict=True)]
-        credible = [block for group in sorted(todo) if (block := _strongest(views, values, grouping, group))]
+        if chosen and alone:  # one series hardly moves what is expected of the others
+            views = [seen.without((b.group, b.start, b.end, b.shift) for b in chosen) for seen in views]
+        elif chosen:
+            views = views_of(values, grouping, season)
+        noisier = [seen.noisier(by) for seen, by in zip(views, restless, strict=True)]
+        credible = [
+            block for group in sorted(todo) if (block := _strongest(noisier, values, grouping, group))
+        ]
         if not credible:
             return
         credible.sort(key=lambda block: (-block.strength, block.group))

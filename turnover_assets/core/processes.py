@@ -1,0 +1,111 @@
+"""Tasks shared with processes beside this one, for work that is Python through and through.
+
+What belongs here: sharing tasks among processes. What does not: what the tasks are; and work inside numpy,
+DuckDB or boosting, which threads share (side_by_side.py).
+
+A process takes half a second to begin, beside this one's work, and 100 MB: it is for work of seconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AHEAD = 2  # items given to each other process at a time: one it works at, and the next
+
+
+class Processes:
+    """This process and those beside it.
+
+    Args:
+        others: How many are beside this one.
+        pool: Those; None where there are none.
+    """
+
+    def __init__(self, others: int = 0, pool: ProcessPoolExecutor | None = None) -> None:
+        self._others, self._pool = others, pool
+
+    @classmethod
+    @contextmanager
+    def beside(cls, count: int) -> "Iterator[Processes]":
+        """This process and others; they begin at once, and have ended when the block is left.
+
+        Args:
+            count: How many, with this one.
+        """
+        if count <= 1:
+            yield ALONE
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that DuckDB's threads hold
+        pool = ProcessPoolExecutor(count - 1, context, initializer=_begin)
+        try:
+            for _ in range(count - 1):
+                pool.submit(_nothing)
+            yield cls(count - 1, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def map(self, task: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """What a task returns for each item, in order.
+
+        This process does what the others have no time for, so few items are in memory at once. What one of
+        them was killed over, by a system short of memory perhaps, is done here.
+
+        Args:
+            task: A function of a module. It, its items and results are pickled.
+            items: Asked for in this process, one by one.
+        """
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        for item in items:
+            waiting.append((item, self._begun(task, item, [future for _, future in waiting])))
+            while waiting and waiting[0][1].done():
+                yield _ended(task, *waiting.popleft())
+        while waiting:
+            yield _ended(task, *waiting.popleft())
+
+    def _begun(
+        self, task: Callable[[Item], Result], item: Item, waiting: Iterable[Future[Result]]
+    ) -> Future[Result]:
+        """The item given to another process, or done."""
+        if self._pool and sum(not future.done() for future in waiting) < AHEAD * self._others:
+            try:
+                return self._pool.submit(task, item)
+            except BrokenProcessPool:
+                self._pool = None
+        here: Future[Result] = Future()
+        here.set_result(task(item))
+        return here
+
+
+def _ended(task: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return task(item)
+
+
+ALONE = Processes()
+
+
+def _begin() -> None:
+    """In another process: leave it to the first one to end this, and end with it however it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+
+
+def _end_with_the_first() -> None:
+    if first := multiprocessing.parent_process():
+        first.join()
+        os._exit(1)
+
+
+def _nothing() -> None:
+    """A task, so that a process begins."""
