@@ -3,16 +3,18 @@
 What belongs here: sharing tasks among processes. What does not: what the tasks are; and work inside numpy,
 DuckDB or boosting, which threads share (side_by_side.py).
 
-A process takes half a second to begin, beside this one's work, and 100 MB: it is for work of seconds.
+A process takes half a second to begin, beside this one's work, and 150 MB: it is for work of seconds.
+They are loky's: forked ones would have the locks that DuckDB's threads hold, and those that multiprocessing
+spawns would first run the script that started this one, which may be a user's, again.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
@@ -30,7 +32,7 @@ class Processes:
         pool: Those; None where there are none.
     """
 
-    def __init__(self, others: int = 0, pool: ProcessPoolExecutor | None = None) -> None:
+    def __init__(self, others: int = 0, pool: Executor | None = None) -> None:
         self._others, self._pool = others, pool
 
     @classmethod
@@ -44,14 +46,15 @@ class Processes:
         if count <= 1:
             yield ALONE
             return
-        context = multiprocessing.get_context("spawn")  # a fork would copy locks that DuckDB's threads hold
-        pool = ProcessPoolExecutor(count - 1, context, initializer=_begin)
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        pool = ProcessPoolExecutor(count - 1, initializer=_begin, initargs=(os.getpid(),))
         try:
             for _ in range(count - 1):
                 pool.submit(_nothing)
             yield cls(count - 1, pool)
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
 
     def map(self, task: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """What a task returns for each item, in order.
@@ -95,16 +98,16 @@ def _ended(task: Callable[[Item], Result], item: Item, future: Future[Result]) -
 ALONE = Processes()
 
 
-def _begin() -> None:
+def _begin(first: int) -> None:
     """In another process: leave it to the first one to end this, and end with it however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    threading.Thread(target=_end_after, args=(first,), daemon=True).start()
 
 
-def _end_with_the_first() -> None:
-    if first := multiprocessing.parent_process():
-        first.join()
-        os._exit(1)
+def _end_after(first: int) -> None:
+    while os.getppid() == first:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _nothing() -> None:
