@@ -3,7 +3,7 @@
 What belongs here: sharing tasks among processes. What does not: what the tasks are; and work inside numpy,
 DuckDB or boosting, which threads share (side_by_side.py).
 
-A process takes half a second to begin, beside this one's work, and 150 MB: it is for work of seconds.
+A process takes half a second to begin, beside this one's work, and 190 MB: it is for work of seconds.
 They are loky's: forked ones would have the locks that DuckDB's threads hold, and those that multiprocessing
 spawns would first run the script that started this one, which may be a user's, again.
 """
