@@ -1,5 +1,6 @@
 """Tasks shared with other processes: who does them, in which order, and what happens where one ends early."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 
 from turnover_assets.core.processes import AHEAD, ALONE, Processes
 from turnover_assets_tests.waiting import wait_until
@@ -63,6 +65,19 @@ def test_alone_everything_is_done_here_one_by_one(count: int) -> None:
         assert shared is ALONE
         assert next(results) == (0, os.getpid())
         assert asked == [0]
+
+
+@pytest.mark.parametrize("where", ["__init__", "submit"])
+def test_where_the_system_has_no_more_processes_this_one_is_alone(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ProcessPoolExecutor, where, refuse)
+
+    with Processes.beside(2) as shared:
+        assert shared is ALONE
 
 
 def test_a_failure_is_told_and_the_rest_left_out() -> None:

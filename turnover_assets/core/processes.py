@@ -40,18 +40,16 @@ class Processes:
     def beside(cls, count: int) -> "Iterator[Processes]":
         """This process and others; they begin at once, and have ended when the block is left.
 
+        Where the system has none to give, this process is alone.
+
         Args:
             count: How many, with this one.
         """
-        if count <= 1:
+        pool = _begun(count - 1) if count > 1 else None
+        if pool is None:
             yield ALONE
             return
-        from joblib.externals.loky import ProcessPoolExecutor
-
-        pool = ProcessPoolExecutor(count - 1, initializer=_begin, initargs=(os.getpid(),))
         try:
-            for _ in range(count - 1):
-                pool.submit(_nothing)
             yield cls(count - 1, pool)
         finally:
             pool.shutdown()
@@ -68,13 +66,13 @@ class Processes:
         """
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         for item in items:
-            waiting.append((item, self._begun(task, item, [future for _, future in waiting])))
+            waiting.append((item, self._given(task, item, [future for _, future in waiting])))
             while waiting and waiting[0][1].done():
                 yield _ended(task, *waiting.popleft())
         while waiting:
             yield _ended(task, *waiting.popleft())
 
-    def _begun(
+    def _given(
         self, task: Callable[[Item], Result], item: Item, waiting: Iterable[Future[Result]]
     ) -> Future[Result]:
         """The item given to another process, or done."""
@@ -96,6 +94,19 @@ def _ended(task: Callable[[Item], Result], item: Item, future: Future[Result]) -
 
 
 ALONE = Processes()
+
+
+def _begun(others: int) -> Executor | None:
+    """So many processes; None where the system has no more of them, or none of the locks they need."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    try:
+        pool: Executor = ProcessPoolExecutor(others, initializer=_begin, initargs=(os.getpid(),))
+        for _ in range(others):
+            pool.submit(_nothing)
+    except (OSError, ImportError, NotImplementedError):
+        return None
+    return pool
 
 
 def _begin(first: int) -> None:
