@@ -96,10 +96,11 @@ def test_what_a_killed_process_left_is_done_here() -> None:
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, time
 from turnover_assets.core.processes import Processes
 from turnover_assets_tests.test_processes import numbered, who
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were begun with
 print("begun", flush=True)
 with Processes.beside(2) as shared:
     pids = {pid for _, pid in shared.map(who, numbered(60))}
