@@ -117,15 +117,18 @@ def test_another_process_ends_with_the_first_however_it_ends(sent: signal.Signal
     first = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert first.stdout
     assert first.stderr
-    assert first.stdout.readline() == b"begun\n"
-    other = int(first.stdout.readline())  # the script, which guards nothing, has not been run again
+    try:
+        assert first.stdout.readline() == b"begun\n"
+        other = int(first.stdout.readline())  # the script, which guards nothing, has not been run again
 
-    first.send_signal(sent)
-    first.wait(timeout=60)
+        first.send_signal(sent)
+        first.wait(timeout=60)
 
-    wait_until(lambda: not is_there(other))
-    told = first.stderr.read()
-    assert told.count(b"Traceback") == (sent == signal.SIGINT)
+        wait_until(lambda: not is_there(other))
+        told = first.stderr.read()
+        assert told.count(b"Traceback") == (sent == signal.SIGINT)
+    finally:
+        first.kill()
 
 
 def is_there(pid: int) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnover_assets.core.processes import ALONE, Processes
 from turnover_assets.core.workbook import Content, workbook
 from turnover_assets.core.workbook.cells import PlainFormulas
 from turnover_assets.core.workbook.content import file_stem
@@ -433,6 +435,29 @@ def test_two_processes_make_what_one_does(
     assert len(source.members) > 1
     assert together == alone
     assert (content.file_name, made) in alone
+
+
+@pytest.mark.parametrize(
+    ("many", "threads", "begun"),
+    [(10**9, 16, 1), (1, 16, 2), (1, 1, 1)],
+    ids=["few forecasts", "one for each member", "one thread"],
+)
+def test_no_more_processes_are_begun_than_there_is_work_for(
+    many: int, threads: int, begun: int, source: WorkbookSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def beside(count: int) -> AbstractContextManager[Processes]:
+        asked.append(count)
+        return nullcontext(ALONE)
+
+    monkeypatch.setattr(workbook_files, "MANY", many)
+    monkeypatch.setattr(Processes, "beside", beside)
+
+    made = list(make_books(source, source.members, threads))
+
+    assert len(made) == len(source.members) == 2
+    assert asked == [begun]
 
 
 def test_formulas_are_written_as_the_library_writes_them(

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -45,7 +45,7 @@ class Processes:
         Args:
             count: How many, with this one.
         """
-        pool = _begun(count - 1) if count > 1 else None
+        pool = _started(count - 1) if count > 1 else None
         if pool is None:
             yield ALONE
             return
@@ -68,9 +68,9 @@ class Processes:
         for item in items:
             waiting.append((item, self._given(task, item, [future for _, future in waiting])))
             while waiting and waiting[0][1].done():
-                yield _ended(task, *waiting.popleft())
+                yield _result(task, *waiting.popleft())
         while waiting:
-            yield _ended(task, *waiting.popleft())
+            yield _result(task, *waiting.popleft())
 
     def _given(
         self, task: Callable[[Item], Result], item: Item, waiting: Iterable[Future[Result]]
@@ -86,7 +86,7 @@ class Processes:
         return here
 
 
-def _ended(task: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
+def _result(task: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -96,20 +96,23 @@ def _ended(task: Callable[[Item], Result], item: Item, future: Future[Result]) -
 ALONE = Processes()
 
 
-def _begun(others: int) -> Executor | None:
+def _started(others: int) -> Executor | None:
     """So many processes; None where the system has no more of them, or none of the locks they need."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    try:
-        pool: Executor = ProcessPoolExecutor(others, initializer=_begin, initargs=(os.getpid(),))
-        for _ in range(others):
-            pool.submit(_nothing)
-    except (OSError, ImportError, NotImplementedError):
-        return None
+    with ExitStack() as given_up:
+        try:
+            pool: Executor = ProcessPoolExecutor(others, initializer=_follow, initargs=(os.getpid(),))
+            given_up.callback(pool.shutdown)
+            for _ in range(others):
+                pool.submit(_nothing)
+        except (OSError, ImportError, NotImplementedError):
+            return None
+        given_up.pop_all()
     return pool
 
 
-def _begin(first: int) -> None:
+def _follow(first: int) -> None:
     """In another process: leave it to the first one to end this, and end with it however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_after, args=(first,), daemon=True).start()

@@ -19,7 +19,7 @@ from turnover_assets.storage.pages import write_report
 from turnover_assets.storage.snapshots import Snapshot
 from turnover_assets.storage.workbook_source import WorkbookSource
 
-MANY = 2_000  # forecasts, whose workbooks take about a second, from which a process beside this one helps
+MANY = 2_000  # forecasts for each further process: a second of work, for half a second to begin
 
 
 def write_level(
@@ -32,7 +32,7 @@ def write_level(
         snapshot: The snapshot.
         panel: Its panel.
         level: A level of the panel, or `total`.
-        processes: Processes, with this one, that make them, where there are many forecasts.
+        processes: Processes, with this one, that make them; fewer where there are few forecasts.
 
     Raises:
         HomeError: One could not be written.
@@ -85,9 +85,9 @@ def make_books(
     Args:
         source: Where they are from.
         members: Members of its level.
-        processes: Processes, with this one, that make them, where there are many forecasts.
+        processes: Processes, with this one, that make them; fewer where there are few forecasts.
     """
-    count = processes if len(members) > 1 and source.forecasts >= MANY else 1
+    count = min(processes, len(members), 1 + source.forecasts // MANY)
     with Processes.beside(count) as shared:
         yield from shared.map(_named, map(source.content, members))
 

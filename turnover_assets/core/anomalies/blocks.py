@@ -16,7 +16,7 @@ The strongest is corrected first, in a copy, before the search goes on: a block 
 its siblings.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,15 +109,11 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
     """Blocks of one level; the caller corrects each in `values` before it asks for the next."""
     todo: set[int] = set(range(grouping.count)) - grouping.named_elsewhere
     few, alone = grouping.count <= FEW_GROUPS, grouping.level == "series"
-    views, chosen = views_of(values, grouping, season), list[Block]()
+    views = views_of(values, grouping, season)
     if alone:
         todo &= _moved_far(views[0].ratios)
     restless = [1.0 if few else _restlessness(seen) for seen in views]
     for _ in range(ROUNDS):
-        if chosen and alone:  # one series hardly moves what is expected of the others
-            views = [seen.without((b.group, b.start, b.end, b.shift) for b in chosen) for seen in views]
-        elif chosen:
-            views = views_of(values, grouping, season)
         noisier = [seen.noisier(by) for seen, by in zip(views, restless, strict=True)]
         credible = [
             block for group in sorted(todo) if (block := _strongest(noisier, values, grouping, group))
@@ -128,6 +124,18 @@ def _search(values: Floats, grouping: Grouping, season: int) -> Iterator[Block]:
         chosen = credible[:1] if few else credible
         todo = todo if few else {block.group for block in chosen}
         yield from chosen
+        if alone and not few:  # one of many series hardly moves what is expected of the others
+            views = [_corrected(seen, chosen) for seen in views]
+        else:
+            views = views_of(values, grouping, season)
+
+
+def _corrected(seen: Seen, blocks: Iterable[Block]) -> Seen:
+    """A view of single series, with blocks of some of them corrected in their own log ratios."""
+    ratios = seen.ratios.copy()
+    for block in blocks:
+        ratios[block.group, block.start : block.end] -= block.shift
+    return replace(seen, ratios=ratios)
 
 
 def _restlessness(seen: Seen) -> float:

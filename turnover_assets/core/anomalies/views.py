@@ -4,7 +4,7 @@ What belongs here: the log ratios that blocks are searched in, each with its noi
 model (noise.py), shifts in a ratio (scan.py), what makes a shift a finding (blocks.py).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -54,13 +54,6 @@ class Seen:
     def noisier(self, by: float) -> "Seen":
         """The same with noise so many times as strong."""
         return replace(self, scales=self.scales * by)
-
-    def without(self, shifts: Iterable[tuple[int, int, int, float]]) -> "Seen":
-        """The same less shifts: of each its group, first column, column after the last one, and size."""
-        ratios = self.ratios.copy()
-        for group, start, end, shift in shifts:
-            ratios[group, start:end] -= shift
-        return replace(self, ratios=ratios)
 
     def precision(self, group: int, known: Integers, *, free_season: bool) -> Floats:
         """Inverse covariance over known periods, but for the group's scale: many groups share one."""
