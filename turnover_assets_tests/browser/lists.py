@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from dateutil.parser import parse as parse_date
@@ -13,6 +14,7 @@ from turnover_assets_tests.browser.controls import EXERCISES, Use, column
 from turnover_assets_tests.browser.sites import (
     until,
 )
+from turnover_assets_tests.waiting import wait_until
 
 SORTED_ANEW = """([id, at, before]) =>
   document.querySelectorAll(`#${id} thead th`)[at].getAttribute("aria-sort") !== before"""
@@ -204,5 +206,12 @@ def move_wide_tables(use: Use) -> None:
         region.focus()
         for key, way, size in (("ArrowRight", "Left", "Width"), ("ArrowDown", "Top", "Height")):
             if region.evaluate(f"each => each.scroll{size} - each.client{size}") > 1:
-                use.page.keyboard.press(key)
-                until(use.page, f"document.activeElement.scroll{way} > 0")
+                wait_until(
+                    partial(_moved, use.page, key, way), f"{key} moves {use.page.url}", seconds=60, every=0.5
+                )
+
+
+def _moved(page: Page, key: str, way: str) -> bool:
+    """Press a key until it moves what has the focus: a browser that has not drawn it yet ignores keys."""
+    page.keyboard.press(key)
+    return bool(page.evaluate(f"document.activeElement.scroll{way} > 0"))
