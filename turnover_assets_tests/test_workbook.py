@@ -437,27 +437,49 @@ def test_two_processes_make_what_one_does(
     assert (content.file_name, made) in alone
 
 
-@pytest.mark.parametrize(
-    ("many", "threads", "begun"),
-    [(10**9, 16, 1), (1, 16, 2), (1, 1, 1)],
-    ids=["few forecasts", "one for each member", "one thread"],
-)
-def test_no_more_processes_are_begun_than_there_is_work_for(
-    many: int, threads: int, begun: int, source: WorkbookSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many processes were asked for, each time; none of them begins."""
     asked: list[int] = []
 
     def beside(count: int) -> AbstractContextManager[Processes]:
         asked.append(count)
         return nullcontext(ALONE)
 
-    monkeypatch.setattr(workbook_files, "MANY", many)
     monkeypatch.setattr(Processes, "beside", beside)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("many", "threads", "wanted"),
+    [(10**9, 16, 1), (1, 16, 2), (1, 1, 1)],
+    ids=["few forecasts", "one for each member", "one thread"],
+)
+def test_no_more_processes_are_begun_than_there_is_work_for(
+    many: int,
+    threads: int,
+    wanted: int,
+    source: WorkbookSource,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workbook_files, "MANY", many)
 
     made = list(make_books(source, source.members, threads))
 
     assert len(made) == len(source.members) == 2
-    assert asked == [begun]
+    assert begun == [wanted]
+
+
+def test_processes_are_as_many_as_the_members_asked_for_have_work_for(
+    source: WorkbookSource, begun: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbook_files, "MANY", source.forecasts + 1)
+
+    for members in ([source.members[0]], [source.members[0]] * 4):  # half of the forecasts, and twice as many
+        list(make_books(source, members, 16))
+
+    assert begun == [1, 2]
 
 
 def test_formulas_are_written_as_the_library_writes_them(

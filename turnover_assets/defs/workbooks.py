@@ -97,7 +97,9 @@ def _mail(
     if not recipients:
         return {}
     wanted = [book for books in recipients.values() for book in books]
-    others = write_books(settings.workbooks_path, snapshot, settings.panel_spec, wanted, made)
+    others = write_books(
+        settings.workbooks_path, snapshot, settings.panel_spec, wanted, made, processes=settings.threads
+    )
     if unknown := sorted({book for book in wanted if book not in {*made, *others}}):
         context.log.warning("No forecasts of %s, which some asked for.", _named(unknown))
     store, home = store_of(settings), settings.home.absolute()

@@ -43,7 +43,13 @@ def write_level(
 
 
 def write_books(
-    folder: Path, snapshot: Snapshot, panel: PanelSpec, books: Collection[Book], made: Collection[Book] = ()
+    folder: Path,
+    snapshot: Snapshot,
+    panel: PanelSpec,
+    books: Collection[Book],
+    made: Collection[Book] = (),
+    *,
+    processes: int = 1,
 ) -> dict[Book, Path]:
     """Write some workbooks, beside those that were made before; members that there are not are left out.
 
@@ -53,6 +59,7 @@ def write_books(
         panel: Its panel.
         books: The workbooks wanted.
         made: Those that are there already.
+        processes: See write_level.
 
     Raises:
         HomeError, UnknownNameError, NoSnapshotError: See write_level.
@@ -62,12 +69,12 @@ def write_books(
     for level in dict.fromkeys(level for level, _ in wanted):
         with WorkbookSource(snapshot, panel, level) as source:
             members = [member for of, member in wanted if of == level and member in source.members]
-            found |= _write_all(folder, snapshot, source, members)
+            found |= _write_all(folder, snapshot, source, members, processes)
     return found
 
 
 def _write_all(
-    folder: Path, snapshot: Snapshot, source: WorkbookSource, members: Sequence[str], processes: int = 1
+    folder: Path, snapshot: Snapshot, source: WorkbookSource, members: Sequence[str], processes: int
 ) -> dict[Book, Path]:
     found = {}
     with closing(make_books(source, members, processes)) as books:
@@ -87,7 +94,8 @@ def make_books(
         members: Members of its level.
         processes: Processes, with this one, that make them; fewer where there are few forecasts.
     """
-    count = min(processes, len(members), 1 + source.forecasts // MANY)
+    forecasts = source.forecasts * len(members) // max(1, len(source.members))  # about
+    count = min(processes, len(members), 1 + forecasts // MANY)
     with Processes.beside(count) as shared:
         yield from shared.map(_named, map(source.content, members))
 
