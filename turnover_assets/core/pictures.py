@@ -51,7 +51,7 @@ def _png(figure: Figure) -> bytes:
     figure.set_dpi(DOTS_PER_INCH)
     canvas.draw()  # type: ignore[no-untyped-call]  # once, where savefig would draw twice
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
-    pixels.convert("RGB").quantize(SHADES).save(packed, "png", optimize=True)
+    pixels.convert("RGB").quantize(SHADES, Image.Quantize.FASTOCTREE).save(packed, "png", optimize=True)
     return packed.getvalue()
 
 
