@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from bounds import coverages
 from ours import Ours, add_ours, cost, hold_backtest, read_exported
 from peer_windows import DATA, HISTORIES, Window, markdown, open_case, peer_forecasts, run_peers, windows
 
-from turnover_assets.core.metrics import bias, coverage, wape
+from turnover_assets.core.metrics import bias, wape
 from turnover_assets.panel import PanelSpec, default_panel
 from turnover_assets.settings import load_settings
 
@@ -98,7 +99,7 @@ def report(
         print(markdown(errors(tables, names)))
         print(f"\nBias of the total in percent\n\n{markdown(biases(tables, names))}")
         print(f"\nSeconds of the peers, as measured when they were computed\n\n{markdown(seconds)}")
-    print(f"\n## Coverage of ours in percent\n\n{markdown(coverages(tables, ours, found))}")
+    print(f"\n## Coverage of ours in percent\n\n{markdown(coverages(tables, ours, APART))}")
     print(f"\n## Cost at {found[-1].label}\n\n{told_costs(found[-1], costs)}")
 
 
@@ -145,29 +146,6 @@ def biases(tables: dict[str, pd.DataFrame], peers: Sequence[str]) -> pd.DataFram
     if APART in found.index and len(found) > 1:
         means[f"mean absolute without {APART}"] = found.drop(index=APART).abs().mean()
     return pd.concat([found, pd.DataFrame(means).T])
-
-
-def coverages(tables: dict[str, pd.DataFrame], ours: Ours, found: Sequence[Window]) -> pd.DataFrame:
-    """Share of outcomes inside ours' bounds, by level; windows without bounds do not count."""
-    rows = pd.concat([tables[w.label].assign(label=w.label) for w in found])
-    levels: dict[str, pd.DataFrame] = {"series": rows}
-    if len(ours.aggregates):
-        levels |= {str(level): table for level, table in ours.aggregates.groupby("level")}
-    lines = {}
-    for level, table in levels.items():
-        for name, part in (("all windows", table), (f"without {APART}", table[table["label"] != APART])):
-            lines[f"{level}, {name}"] = {f"{s} %": _covered(part, s) for s in (80, 95)} | {"rows": len(part)}
-    return pd.DataFrame(lines).T
-
-
-def _covered(table: pd.DataFrame, share: int) -> float:
-    if f"lower_{share}" not in table:
-        return float("nan")
-    with_bounds = table.dropna(subset=[f"lower_{share}", "actual"])
-    if with_bounds.empty:
-        return float("nan")
-    lower, upper = (_values(with_bounds, f"{side}_{share}") for side in ("lower", "upper"))
-    return 100 * coverage(_values(with_bounds, "actual"), lower, upper)
 
 
 def _values(table: pd.DataFrame, name: str) -> np.ndarray:

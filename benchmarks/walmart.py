@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+from bounds import coverages
 from ours import Ours, add_ours, hold_backtest, read_exported
 from peer_windows import (
     DATA,
@@ -83,6 +84,8 @@ def main() -> int:
         run_peers(chosen.peers_python, found, peers, history)
         print(f"\n## Walmart, peers on the {history} history, WMAE\n")
         print(markdown(weighted_errors(panel, found, peers, history, ours, actuals)))
+    tables = {w.label: add_ours(w.outcomes, panel.keys, w.label, ours).dropna(subset="actual") for w in found}
+    print(f"\n## Coverage of ours in percent\n\n{markdown(coverages(tables, ours))}")
     print(f"\n{time.perf_counter() - began:.0f} s, load {os.getloadavg()[0]:.1f} at the end")
     return 0
 
