@@ -286,6 +286,16 @@ def test_live_forecasts_without_an_outcome_are_not_judged() -> None:
     assert "live_wape" not in set(decision.checks["check"])
 
 
+def test_a_champion_that_could_not_be_compared_is_not_replaced() -> None:
+    rows = backtest(0.0)
+
+    decision = decide(evidence(rows, None, is_absent=True))
+
+    assert not decision.promoted
+    assert failed(decision) == ["compared"]
+    assert "TURNOVER_BACKTEST_WINDOWS" in " ".join(decision.reasons)
+
+
 # The first champion -------------------------------------------------------------------------------
 
 

@@ -21,7 +21,9 @@ class Evidence:
     Attributes:
         panel: The panel.
         challenger: Its backtest rows (accuracy.py says which columns), without `model`.
-        champion: The champion's, for the same series, cutoffs and horizons; None where there is no champion.
+        champion: The champion's, for the same series, cutoffs and horizons; None where there is no champion,
+            or where it took no part.
+        is_absent: Whether there is a champion that can forecast, but took no part in every window.
         naive: The seasonal naive forecast's for the same rows; only a first champion is compared with it.
         live_challenger: Forecasts that the challenger made beside the champion's at past cutoffs, as
             backtest rows; bounds are not needed, and only rows of both count.
@@ -37,6 +39,7 @@ class Evidence:
     live_challenger: pd.DataFrame | None = None
     live_champion: pd.DataFrame | None = None
     tuned_until: int | None = None
+    is_absent: bool = False
 
     def backtest(self) -> "Pair | None":
         """The backtest rows of both, None where there is no champion; raises as `side_by_side`."""

@@ -46,7 +46,8 @@ def decide(evidence: Evidence, limits: Limits | None = None) -> Decision:
 
     Without a champion (or where its forecasts are not finite) a challenger with finite forecasts and a WAPE
     below `max_wape` is promoted, because somebody must forecast; where it is worse than the seasonal naive
-    forecast, or could not be judged, that is a warning.
+    forecast, or could not be judged, that is a warning. A champion that can forecast and was not compared is
+    not replaced.
 
     Args:
         evidence: Rows of both models.
@@ -64,6 +65,8 @@ def decide(evidence: Evidence, limits: Limits | None = None) -> Decision:
     """
     limits = limits or Limits()
     pair = evidence.backtest()
+    if pair is None and evidence.is_absent:
+        return _decision([checks.finite(evidence.challenger), checks.absent()], {}, [])
     if pair is None:
         return _first(evidence, limits, [])
     if broken := not_finite(pair.champion):

@@ -70,6 +70,16 @@ class Check:
     finding: str
 
 
+def absent() -> Check:
+    """A champion that took no part in some window is not replaced by what it was not compared with."""
+    text = (
+        "The champion could not be compared: in one window at least there were too few rows to fit it as it "
+        "would have been then. Fewer windows (TURNOVER_BACKTEST_WINDOWS), more cutoffs to learn from "
+        "(TURNOVER_TRAINING_SHARE) or a longer history let it take part."
+    )
+    return Check("compared", nan, nan, nan, passed=False, finding=text)
+
+
 def finite(rows: pd.DataFrame) -> Check:
     """There are forecasts, and all of them are finite numbers."""
     wrong = not_finite(rows)

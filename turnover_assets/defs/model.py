@@ -151,7 +151,7 @@ def _champion(settings: Settings) -> dg.AssetsDefinition:
             decision = gate.decide(evidence, limits(settings))
             schema = common.keep_table(con, GATE_CHECKS, decision.checks)
         models.record_decision(version, decision)
-        if evidence.champion is None and not decision.promoted:
+        if evidence.champion is None and not evidence.is_absent and not decision.promoted:
             models.promote(version, reason="There is no other model: " + " ".join(decision.reasons))
         for sentence in (*decision.reasons, *decision.warnings):
             context.log.info(sentence)
@@ -265,6 +265,7 @@ def gather_evidence(
         live_challenger=_live(live, CHALLENGER, registry.of_same_recipe(version)),
         live_champion=_live(live, CHAMPION, [registry.find_champion() or 0]),
         tuned_until=read_tuned(con).until,
+        is_absent=champion is None and not registry.why_unusable(panel),
     )
 
 
