@@ -274,14 +274,14 @@ def in_force(
     Values and what counts as missing have no scale, so they play no part.
 
     Returns:
-        For each series its keys and `factor_in_force`: the product of the factors that hold at `last` (1
-        where there is none), by which forecasts of adjusted values are multiplied.
+        For each series its keys and `factor_in_force`: the product of the factors that hold at `last` and
+        after it (1 where there is none), by which forecasts of adjusted values are multiplied.
     """
     _prepare(con, panel, [a for a in adjustments if a.status == "applied" and a.remedy == "divide"])
     return con.execute(
         f"WITH hits AS (SELECT {_of('s', panel.keys)}, list_sort(list(d.adjustment_id)) AS adjustment_id "
         "FROM adjustment_series AS s JOIN adjustment_terms AS d ON d.adjustment_id = s.adjustment_id "
-        f"WHERE d.since <= $last AND (d.until IS NULL OR d.until >= $last) GROUP BY {_of('s', panel.keys)}), "
+        f"WHERE d.since <= $last AND (d.until IS NULL OR d.until > $last) GROUP BY {_of('s', panel.keys)}), "
         f"terms AS ({_terms_sql('SELECT DISTINCT adjustment_id FROM hits')}) "
         f"SELECT {_of('r', panel.keys)}, coalesce(c.factor, 1.0) AS {FACTOR_IN_FORCE} "
         f"FROM (SELECT DISTINCT {', '.join(panel.keys)} FROM cleaned.{panel.series.name}) AS r "
