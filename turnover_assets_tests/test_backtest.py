@@ -198,6 +198,9 @@ def test_rows_are_in_the_scale_in_which_a_series_is_reported() -> None:
     assert (after[list(BOUNDS)].notna()).all(axis=None)
     relative = after["forecast"] / after["actual"]
     np.testing.assert_allclose(relative, 0.8, rtol=1e-6)
+    naive = before[["naive_mae", "naive_mse"]].mul([10.0, 100.0], axis=1)
+    pd.testing.assert_frame_equal(after.loc[first, naive.columns], naive[first])
+    pd.testing.assert_frame_equal(after.loc[~first, naive.columns], before.loc[~first, naive.columns])
 
 
 @pytest.mark.parametrize(

@@ -156,10 +156,20 @@ def test_a_blend_that_is_to_be_fitted_has_the_weights_that_all_windows_teach() -
     chosen = unfitted(found, "blend", QUICK_TREES)
 
     assert isinstance(chosen, Blend)
-    seasons = found.windows[-1].seasons
+    seasons = found.seasons
     assert chosen.weights == learn(Blend(), found.windows, found.hindsight(), seasons).weights
     assert chosen.weights != learn(Blend(), found.windows[:-1], found.hindsight(), seasons).weights
     assert chosen.parameters() == make_candidate(Blend, QUICK_TREES).parameters()
+
+
+def test_a_blend_is_fitted_with_the_prior_of_all_the_history_there_is() -> None:
+    found = hold([make_window(cutoff) for cutoff in (100, 104, 108)], blended(dict.fromkeys(COMPONENTS, 1.0)))
+
+    newest = found.windows[-1]
+    assert np.isfinite(newest.reported).all()  # to the end of the horizon of its last cutoff
+    ahead = int(newest.rows.identity["t"].max()) - 108
+    assert ahead > 0
+    assert found.seasons == pytest.approx(newest.seasons + ahead / found.panel.frequency.season)
 
 
 @pytest.mark.parametrize("name", [COMPONENTS[0], BASELINE])

@@ -175,6 +175,13 @@ class Backtest:
         return compared_cutoffs(self.cutoffs)
 
     @property
+    def seasons(self) -> float:
+        """Seasons of history up to the newest outcome."""
+        newest = self.windows[-1]
+        until = int(newest.rows.identity["t"][~np.isnan(newest.reported)].max())
+        return newest.seasons + (until - newest.cutoff) / self.panel.frequency.season
+
+    @property
     def entrants(self) -> list[str]:
         """Names of the entrants that forecast every window."""
         return [n for n in self.windows[-1].forecasts if all(n in w.forecasts for w in self.windows)]
@@ -212,9 +219,9 @@ class Backtest:
 
         Returns:
             A row for each series and horizon of each window: keys and levels, `cutoff`, `t`, `horizon`,
-            `scale`, `actual` (reported; NaN where not known), `forecast` and bounds (NaN where no window lies
-            before, and where not `bounded`), all in the scale in which the series is reported, units of the
-            target, `is_new` (younger than a season at the cutoff), `naive_mae`, `naive_mse` and `model`.
+            `scale`, `actual` (reported; NaN where not known), `forecast`, bounds (NaN where no window lies
+            before, and where not `bounded`), `naive_mae` and `naive_mse`, all in the scale in which the series
+            is reported, units of the target, `is_new` (younger than a season at the cutoff), and `model`.
         """
         found = [self._rows(name, window, bounded=bounded) for window in self._at(cutoffs)]
         return pd.concat(found, ignore_index=True).drop(columns="season_error").assign(model=name)
@@ -240,6 +247,8 @@ class Backtest:
             bounds.loc[window.is_closed[window.own]] = 0.0
         table[list(BOUNDS)] = bounds
         members = window.members[window.own].reset_index(drop=True)
+        members["naive_mae"] *= np.abs(in_force)
+        members["naive_mse"] *= in_force**2
         table["is_new"] = members["first_t"] > window.cutoff - self.panel.frequency.season
         return pd.concat([members.drop(columns="first_t"), table], axis=1)
 

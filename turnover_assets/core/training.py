@@ -127,7 +127,7 @@ def unfitted(found: Backtest, name: str, tuned: Tuned) -> Candidate:
     candidate = make_candidate(next(kind for kind in CANDIDATES if kind.name == name), tuned)
     if not isinstance(candidate, Blend):
         return candidate
-    return learn(candidate, found.windows, found.hindsight(), found.windows[-1].seasons)
+    return learn(candidate, found.windows, found.hindsight(), found.seasons)
 
 
 def promise(found: Backtest, name: str) -> dict[str, float]:
