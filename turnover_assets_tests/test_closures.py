@@ -10,10 +10,13 @@ import pytest
 
 from turnover_assets.core import relations
 from turnover_assets.core.calendar import index_of, label_of
-from turnover_assets.core.closures import closed, limited
+from turnover_assets.core.closures import closed, limited, with_closures
 from turnover_assets.core.models import Rows
 from turnover_assets.core.row_arrays import select_rows
+from turnover_assets.core.rows import fill_scoring, read_rows
+from turnover_assets.core.windows import make_windows
 from turnover_assets.panel import PanelSpec
+from turnover_assets_tests.backtest_factories import LIMITS, NOBODY
 from turnover_assets_tests.factories import (
     daily,
     insert_frames,
@@ -99,6 +102,30 @@ def test_what_is_closed_is_forecast_as_nothing_and_the_rest_as_the_target_may_be
 
     assert limited(panel, rows, predicted).tolist() == np.where(shut, 0, predicted.clip(0)).tolist()
     assert limited(with_refunds, rows, predicted).tolist() == np.where(shut, 0, predicted).tolist()
+
+
+def test_rows_to_forecast_carry_what_is_closed() -> None:
+    panel, last = daily(), index_of(daily(), LAST)
+    facts = [(shop, day.strftime("%d/%m/%Y"), 10.0) for shop, days in OPEN.items() for day in sorted(days)]
+    with memory_warehouse() as con:
+        insert_frames(con, panel, {"takings": pd.DataFrame(facts, columns=["shop", "day", "amount"])})
+        NOBODY.write(con, panel)
+        fill_scoring(con, panel, LIMITS)
+        read = read_rows(con, panel, "scoring")
+        window = next(make_windows(con, panel, [last - panel.horizon], LIMITS, NOBODY))
+
+    for rows in (read, window.scoring):
+        assert rows.closed.any()
+        assert rows.closed.tolist() == closed(panel, rows).tolist()
+
+
+def test_rows_of_weeks_stay_as_they_are(con: duckdb.DuckDBPyConnection) -> None:
+    panel, frames = walmart_like(), walmart_history()
+    insert_frames(con, panel, frames)
+    rows = _scoring(con, panel, index_of(panel, date.fromisoformat(frames["sales"]["week"].max())))
+
+    assert with_closures(panel, rows) is rows
+    assert not rows.closed.any()
 
 
 def test_weeks_are_never_closed(con: duckdb.DuckDBPyConnection) -> None:

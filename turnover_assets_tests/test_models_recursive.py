@@ -93,6 +93,22 @@ def test_a_missing_horizon_leaves_a_gap_and_no_more(model: RecursiveBoosting) ->
     assert np.isfinite(found).all()
 
 
+def test_a_forecast_of_a_closed_day_is_no_newest_value(model: RecursiveBoosting) -> None:
+    rows = make_rows(6, seed=5)
+    second = rows.identity["horizon"] == 2
+    shut = Rows(rows.identity.assign(closed=second & (rows.identity["series_id"] < 3)), rows.x, rows.names)
+
+    found, whole = model.predict(shut), model.predict(rows)
+
+    without = rows.where((~second).to_numpy())
+    expected = np.full(len(rows), np.nan)
+    expected[~second.to_numpy()] = model.predict(without)
+    series, later = rows.identity["series_id"], rows.identity["horizon"] > 2
+    assert np.array_equal(found[(series >= 3) | ~later], whole[(series >= 3) | ~later])
+    assert np.array_equal(found[(series < 3) & later], expected[(series < 3) & later])
+    assert not np.array_equal(found, whole)
+
+
 def test_what_tells_of_the_newest_values_in_another_way_is_left_out() -> None:
     assert used_features(NAMES) == ["lag_0", "lag_1", "mean_2", "mean_5", "year_ago_same", "shop_code"]
 

@@ -4,7 +4,8 @@ What belongs here: telling such periods from features known at the cutoff, and m
 What does not: series that have ended (relations.py), and gaps in what is reported (anomalies).
 
 A retailer that is closed on Sundays has no rows for them. No model learns of them, then: training rows have
-an outcome, and a Sunday has none. Without this every Sunday would be forecast as if it were a working day.
+an outcome, and a Sunday has none. Without this every Sunday would be forecast as if it were a working day,
+and what goes on from its own forecasts would take that for the newest value.
 """
 
 import numpy as np
@@ -37,6 +38,13 @@ def closed(panel: PanelSpec, rows: Rows) -> npt.NDArray[np.bool_]:
     found = np.isnan([*same_day, rows.column("year_ago_same"), _newest_same_day(rows, cycle)]).all(axis=0)
     old_enough = rows.column("age") >= nearest + (CYCLES - 1) * cycle
     return np.asarray(found & old_enough, dtype=np.bool_)
+
+
+def with_closures(panel: PanelSpec, rows: Rows) -> Rows:
+    """The same rows, in their identity `closed` as well where periods have a short cycle; see Rows.closed."""
+    if panel.frequency.cycle == 1:
+        return rows
+    return Rows(rows.identity.assign(closed=closed(panel, rows)), rows.x, rows.names)
 
 
 def _newest_same_day(rows: Rows, cycle: int) -> Floats:

@@ -16,6 +16,7 @@ from turnover_assets.core.adjustments import (
     read_adjustments,
     series_attributes_sql,
 )
+from turnover_assets.core.closures import with_closures
 from turnover_assets.core.cutoffs import last_period
 from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.models import Rows
@@ -108,4 +109,5 @@ def read_rows(con: duckdb.DuckDBPyConnection, panel: PanelSpec, name: str) -> Ro
     x = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for i, column in enumerate(names):
         x[:, i] = table[column].to_numpy()
-    return Rows(table.select(features.identity_in(table.column_names)).to_pandas(), x, tuple(names))
+    identity = table.select(features.identity_in(table.column_names)).to_pandas()
+    return with_closures(panel, Rows(identity, x, tuple(names)))

@@ -23,7 +23,8 @@ class Rows:
     Attributes:
         identity: Shape (n, 9): `series_id`, `cutoff`, `horizon`, `t`, `scale`, `in_force`, `actual`,
             `reported`, `season_error`; `in_force` is a ratio, `season_error` a logarithm, `scale`, `actual`
-            and `reported` are in units of the target, NaN where not known.
+            and `reported` are in units of the target, NaN where not known. Rows to forecast of a panel whose
+            periods have a short cycle have `closed`, too; see closures.py.
         x: Shape (n, f), float32: the features; NaN where missing.
         names: Names of the f features.
     """
@@ -66,6 +67,12 @@ class Rows:
         """
         found = self.identity.get("season_error", pd.Series(np.nan, self.identity.index))
         return found.to_numpy(np.float64)
+
+    @property
+    def closed(self) -> npt.NDArray[np.bool_]:
+        """Whether the series does not report on such a day, shape (n,); nowhere where nobody asked."""
+        found = self.identity.get("closed", pd.Series(False, self.identity.index))
+        return found.to_numpy(np.bool_)
 
     @property
     def actual(self) -> Floats:

@@ -79,14 +79,14 @@ class RecursiveBoosting(XGBoost):
         return super()._label(rows) - self._logged(self._usual(rows))
 
     def predict(self, rows: Rows) -> Floats:
-        """See Candidate; where a series lacks a horizon at a cutoff, it goes on without that forecast."""
+        """See Candidate; where a series lacks a horizon, or is closed, it goes on without that forecast."""
         names, usual = self._used(rows.names), self._logged(self._usual(rows))
         self._check(names)
         columns = [rows.names.index(name) for name in names]
         place = _places(rows)
         begin = place.argmax(axis=1, keepdims=True)  # any row of a cutoff knows the newest values
         recent = _Recent(names, rows.x[np.take_along_axis(place, begin, axis=1)[:, 0]][:, columns])
-        predicted = np.full(len(rows), np.nan)
+        predicted, closed = np.full(len(rows), np.nan), rows.closed
         for horizon in range(place.shape[1]):
             at = place[:, horizon]
             there = at >= 0
@@ -94,7 +94,7 @@ class RecursiveBoosting(XGBoost):
             recent.put_into(x, there)
             found = self._unlogged(self._trees(x) + usual[at[there]])
             predicted[at[there]] = found
-            recent.add(found, there)
+            recent.add(np.where(closed[at[there]], np.nan, found), there)  # as it will not be reported
         return predicted * rows.scale
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from turnover_assets.core import relations
 from turnover_assets.core.adjustments import series_attributes_sql
+from turnover_assets.core.closures import with_closures
 from turnover_assets.core.models import Rows
 from turnover_assets.core.row_arrays import select_rows
 from turnover_assets.core.what_if.question import Known, Scaled, Selector, covariate_columns
@@ -162,7 +163,7 @@ class Overlay:
             f"SELECT s.series_id, {columns} FROM series AS s JOIN {self._rows_of} USING ({keys}) "
             f"JOIN ({series_attributes_sql(panel)}) AS a USING ({keys}) ORDER BY series_id"
         ).df()
-        return select_rows(con, panel), series
+        return with_closures(panel, select_rows(con, panel)), series
 
     def _fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         return self.con.execute(sql, list(values)).fetchall()
