@@ -66,7 +66,7 @@ def hold_backtest(
     """Forecasts of a model at some cutoffs; `evidence` windows before each teach blend and intervals."""
     cutoffs = [index_of(panel, pd.Timestamp(label).date()) for label in labels]
     with transaction() as con:
-        all_cutoffs = with_evidence_before(con, panel, cutoffs, evidence)
+        all_cutoffs = with_evidence_before(con, panel, cutoffs, evidence, settings.alive_periods)
     found = backtest(
         transaction,
         panel,

@@ -18,7 +18,7 @@ from turnover_assets.core.as_of import forecast_as_of, labelled
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.cleaning import content_version
-from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.cutoffs import first_period, last_period
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.metrics import bias, coverage, wape
 from turnover_assets.core.models import Blend, candidate_class
@@ -26,7 +26,7 @@ from turnover_assets.core.repairs import Repairs
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.tables import has_table
 from turnover_assets.core.tuned import read_tuned
-from turnover_assets.core.windows import recent_cutoffs
+from turnover_assets.core.windows import recent_cutoffs, scorable_cutoffs
 from turnover_assets.errors import TurnoverError, UnknownNameError
 from turnover_assets.panel import PanelSpec
 from turnover_assets.settings import Settings
@@ -133,7 +133,7 @@ def _cutoffs(
     if not order.cutoffs:
         return recent_cutoffs(con, panel, order.windows, settings.alive_periods)
     last = last_period(con, panel)
-    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
+    first, scorable = first_period(con, panel), set(scorable_cutoffs(con, panel, settings.alive_periods))
     found, problems = [], []
     for day in order.cutoffs:
         try:
@@ -144,6 +144,10 @@ def _cutoffs(
         if not first < t < last:
             earliest, latest = label_of(panel, first + 1), label_of(panel, last - 1)
             problems.append(f"{day} has no history before it or no outcome after it ({earliest} to {latest})")
+        elif t not in scorable:
+            problems.append(
+                f"{day} has no outcome: no series reported both before it and in the horizon after"
+            )
         found.append(t)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)

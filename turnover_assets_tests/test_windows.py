@@ -1,7 +1,7 @@
 """Windows: their rows against a slow computation, and which cutoffs are chosen, by brute force."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 
 import duckdb
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from turnover_assets.core.calendar import index_of
-from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.cutoffs import first_period, last_period
 from turnover_assets.core.metrics import MINIMUM_SEASONAL_PAIRS
 from turnover_assets.core.rows import RowLimits
 from turnover_assets.core.windows import Window, make_windows, recent_cutoffs, with_evidence_before
@@ -198,21 +198,57 @@ def test_a_daily_window_knows_nothing_after_its_cutoffs(later: int) -> None:
     assert set(now.scoring.identity.query("t > @cutoff + @later")["reported"].dropna()) == {1.0}
 
 
-# Choice of cutoffs
+# The ends of history, and the choice of cutoffs
 
 SMALL = {"week": make_panel(horizon=3), "day": make_panel(horizon=5, frequency={"every": "day"})}
 
 
+@pytest.mark.parametrize(
+    ("added", "ends"),
+    [
+        pytest.param([], (100, 159), id="as it is"),
+        pytest.param([(1, -420)], (100, 159), id="a date ten years too early"),
+        pytest.param([(1, 680)], (100, 159), id="one ten years too late"),
+        pytest.param(
+            [(shop, 99) for shop in range(6)], (99, 159), id="a period with a quarter of the series"
+        ),
+    ],
+)
+def test_a_lone_row_makes_history_no_longer(
+    con: duckdb.DuckDBPyConnection, added: list[tuple[int, int]], ends: tuple[int, int]
+) -> None:
+    panel = SMALL["week"]
+    reports = [(shop, t) for shop in range(24) for t in range(100, 160)]
+    put_periods(con, panel, pd.DataFrame([*reports, *added], columns=["shop", "t"]))
+
+    assert (first_period(con, panel), last_period(con, panel)) == ends
+    assert recent_cutoffs(con, panel, windows=9, alive=4) == tuple(
+        t for t in range(156 - 8 * 3, 157, 3) if t >= ends[0] + 52
+    )
+
+
+def test_the_first_period_is_found_before_a_cutoff(con: duckdb.DuckDBPyConnection) -> None:
+    reports = [(shop, t) for shop in range(24) for t in range(100, 160)]
+    put_periods(con, SMALL["week"], pd.DataFrame([(1, 98), *reports], columns=["shop", "t"]))
+
+    assert first_period(con, SMALL["week"], until=99) == 98
+    assert first_period(con, SMALL["week"], until=100) == 100  # and one of all series
+    with pytest.raises(NothingToForecastError):
+        first_period(con, SMALL["week"], until=50)
+
+
 def newest_by_brute_force(reports: list[tuple[int, int]], panel: PanelSpec, last: int, alive: int) -> int:
     """The newest cutoff of the last year at which a series was alive that reported within the horizon."""
-    by_shop = {shop: {t for s, t in reports if s == shop} for shop, _ in reports}
     newest = last - panel.horizon
-    for cutoff in range(newest, newest - panel.frequency.season, -1):
-        for periods in by_shop.values():
-            recent = any(t in periods for t in range(cutoff - alive + 1, cutoff + 1))
-            if recent and any(t in periods for t in range(cutoff + 1, cutoff + panel.horizon + 1)):
-                return cutoff
-    return -1
+    year = range(newest, newest - panel.frequency.season, -1)
+    return next((cutoff for cutoff in year if can_be_scored(reports, panel, cutoff, alive)), -1)
+
+
+def can_be_scored(reports: list[tuple[int, int]], panel: PanelSpec, cutoff: int, alive: int) -> bool:
+    """Whether a series was alive at a cutoff that reported within the horizon."""
+    before = {shop for shop, t in reports if cutoff - alive < t <= cutoff}
+    after = {shop for shop, t in reports if cutoff < t <= cutoff + panel.horizon}
+    return bool(before & after)
 
 
 @st.composite
@@ -252,10 +288,14 @@ def test_recent_cutoffs_are_those_of_brute_force(
 
     found = recent_cutoffs(shared_con, panel, windows, alive)
 
-    earliest = min(t for _, t in reports) + panel.frequency.season
-    expected = [newest]
-    while len(expected) < windows and expected[0] - panel.horizon >= earliest:
-        expected.insert(0, expected[0] - panel.horizon)
+    earliest = first_period(shared_con, panel) + panel.frequency.season
+    expected, before = [newest], newest - panel.horizon
+    while len(expected) < windows and before >= earliest:
+        if can_be_scored(reports, panel, before, alive):
+            expected.insert(0, before)
+            before -= panel.horizon
+        else:
+            before -= 1
     assert list(found) == expected
 
 
@@ -285,27 +325,48 @@ def test_an_older_report_can_make_a_newer_cutoff(con: duckdb.DuckDBPyConnection)
 
 
 @given(
-    periods=st.integers(10, 120),
+    reports=gappy(),
     asked=st.lists(st.integers(0, 110), min_size=1, max_size=5, unique=True),
     windows=st.integers(0, 5),
+    alive=st.integers(1, 6),
 )
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_cutoff_asked_for_has_the_evidence_that_history_has_room_for(
-    shared_con: duckdb.DuckDBPyConnection, periods: int, asked: list[int], windows: int
+    shared_con: duckdb.DuckDBPyConnection,
+    reports: list[tuple[int, int]],
+    asked: list[int],
+    windows: int,
+    alive: int,
 ) -> None:
     panel = SMALL["week"]
-    put_periods(shared_con, panel, pd.DataFrame({"shop": 1, "t": range(5, 5 + periods)}))
+    put_periods(shared_con, panel, pd.DataFrame(reports, columns=["shop", "t"]))
 
-    found = with_evidence_before(shared_con, panel, asked, windows)
+    found = with_evidence_before(shared_con, panel, asked, windows, alive)
 
-    earliest = 5 + panel.frequency.season
+    earliest = first_period(shared_con, panel) + panel.frequency.season
     assert list(found) == sorted(set(found))
     assert set(asked) <= set(found)
     assert all(t >= earliest for t in set(found) - set(asked))
+    assert all(can_be_scored(reports, panel, t, alive) for t in set(found) - set(asked))
     for cutoff in asked:
         known = [t for t in found if t + panel.horizon <= cutoff]
-        no_room = min(known, default=cutoff) - panel.horizon < earliest
+        left = range(earliest, min(known, default=cutoff) - panel.horizon + 1)
+        no_room = not any(can_be_scored(reports, panel, t, alive) for t in left)
         assert len(known) >= windows or no_room
+
+
+@pytest.mark.parametrize("ends", [12, 14, 20])
+def test_a_stretch_without_reports_moves_windows_before_it(con: duckdb.DuckDBPyConnection, ends: int) -> None:
+    """Eight weeks ahead, a lockdown of twelve: no window is left whose outcomes are all inside it."""
+    panel, shut = make_panel(horizon=8), range(140 - ends - 12, 140 - ends)
+    reports = [(shop, t) for shop in (1, 2) for t in range(140) if t not in shut]
+    put_periods(con, panel, pd.DataFrame(reports, columns=["shop", "t"]))
+
+    found = recent_cutoffs(con, panel, windows=5, alive=4)
+
+    assert len(found) == 5
+    assert all(can_be_scored(reports, panel, cutoff, 4) for cutoff in found)
+    assert all(later - earlier >= 8 for earlier, later in pairwise(found))
 
 
 @pytest.mark.parametrize(
@@ -324,4 +385,4 @@ def test_evidence_is_taken_from_what_is_there_before_more_is_added(
 ) -> None:
     put_periods(con, SMALL["week"], pd.DataFrame({"shop": 1, "t": range(110)}))
 
-    assert with_evidence_before(con, SMALL["week"], asked, windows) == expected
+    assert with_evidence_before(con, SMALL["week"], asked, windows, alive=4) == expected

@@ -12,12 +12,12 @@ import pandas as pd
 from turnover_assets.core import training
 from turnover_assets.core.backtest import Backtest
 from turnover_assets.core.calendar import label_of
-from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.cutoffs import first_period, last_period
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.intervals import BOUNDS
 from turnover_assets.core.models import Blend
 from turnover_assets.core.tables import has_table
-from turnover_assets.core.windows import Transaction, with_evidence_before
+from turnover_assets.core.windows import Transaction, scorable_cutoffs, with_evidence_before
 from turnover_assets.errors import TurnoverError
 from turnover_assets.panel import PanelSpec
 
@@ -51,7 +51,7 @@ def forecast_as_of(
         TurnoverError: There is too little history before the earliest cutoff for one of the candidates.
     """
     with transaction() as con:
-        held = with_evidence_before(con, panel, cutoffs, windows)
+        held = with_evidence_before(con, panel, cutoffs, windows, plan.limits.alive)
     needed = {*models, *(Blend().components if Blend.name in models else ())}
     who = [e for e in training.entrants(plan.tuned, feature_names(panel)) if e.name in needed]
     found = training.backtest(transaction, panel, held, who, plan, progress)
@@ -80,10 +80,10 @@ def labelled(table: pd.DataFrame, panel: PanelSpec, names: Sequence[str]) -> pd.
     return dated[[*names, "cutoff", panel.time, "horizon", "actual", "forecast", *BOUNDS, "model"]]
 
 
-def possible_cutoffs(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> list[int]:
+def possible_cutoffs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> list[int]:
     """Cutoffs with a season of history before them and an outcome after them, oldest first."""
-    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
-    return list(range(first + panel.frequency.season, last_period(con, panel)))
+    possible = range(first_period(con, panel) + panel.frequency.season, last_period(con, panel))
+    return [t for t in scorable_cutoffs(con, panel, alive) if t in possible]
 
 
 def keep_as_of(con: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> int:

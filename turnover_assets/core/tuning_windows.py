@@ -13,6 +13,7 @@ import numpy as np
 
 from turnover_assets.core.backtest import MINIMUM_ROWS, check_separation
 from turnover_assets.core.calendar import label_of
+from turnover_assets.core.cutoffs import first_period
 from turnover_assets.core.metrics import wape
 from turnover_assets.core.models import Candidate
 from turnover_assets.core.windows import Window
@@ -41,7 +42,7 @@ def tuning_cutoffs(
         TurnoverError: There is no room for FEWEST_WINDOWS.
     """
     season, horizon = panel.frequency.season, panel.horizon
-    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
+    first = first_period(con, panel)
     newest = min(compared) - horizon
     room = newest - (first + season)
     count = min(windows, room // horizon + 1)

@@ -17,7 +17,8 @@ import pandas as pd
 
 from turnover_assets.core import relations
 from turnover_assets.core.adjustments import adjust, in_force, series_attributes_sql
-from turnover_assets.core.cutoffs import last_period
+from turnover_assets.core.closures import with_closures
+from turnover_assets.core.cutoffs import first_period, last_period
 from turnover_assets.core.level_changes import usual_changes
 from turnover_assets.core.metrics import NAIVE_ERRORS_SQL
 from turnover_assets.core.models import Rows
@@ -41,8 +42,9 @@ class Window:
             and horizon; `reported` is NaN where not reported, or not yet.
         factors: Series keys, `t` and `factor` (reported over adjusted value) where it was not 1, as known at
             the cutoff; NaN where the value counted as missing.
-        series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period),
-            `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of the cutoff.
+        series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period that
+            counts, see cutoffs.first_period), `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of
+            the cutoff.
         recent: Rows of the cutoffs just before, with outcomes known at the cutoff; None where not asked for.
         usual: As of the cutoff, see level_changes.usual_changes; None where not asked for.
     """
@@ -130,7 +132,7 @@ def _make_window(
     training = select_rows(con, panel, known=True)
     factors = _factors(con, panel, "adjusted")
     relations.choose_scoring_pairs(con, panel, cutoff, limits.alive, newest - cutoff + 1)
-    scoring, recent, usual = select_rows(con, panel), None, None
+    scoring, recent, usual = with_closures(panel, select_rows(con, panel)), None, None
     if in_use:
         relations.choose_recent_pairs(con, panel, cutoff, limits.alive)
         recent, usual = select_rows(con, panel, known=True), usual_changes(con, panel, cutoff)
@@ -159,10 +161,11 @@ def _series_facts(con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoff: int)
     columns = ", ".join(f"a.{name}" for name in dict.fromkeys([*panel.keys, *panel.level_names]))
     on = " AND ".join(f"a.{key} = s.{key}" for key in panel.keys)
     return con.execute(
-        f"SELECT s.series_id, {columns}, s.first_t, e.naive_mae, e.naive_mse FROM series AS s "
+        f"SELECT s.series_id, {columns}, greatest(s.first_t, $first) AS first_t, e.naive_mae, e.naive_mse "
+        "FROM series AS s "
         f"JOIN ({series_attributes_sql(panel)}) AS a ON {on} "
         f"LEFT JOIN ({NAIVE_ERRORS_SQL}) AS e USING (series_id) ORDER BY s.series_id",
-        {"season": panel.frequency.season},
+        {"season": panel.frequency.season, "first": first_period(con, panel, cutoff)},
     ).df()
 
 
@@ -171,21 +174,25 @@ def recent_cutoffs(
 ) -> tuple[int, ...]:
     """Cutoffs of up to so many windows that do not overlap, oldest first; all their outcomes are known.
 
-    The newest lies one horizon before the newest period, or before that where no series was alive then. The
-    others follow at a horizon's distance, as long as a season of history lies before them.
+    The newest lies one horizon before the newest period, the others follow at a horizon's distance, as long
+    as a season of history lies before them. One that could not be scored lies as much earlier as need be.
 
     Raises:
         NothingToForecastError: Not even one can be had.
     """
-    newest = _newest_cutoff(con, panel, alive)
-    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
-    wanted = (newest - number * panel.horizon for number in range(windows))
-    found = [t for t in wanted if t == newest or t >= first + panel.frequency.season]
-    return tuple(reversed(found))
+    newest, season = last_period(con, panel) - panel.horizon, panel.frequency.season
+    found = _apart(scorable_cutoffs(con, panel, alive), newest, panel.horizon, windows)
+    if not found or found[0] <= newest - season:
+        raise NothingToForecastError(
+            "In the last year no series reported in two neighbouring stretches of "
+            f"{panel.horizon} periods, so models cannot be compared. Land the periods in between."
+        )
+    earliest = first_period(con, panel) + season
+    return (*(t for t in reversed(found[1:]) if t >= earliest), found[0])
 
 
 def with_evidence_before(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoffs: Sequence[int], windows: int
+    con: duckdb.DuckDBPyConnection, panel: PanelSpec, cutoffs: Sequence[int], windows: int, alive: int
 ) -> tuple[int, ...]:
     """The cutoffs asked for, and as many earlier ones as needed so that each has evidence before it.
 
@@ -196,47 +203,40 @@ def with_evidence_before(
         panel: The panel.
         cutoffs: Cutoffs that are to be judged.
         windows: Windows of evidence before each, as far as history goes.
+        alive: A series has stopped where it has no value in so many periods.
 
     Returns:
         All of them, oldest first.
     """
-    first = int(con.execute(f"SELECT min(t) FROM cleaned.{panel.series.name}").fetchall()[0][0])
+    earliest = first_period(con, panel) + panel.frequency.season
+    possible = [t for t in scorable_cutoffs(con, panel, alive) if t >= earliest]
     found: set[int] = set()
     for cutoff in sorted(cutoffs):
         before = sum(t + panel.horizon <= cutoff for t in found)
         oldest = min((t for t in found if t + panel.horizon <= cutoff), default=cutoff)
-        added = (oldest - number * panel.horizon for number in range(1, windows - before + 1))
-        found |= {cutoff, *(t for t in added if t >= first + panel.frequency.season)}
+        found |= {cutoff, *_apart(possible, oldest - panel.horizon, panel.horizon, windows - before)}
     return tuple(sorted(found))
 
 
-def _newest_cutoff(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> int:
-    """The newest cutoff a horizon back at which a series was alive that reported again afterwards."""
-    newest = last_period(con, panel) - panel.horizon
-    for reach in (alive, panel.frequency.season):  # all of a year is rarely needed
-        found = _last_with_outcome(con, panel, alive, newest - reach - alive, newest)
-        if found is not None and found > newest - reach:  # older reports make no newer cutoff
-            return found
-    raise NothingToForecastError(
-        "In the last year no series reported in two neighbouring stretches of "
-        f"{panel.horizon} periods, so models cannot be compared. Land the periods in between."
-    )
+def scorable_cutoffs(con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int) -> list[int]:
+    """Cutoffs at which a series was alive that reported within the horizon, oldest first.
 
-
-def _last_with_outcome(
-    con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int, since: int, newest: int
-) -> int | None:
-    """The last cutoff up to `newest` at which a series was alive that reported within the horizon.
-
-    Only reports after `since` count. Of two reports of a series, at a and later at b, it is alive up to
-    a + alive - 1, and a cutoff before b has b as an outcome.
+    Of two reports of a series, one at a and the next at b, it is alive up to a + alive - 1, and cutoffs from
+    b - horizon on have b as an outcome.
     """
-    keys = ", ".join(panel.keys)
-    found = con.execute(
-        f"WITH reported AS (SELECT {keys}, t FROM cleaned.{panel.series.name} WHERE t > $since) "
-        f"SELECT max(least(a.t + $alive - 1, b.t - 1, $newest)) FROM reported AS a JOIN reported AS b "
-        f"USING ({keys}) WHERE b.t > a.t AND a.t <= $newest "
-        "AND b.t <= least(a.t + $alive - 1, $newest) + $horizon",
-        {"horizon": panel.horizon, "alive": alive, "newest": newest, "since": since},
-    ).fetchall()[0][0]
-    return None if found is None else int(found)
+    reports = con.execute(
+        f"SELECT DISTINCT t, next FROM (SELECT t, lead(t) OVER (PARTITION BY {', '.join(panel.keys)} "
+        f"ORDER BY t) AS next FROM cleaned.{panel.series.name}) WHERE next IS NOT NULL"
+    ).fetchall()
+    stretches = (range(max(a, b - panel.horizon), min(b, a + alive)) for a, b in reports)
+    return sorted({t for stretch in stretches for t in stretch})
+
+
+def _apart(possible: Sequence[int], newest: int, distance: int, most: int) -> list[int]:
+    """Of ordered cutoffs the newest ones that lie so far apart, the newest first."""
+    found: list[int] = []
+    for cutoff in reversed(possible):
+        if len(found) < most and cutoff <= newest:
+            found.append(cutoff)
+            newest = cutoff - distance
+    return found

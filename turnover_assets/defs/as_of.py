@@ -88,9 +88,11 @@ def champions_candidate(registry: ModelRegistry) -> str:
     return registry.candidate_of(version) if version else Blend.name
 
 
-def add_cutoffs(instance: dg.DagsterInstance, con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> None:
+def add_cutoffs(
+    instance: dg.DagsterInstance, con: duckdb.DuckDBPyConnection, panel: PanelSpec, alive: int
+) -> None:
     """Make a partition of every cutoff that can be forecast by now."""
-    labels = [str(label_of(panel, t)) for t in as_of.possible_cutoffs(con, panel)]
+    labels = [str(label_of(panel, t)) for t in as_of.possible_cutoffs(con, panel, alive)]
     known = set(instance.get_dynamic_partitions(str(CUTOFFS.name)))
     if new := [label for label in labels if label not in known]:
         instance.add_dynamic_partitions(str(CUTOFFS.name), new)

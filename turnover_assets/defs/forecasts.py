@@ -175,7 +175,7 @@ def build(settings: Settings) -> list[dg.AssetsDefinition]:
                 "settings_version": settings.result_version,
                 "dagster_run_id": context.run.run_id,
             }
-            add_cutoffs(context.instance, con, panel)
+            add_cutoffs(context.instance, con, panel, settings.alive_periods)
             model = published_model(context, con, panel, registry.open())
             snapshot = snapshots.publish(con, folder, available_queries(con, panel), facts, model)
         removed = snapshots.prune(folder, settings.keep_snapshots)
