@@ -69,7 +69,7 @@ def _keep(con: duckdb.DuckDBPyConnection, name: str, table: pd.DataFrame, order:
 
 
 def old_shadows(con: duckdb.DuckDBPyConnection, cutoffs: int, champion: int | None) -> list[tuple[str, int]]:
-    """Cutoffs with shadow forecasts that nothing looks at any more, and the rows of each, oldest first.
+    """Cutoffs whose shadow forecasts are too old to keep, and the rows of each, oldest first.
 
     Those of the newest cutoffs are left out, and the baseline wherever the champion has forecast, since the
     policy of retraining compares the two over all of them.

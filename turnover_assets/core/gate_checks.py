@@ -23,7 +23,7 @@ class Limits:
     Attributes:
         margin: WAPE must be lower than the champion's by at least this share of it.
         alpha: Level of the one-sided test that losses are lower. Where errors are strongly dependent within
-            a window the test rejects about twice as often (significance.py), so 5 % stands for up to 10 %.
+            a window the test rejects about twice as often (significance.py), so 5 % stands for 8 to 13 %.
         max_bias: Absolute bias of the total, or no more than `bias_slack` above the champion's.
         bias_slack: See `max_bias`.
         coverage_80: How far the coverage of 80 % intervals may be from 0.80, or no further than the
