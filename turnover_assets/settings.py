@@ -112,7 +112,9 @@ class Settings(BaseSettings):
         4.0, gt=0, description="Strength of evidence from which a detector's adjustment applies by itself."
     )
     backtest_windows: int = Field(
-        5, ge=1, description="Windows of the backtest, a horizon apart; the first two teach, on the others models are compared."
+        5,
+        ge=1,
+        description="Windows of the backtest, a horizon apart; the first two teach, the others compare.",
     )
     retrain_every: int | None = Field(
         None, ge=1, description="Periods after which to retrain anyway; default the panel's horizon."

@@ -217,8 +217,9 @@ def test_errors_across_a_change_of_scale_count_where_there_are_no_others() -> No
 
 
 def test_outcomes_are_comparable_where_the_scale_is_the_one_the_forecast_went_by() -> None:
+    in_force = [1.0, 2.0, 1.0, 2.1]
     errors = pd.DataFrame(
-        {"shop": 1, "t": [1, 2, 3, 4], "in_force": [1.0, 2.0, 1.0, 2.1]}, index=[9, 8, 7, 6]
+        {"shop": 1, "t": [1, 2, 3, 4], "in_force": in_force, "actual": 5.0}, index=[9, 8, 7, 6]
     )
     factors = pd.DataFrame({"shop": [1, 1, 2, 1], "t": [1, 2, 3, 4], "factor": [2.0, np.nan, 5.0, 2.0]})
 
@@ -226,6 +227,15 @@ def test_outcomes_are_comparable_where_the_scale_is_the_one_the_forecast_went_by
 
     # Doubled by now; counts as missing by now; another shop's; the same scale, estimated again.
     assert found.to_dict() == {9: False, 8: False, 7: True, 6: True}
+
+
+def test_nothing_sold_and_nothing_reported_have_no_other_scale() -> None:
+    errors = pd.DataFrame({"shop": 1, "t": [1, 2, 3], "in_force": 2.0, "actual": [0.0, np.nan, 0.0]})
+    factors = pd.DataFrame({"shop": 1, "t": [1, 3], "factor": [1.0, np.nan]})
+
+    found = comparable(errors, factors, ["shop"])
+
+    assert found.tolist() == [True, True, False]  # the last one counts as missing
 
 
 def test_newer_errors_count_more() -> None:

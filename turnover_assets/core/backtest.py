@@ -142,7 +142,8 @@ class Hindsight:
         known = ~np.isnan(window.reported)
         if self.until is not None:
             known &= (identity["t"] <= self.until).to_numpy()
-        table = pd.concat([window.members[list(self.keys)], identity[["t", "in_force"]]], axis=1)
+        facts = identity[["t", "in_force"]].assign(actual=window.reported)
+        table = pd.concat([window.members[list(self.keys)], facts], axis=1)
         found: Bools = known & self.comparable(table).to_numpy()
         return found
 
@@ -220,8 +221,9 @@ class Backtest:
         Returns:
             A row for each series and horizon of each window: keys and levels, `cutoff`, `t`, `horizon`,
             `scale`, `actual` (reported; NaN where not known), `forecast`, bounds (NaN where no window lies
-            before, and where not `bounded`), `naive_mae` and `naive_mse`, all in the scale in which the series
-            is reported, units of the target, `is_new` (younger than a season at the cutoff), and `model`.
+            before, and where not `bounded`), `naive_mae` and `naive_mse`, all in the scale in which the
+            series is reported, units of the target, `is_new` (younger than a season at the cutoff),
+            and `model`.
         """
         found = [self._rows(name, window, bounded=bounded) for window in self._at(cutoffs)]
         return pd.concat(found, ignore_index=True).drop(columns="season_error").assign(model=name)

@@ -142,8 +142,8 @@ def comparable(errors: pd.DataFrame, factors: pd.DataFrame, keys: Sequence[str])
     """Whether the outcome was reported in the scale that the forecast went by, as far as is known by now.
 
     Args:
-        errors: n rows with the series keys, `t` and `in_force` (reported over adjusted values, as the
-            forecast had it).
+        errors: n rows with the series keys, `t`, `in_force` (reported over adjusted values, as the forecast
+            had it) and `actual`. One of 0 is 0 in any scale, and where none was reported it has no other one.
         factors: The series keys, `t` and `factor`: reported over adjusted values, as known by now, a row
             where it is not 1; NaN where the value counts as missing.
         keys: Names of the series keys.
@@ -157,4 +157,6 @@ def comparable(errors: pd.DataFrame, factors: pd.DataFrame, keys: Sequence[str])
     )
     factor = known["factor"].where(known["_merge"] == "both", 1.0).to_numpy(np.float64)
     ratio = factor / known["in_force"].to_numpy(np.float64)
-    return pd.Series((ratio < SAME_SCALE) & (ratio > 1 / SAME_SCALE), index=errors.index)
+    same = (ratio < SAME_SCALE) & (ratio > 1 / SAME_SCALE)
+    without_scale = errors["actual"].fillna(0.0).to_numpy() == 0
+    return pd.Series(same | (without_scale & ~np.isnan(factor)), index=errors.index)

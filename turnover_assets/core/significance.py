@@ -73,8 +73,9 @@ def diebold_mariano(champion: pd.Series, challenger: pd.Series, horizon: int) ->
 
     Forecasts of one cutoff share its surprises, so losses are dependent within a window. Where that
     dependence is strong the test rejects about twice as often as its level says (simulated: at 5 %, 8 to
-    11 % of cases with 4 to 13 windows of 8 periods, 10 to 13 % with 3, and up to 16 % with 2); choose the level
-    with that in mind. It knows nothing of the choice of the challenger among candidates on the same windows.
+    11 % of cases with 4 to 13 windows of 8 periods, 10 to 13 % with 3, and up to 16 % with 2); choose the
+    level with that in mind. It does not know that a challenger may be the best of several candidates on the
+    same windows.
 
     Args:
         champion: Losses indexed by period; only periods of both count.

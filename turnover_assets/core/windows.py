@@ -42,9 +42,9 @@ class Window:
             and horizon; `reported` is NaN where not reported, or not yet.
         factors: Series keys, `t` and `factor` (reported over adjusted value) where it was not 1, as known at
             the cutoff; NaN where the value counted as missing.
-        series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period that
-            counts, see cutoffs.first_period), `naive_mae` and `naive_mse` (see metrics.NAIVE_ERRORS_SQL) as of
-            the cutoff.
+        series: For each series `series_id`, the keys and levels of the panel, `first_t` (its first period
+            that counts, see cutoffs.first_period), `naive_mae` and `naive_mse` (see
+            metrics.NAIVE_ERRORS_SQL) as of the cutoff.
         recent: Rows of the cutoffs just before, with outcomes known at the cutoff; None where not asked for.
         usual: As of the cutoff, see level_changes.usual_changes; None where not asked for.
     """
@@ -145,9 +145,12 @@ def present_factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> pd.Data
 
 
 def _factors(con: duckdb.DuckDBPyConnection, panel: PanelSpec, table: str) -> pd.DataFrame:
+    reported, adjusted = panel.target, f"{panel.target}_adjusted"
+    factor = (
+        f"CASE WHEN {reported} = 0 AND {adjusted} = 0 THEN 1.0 ELSE {reported} / nullif({adjusted}, 0) END"
+    )
     return con.execute(
-        f"SELECT {', '.join(panel.keys)}, t, {panel.target} / nullif({panel.target}_adjusted, 0) AS factor "
-        f"FROM {table} WHERE adjustment_id IS NOT NULL"
+        f"SELECT {', '.join(panel.keys)}, t, {factor} AS factor FROM {table} WHERE adjustment_id IS NOT NULL"
     ).df()
 
 
