@@ -47,11 +47,11 @@ def write_columns(con: duckdb.DuckDBPyConnection, into: str, columns: Mapping[st
         into: SQL such as `INSERT INTO t` or `CREATE TABLE t AS`.
         columns: The columns by name, all of one length.
     """
-    con.register("columns_to_write", as_relation(columns))
+    # DuckDB finds the variable by its name; what is registered, a transaction holds in memory until its end.
+    columns_to_write = as_relation(columns)  # noqa: F841
     with con.cursor() as settings:  # in no transaction, which a write that fails would have ended
         settings.execute("SET preserve_insertion_order = false")
         try:
             con.execute(f"{into} SELECT * FROM columns_to_write")
         finally:
             settings.execute("SET preserve_insertion_order = true")
-    con.unregister("columns_to_write")
