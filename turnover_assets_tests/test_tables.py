@@ -1,5 +1,8 @@
 """Columns as arrays, into tables and back."""
 
+import gc
+import weakref
+
 import duckdb
 import numpy as np
 import pytest
@@ -43,3 +46,17 @@ def test_a_write_that_fails_says_why_and_leaves_the_order_of_rows_alone(
 
     con.execute("ROLLBACK")
     assert con.execute(ORDER).fetchall() == [(True,)]
+
+
+def test_what_was_written_is_not_held_until_the_transaction_ends(con: duckdb.DuckDBPyConnection) -> None:
+    values = np.arange(100_000.0)
+    held, sum_of_all = weakref.ref(values), float(values.sum())
+
+    con.execute("BEGIN TRANSACTION")
+    write_columns(con, "CREATE TEMP TABLE written AS", {"value": values})
+    del values
+    gc.collect()
+
+    assert held() is None
+    assert con.execute("SELECT sum(value) FROM written").fetchall() == [(sum_of_all,)]
+    con.execute("ROLLBACK")
