@@ -36,28 +36,14 @@ unique unpack unpivot using values variadic verbose when where window with
 """
 RESERVED = frozenset(_RESERVED.split())
 SQL_WORDS = frozenset(_SQL_WORDS.split())
-# What the platform's own SQL calls its tables, and tables of its own.
-TAKEN_TABLES = frozenset(
-    [
-        "adjustments",
-        "calendar",
-        "checks",
-        "files",
-        "findings",
-        "forecasts",
-        "g",
-        "k",
-        "l",
-        "m",
-        "p",
-        "profile",
-        "r",
-        "rejected",
-        "restatements",
-        "s",
-        "w",
-    ]
-)
+# What the platform's own SQL calls its tables, what it publishes, and tables of its own.
+_TAKEN_TABLES = """
+accuracy adjustments aggregates backtest backtest_accuracy backtest_aggregates calendar checks decisions drift
+explanations feature_ranges files findings forecast_history forecasts forecasts_as_of g gate_checks inputs k l
+level_changes m measures missing_series monitored_accuracy p profile r rejected restatements retraining runs s
+seasonal_profile stability steps w
+"""
+TAKEN_TABLES = frozenset(_TAKEN_TABLES.split())
 
 
 def cross_checks(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -248,6 +248,18 @@ def test_a_block_of_a_single_series_is_only_proposed() -> None:
     assert applied(find(values)) == []
 
 
+@pytest.mark.parametrize("series", [1, 2])
+def test_a_panel_of_one_or_two_series_is_searched(series: int) -> None:
+    values = steady_values()[:series]
+    values[0, 100:130] *= 5.0
+    members = pd.DataFrame({"store": STORE[:series], "department": DEPARTMENT[:series], "region": 0})
+
+    found = findings_in(PANEL, History(values, 0, members), ALIVE)
+
+    assert [(f.kind, f.since, f.until) for f in found] == [("block", 100, 129)]
+    assert not applied(found)
+
+
 def test_blocks_of_groups_are_the_same_whether_single_series_are_searched_or_not() -> None:
     values = steady_values()
     values[DEPARTMENT == 1, 80:110] *= 2.0

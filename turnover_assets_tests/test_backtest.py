@@ -219,6 +219,26 @@ def test_models_are_compared_where_there_is_evidence_before(
     assert compared_cutoffs(cutoffs) == expected
 
 
+def test_where_nobody_beats_forecasting_nothing_the_best_is_off_the_least_in_total() -> None:
+    class Restless(RIGHT):  # type: ignore[misc, valid-type]
+        """Twice as much in one row and nothing in the next."""
+
+        name = "restless"
+
+        def predict(self, rows: Rows) -> np.ndarray:
+            return super().predict(rows) * np.where(np.arange(len(rows)) % 2, 2.1, 0.0)
+
+    windows = [make_window(cutoff) for cutoff in CUTOFFS]
+
+    scores = hold(
+        windows, [entrant(off("nothing", 0.0)), entrant(off("much", 2.5)), entrant(Restless)]
+    ).scores()
+
+    assert scores["model"].tolist() == ["restless", "nothing", "much"]
+    assert scores["wape"].tolist() == pytest.approx([1.05, 1.0, 1.5], abs=0.04)
+    assert scores["chosen"].tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("turn", [0, 1, 2])
 def test_the_best_comes_first_in_whatever_order_they_take_part(turn: int) -> None:
     windows = [make_window(cutoff) for cutoff in CUTOFFS]

@@ -11,8 +11,9 @@ from turnover_assets.core.monitoring import inputs, tables
 from turnover_assets.core.monitoring.measures import measure_at, run_measures
 from turnover_assets.core.monitoring.promises import promise_of_figures
 from turnover_assets.defs import monitoring
-from turnover_assets.defs.forecasts import available_queries
+from turnover_assets.defs.forecasts import available_queries, queries
 from turnover_assets.defs.retraining import gather
+from turnover_assets.panel_rules import TAKEN_TABLES
 from turnover_assets.runner import bring_up_to_date
 from turnover_assets.storage.registry import ModelRegistry
 from turnover_assets.storage.snapshots import current
@@ -25,6 +26,7 @@ from turnover_assets_tests.factories import (
     make_panel,
     next_week,
     quiet,
+    walmart_like,
 )
 
 PANEL = make_panel()
@@ -123,6 +125,13 @@ def test_a_warehouse_that_knows_no_monitoring_publishes_empty_tables(copied: Lan
             assert con.execute(
                 f"SELECT count(*) FROM ({available_queries(con, panel)[name]})"
             ).fetchall() == [(0,)]
+
+
+def test_no_table_of_a_panel_can_take_the_name_of_a_published_one() -> None:
+    panel = walmart_like()
+    own = {*panel.tables, f"{panel.report_level}_{panel.target}"}
+
+    assert queries(panel).keys() - own <= TAKEN_TABLES
 
 
 # What came in ------------------------------------------------------------------------------------

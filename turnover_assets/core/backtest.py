@@ -270,13 +270,19 @@ class Backtest:
     def scores(self) -> pd.DataFrame:
         """A row for each entrant, best first, over the compared windows.
 
+        The best has the lowest WAPE. Where nobody's is below 100 %, which forecasting nothing has, series
+        sell too rarely for it to tell who is good: then the best is off the least in total.
+
         Returns:
             `model`, `wape`, `bias` (shares), `windows`, `training_rows` (of the newest window),
             `scored_rows`, `fit_seconds` (median of the windows), `chosen`.
         """
         compared = [w for w in self.windows if w.cutoff in self.compared]
         table = pd.DataFrame([_score(name, compared) for name in self.entrants])
-        table = table.sort_values("wape", kind="stable").reset_index(drop=True)
+        table = table.sort_values("wape", kind="stable")
+        if table["wape"].min() >= 1.0:
+            table = table.sort_values("bias", key=abs, kind="stable")
+        table = table.reset_index(drop=True)
         table["chosen"] = table.index == 0
         return table
 

@@ -223,7 +223,7 @@ def _distribution(con: duckdb.DuckDBPyConnection, panel: PanelSpec) -> str | Non
         return None
     low, high = float(np.arcsinh(least / scale)), float(np.arcsinh(most / scale))
     width = (high - low) / BINS or 1.0
-    place = f"least({BINS - 1}, CAST(floor((asinh(y / $scale) - $low) / $width) AS INTEGER))"
+    place = f"CAST(least({BINS - 1}, floor((asinh(y / $scale) - $low) / $width)) AS INTEGER)"
     table = con.execute(
         f"SELECT $low + i * $width AS low, $width AS width, coalesce(reported, 0) AS reported, "
         f"coalesce(adjusted, 0) AS adjusted FROM range({BINS}) AS bins(i) LEFT JOIN (SELECT {place} AS i, "

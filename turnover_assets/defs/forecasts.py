@@ -345,7 +345,7 @@ def given_queries(panel: PanelSpec) -> dict[str, str]:
         for table in panel.static
     }
     ahead = {
-        table.name: f"SELECT * EXCLUDE (t, file_no, line), {label_sql(panel, 't')} AS {panel.time} "
+        table.name: f"SELECT * EXCLUDE (t, file_no, line) REPLACE ({label_sql(panel, 't')} AS {panel.time}) "
         f"FROM cleaned.{table.name} ORDER BY {', '.join((*table.keys, panel.time))}"
         for table in panel.covariates
     }

@@ -152,7 +152,9 @@ def _champion(settings: Settings) -> dg.AssetsDefinition:
             schema = common.keep_table(con, GATE_CHECKS, decision.checks)
         models.record_decision(version, decision)
         if evidence.champion is None and not evidence.is_absent and not decision.promoted:
-            models.promote(version, reason="There is no other model: " + " ".join(decision.reasons))
+            reason = "There is no other model: " + " ".join(decision.reasons)
+            models.promote(version, reason=reason)
+            context.log.warning(f"The model forecasts although the gate refuses it. {reason}")
         for sentence in (*decision.reasons, *decision.warnings):
             context.log.info(sentence)
         return dg.MaterializeResult(

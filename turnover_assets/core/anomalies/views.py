@@ -139,7 +139,9 @@ def _siblings(ratios: Floats, season: int) -> Floats:
 
     moves = moves[:, np.isfinite(moves).all(axis=0)]
     found = np.zeros_like(ratios)
-    if moves.shape[1] < FEWEST_MOVES:
+    if (
+        len(ratios) < 2 or moves.shape[1] < FEWEST_MOVES
+    ):  # nnls frees memory twice where nobody is to be weighed
         return found
     limit = 3.0 * np.median(np.abs(moves), axis=1, keepdims=True)
     moves = np.clip(moves, -limit, limit)

@@ -26,6 +26,7 @@ from turnover_assets.panel import PanelSpec
 DRAWN = 9  # features whose distribution is shown
 SHOWN = 15  # features listed before the others are folded away
 BINS = 24
+ROUNDING = 1e-9  # of a quantile: two that differ by less are one
 LABELS = ("now", "last year")
 BY_PSI = "nullif(psi, CAST('nan' AS DOUBLE)) DESC NULLS LAST"  # a distance that is not known comes last
 OUTER = (0.01, 0.99)  # quantiles that a feature is drawn between; values beyond count at the ends
@@ -78,7 +79,7 @@ def _distribution(con: duckdb.DuckDBPyConnection, name: str, words: str) -> Dist
     ).fetchall()[0]
     if low is None:
         return None
-    width = (high - low) / BINS or 1.0
+    width = (high - low) / BINS if high - low > ROUNDING * max(abs(low), abs(high)) else 1.0
     return Distribution(words, *_shares(con, f"SELECT x, now = 1 AS now {known}", low, width))
 
 
@@ -86,7 +87,7 @@ def _shares(
     con: duckdb.DuckDBPyConnection, sql: str, low: float, width: float
 ) -> tuple[list[float], list[float], list[float]]:
     """Edges, and the shares of rows now and before in each bin, of SQL with `x` and `now`."""
-    place = f"greatest(0, least({BINS - 1}, CAST(floor((x - $low) / $width) AS INTEGER)))"
+    place = f"CAST(greatest(0, least({BINS - 1}, floor((x - $low) / $width))) AS INTEGER)"
     counts = np.zeros((2, BINS))
     for now, bin_, rows in con.execute(
         f"SELECT now, {place} AS bin, count(*) FROM ({sql}) GROUP BY ALL", {"low": low, "width": width}

@@ -87,7 +87,7 @@ def errors(con: duckdb.DuckDBPyConnection) -> Distribution | None:
     The usual value is the mean of what the series reported in these periods; series of zeros do not count.
     """
     low, width, bins = ERROR_EDGES[0], ERROR_EDGES[1] - ERROR_EDGES[0], len(ERROR_EDGES) - 1
-    place = f"greatest(0, least({bins - 1}, CAST(floor((error - $low) / $width) AS INTEGER)))"
+    place = f"CAST(greatest(0, least({bins - 1}, floor((error - $low) / $width))) AS INTEGER)"
     usual = "nullif(avg(abs(actual)) OVER (PARTITION BY {keys}), 0)"
     keys = ", ".join(_keys(con))
     relative = f"SELECT forecast, naive, actual, {usual.format(keys=keys)} AS usual FROM {OUTCOMES}"
