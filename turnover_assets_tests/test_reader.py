@@ -516,6 +516,19 @@ def test_kinds_that_fit_alike_are_refused_as_ambiguous() -> None:
         recognise(["week", "a", "b"], panel)
 
 
+def test_what_is_reported_is_not_taken_for_a_plan() -> None:
+    panel = two_covariates(["promo", "price", "school"], ["weather"])
+    reported = list(panel.tables[panel.series.name].values())
+    target = panel.tables[panel.series.name][panel.target]
+    told = f"holds the columns of '{panel.series.name}' and all of 'first'.*two files.*'promo'.*'{target}'"
+
+    with pytest.raises(UnreadableFileError, match=told):
+        recognise([*reported, "promo", "price", "school"], panel)
+
+    assert recognise([*reported, "weather"], panel) == panel.series.name
+    assert recognise([*reported[:-1], "promo", "price", "school"], panel) == "first"
+
+
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
@@ -541,6 +554,8 @@ def test_kinds_that_fit_alike_are_refused_as_ambiguous() -> None:
             id="case of all",
         ),
         pytest.param(["2017-06-10", "53", "88", "635.47"], r"\(found: 2017-06-10, 53", id="no header"),
+        pytest.param(["\t".join(NAMES)], "separated by tabs; commas or semicolons are expected$", id="tabs"),
+        pytest.param(["|".join(NAMES)], "separated by vertical bars; commas", id="bars"),
         pytest.param(
             [f"column{i}" for i in range(999)], r"\(found: column0, .{380,400}…\)$", id="many columns"
         ),

@@ -25,6 +25,7 @@ from turnover_assets.storage._files import PROBLEM_LENGTH, Part, listed, open_fi
 from turnover_assets.storage._parquet import parquet_batches, parquet_head
 
 BATCH_ROWS = 100_000
+OTHER_DELIMITERS = {"\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,15 @@ def fingerprint(path: Path) -> str:
 def recognise(columns: Sequence[str], panel: PanelSpec) -> str:
     """The panel's table to which a file with these columns belongs.
 
-    A table fits if the file has all of its columns; of several, the one that needs most is taken.
+    A table fits if the file has all of its columns; of several, the one that needs most is taken. A file of
+    the series that would be taken for another is refused, or what it reports would be lost.
 
     Args:
         columns: Names in the file; surrounding white space is ignored.
         panel: The panel.
 
     Raises:
-        UnreadableFileError: If no table fits (it names the nearest) or several fit alike.
+        UnreadableFileError: If no table fits (it names the nearest), several fit alike, or see above.
 
     Example:
         >>> from turnover_assets.panel import default_panel
@@ -142,6 +144,12 @@ def recognise(columns: Sequence[str], panel: PanelSpec) -> str:
             f"fits several kinds of file alike ({listed(best)}); "
             "give the columns of one of them another name, in the files and in the panel"
         )
+    if (series := panel.series.name) in fitting and best != [series]:
+        raise UnreadableFileError(
+            f"holds the columns of {series!r} and all of {best[0]!r}, and a file is of one kind; "
+            f"land it as two files, one without {listed(sorted(required[best[0]] - required[series]))}, "
+            f"one without {panel.tables[series][panel.target]!r}"
+        )
     return best[0]
 
 
@@ -153,6 +161,9 @@ def _why_unknown(found: Sequence[str], required: Mapping[str, set[str]]) -> str:
     nearest = min(but_for_case or required, key=lambda table: len(required[table] - set(found)))
     missing = sorted(required[nearest] - set(found))
     hint = "; it would fit but for upper and lower case, which must agree" if but_for_case else ""
+    if len(found) == 1 and (other := next((mark for mark in OTHER_DELIMITERS if mark in found[0]), "")):
+        seen = OTHER_DELIMITERS[other]
+        hint = f"; its fields seem to be separated by {seen}; commas or semicolons are expected"
     return (
         f"fits no known kind of file: nearest is {nearest!r}, which lacks the "
         f"column{'s' if len(missing) > 1 else ''} {listed(missing)} "
