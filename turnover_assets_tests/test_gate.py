@@ -296,6 +296,15 @@ def test_a_champion_that_could_not_be_compared_is_not_replaced() -> None:
     assert "TURNOVER_BACKTEST_WINDOWS" in " ".join(decision.reasons)
 
 
+def test_where_nothing_was_sold_the_champion_stays() -> None:
+    rows = backtest(0.1).assign(actual=0.0)
+
+    decision = decide(evidence(rows, rows.copy()))
+
+    assert not decision.promoted
+    assert failed(decision) == ["outcomes"]
+
+
 # The first champion -------------------------------------------------------------------------------
 
 

@@ -64,6 +64,9 @@ def decide(evidence: Evidence, limits: Limits | None = None) -> Decision:
         ValueError: The rows of the two cannot be compared; see evidence.side_by_side.
     """
     limits = limits or Limits()
+    known = evidence.challenger["actual"].dropna()
+    if evidence.champion is not None and len(known) and not known.any():
+        return _decision([checks.finite(evidence.challenger), checks.nothing_sold()], {}, [])
     pair = evidence.backtest()
     if pair is None and evidence.is_absent:
         return _decision([checks.finite(evidence.challenger), checks.absent()], {}, [])

@@ -80,6 +80,12 @@ def absent() -> Check:
     return Check("compared", nan, nan, nan, passed=False, finding=text)
 
 
+def nothing_sold() -> Check:
+    """Where nothing was sold, no model is better than another."""
+    text = "No outcome other than 0 is known of the compared windows, so the models cannot be compared."
+    return Check("outcomes", nan, nan, nan, passed=False, finding=text)
+
+
 def finite(rows: pd.DataFrame) -> Check:
     """There are forecasts, and all of them are finite numbers."""
     wrong = not_finite(rows)
