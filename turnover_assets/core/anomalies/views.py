@@ -139,9 +139,7 @@ def _siblings(ratios: Floats, season: int) -> Floats:
 
     moves = moves[:, np.isfinite(moves).all(axis=0)]
     found = np.zeros_like(ratios)
-    if (
-        len(ratios) < 2 or moves.shape[1] < FEWEST_MOVES
-    ):  # nnls frees memory twice where nobody is to be weighed
+    if len(ratios) < 2 or moves.shape[1] < FEWEST_MOVES:  # nnls breaks where nobody is to be weighed
         return found
     limit = 3.0 * np.median(np.abs(moves), axis=1, keepdims=True)
     moves = np.clip(moves, -limit, limit)
