@@ -122,6 +122,11 @@ DEFECTS = {
     ),
     "rows sent again": ("few_superseded", "UPDATE raw.files SET row_count = 500", 0.28),
     "a refused file": ("no_file_refused", "UPDATE raw.files SET status = 'refused' WHERE file_no = 1", 1),
+    "points for thousands": (
+        "no_grouped_digits",
+        "UPDATE raw.files SET delimiter = ';'; UPDATE raw.sales SET amount = '-1.234.567'",
+        1,
+    ),
     "a store without its attributes": ("attributes_known", "DELETE FROM cleaned.stores WHERE store = 3", 1),
     "no values for the last week ahead": (
         "known_ahead",
@@ -216,6 +221,20 @@ def test_closures_knowingly_let_through_hold_up_nothing(con: duckdb.DuckDBPyConn
     assert {n for n, e in held.items() if e.rule.blocking and not e.passed} == {"coverage", "usual_rows"}
     assert all(e.passed for e in let_through.values() if e.rule.blocking)
     assert "TURNOVER_MINIMUM_COVERAGE" in held["coverage"].message
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "others"),
+    [(",", "1.234"), (";", "1.25"), (";", "12.5")],
+    ids=["commas", "cents", "decimals"],
+)
+def test_decimals_are_no_thousands(con: duckdb.DuckDBPyConnection, delimiter: str, others: str) -> None:
+    panel = history(con, {week: [1] for week in mondays(60)})
+    con.execute("UPDATE raw.files SET delimiter = ?", [delimiter])
+    con.execute(f"UPDATE raw.{panel.series.name} SET {panel.target} = '1.234'")
+    con.execute(f"UPDATE raw.{panel.series.name} SET {panel.target} = ? WHERE line = 3", [others])
+
+    assert judged(con, panel)["no_grouped_digits"].figure == 0
 
 
 def test_a_refused_file_is_named_until_one_of_its_name_lands(con: duckdb.DuckDBPyConnection) -> None:

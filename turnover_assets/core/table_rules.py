@@ -21,6 +21,8 @@ MOST_NEGATIVE = 0.02  # how much the share of negative values may exceed that of
 MOST_ZERO = 0.1  # the same for zeros, which come and go with the season
 MOST_VANISHED = 0.005  # share of steady series; some pause in any period of a large retailer
 MOST_SUPERSEDED = 0.2  # share of rows; more is a feed that sends its history again and again
+GROUPED = r"[-+]?[0-9]{1,3}([.][0-9]{3})+"  # digits with a point before every three
+FEWEST_GROUPED = 20  # such values in a file; fewer may be chance
 YEARLY_RATIO = (0.5, 2.0)  # of the forecast to the same periods of last year, for the same series
 
 
@@ -37,6 +39,7 @@ def cleaned_rules(panel: PanelSpec, coverage: float, kept: float) -> list[TableR
         *_coverage_rules(panel, coverage, kept),
         *_newest_period_rules(panel),
         *_feed_rules(panel),
+        _grouped_rule(panel),
         *(_attributes_rule(panel, table) for table in panel.static),
         *(_known_ahead_rule(panel, table) for table in panel.covariates),
     ]
@@ -251,6 +254,27 @@ def _feed_rules(panel: PanelSpec) -> Iterator[TableRule]:
         figure=f"SELECT count(*) {refused}",
         at_most=0,
         examples=f"SELECT name, reason {refused} ORDER BY file_no DESC",
+    )
+
+
+def _grouped_rule(panel: PanelSpec) -> TableRule:
+    name, value = panel.series.name, panel.target
+    files = f"SELECT file_no FROM raw.files WHERE delimiter = ';' AND table_name = '{name}'"
+    grouped = (
+        f"FROM (SELECT file_no, any_value({value}) AS example FROM raw.{name} WHERE file_no IN ({files}) "
+        f"AND contains({value}, '.') GROUP BY file_no HAVING count(*) >= {FEWEST_GROUPED} "
+        f"AND bool_and(regexp_full_match(trim({value}), '{GROUPED}')))"
+    )
+    return TableRule(
+        name="no_grouped_digits",
+        asset="cleaned/rejected",
+        sentence="No points stand for thousands; the figure counts files with fields between semicolons in "
+        "which each value that has a point has three digits after it.",
+        remedy="A point is read as the decimal point, so 1.234 is a little more than 1. If thousands are "
+        "meant, write the files without these points, and land them in a new home.",
+        figure=f"SELECT count(*) {grouped}",
+        at_most=0,
+        examples=f"SELECT name, example {grouped} JOIN raw.files USING (file_no) ORDER BY file_no DESC",
     )
 
 
