@@ -207,10 +207,11 @@ def _land_rows(
     head, rows = read_head(path, panel), 0
     columns = ", ".join(("line", *panel.tables[head.table], "malformed"))
     for batch in read_batches(path, panel, head):
-        # DuckDB finds it by its name; what is registered, a transaction holds in memory until its end.
+        con.register("batch", batch)
         con.execute(
             f"INSERT INTO raw.{head.table} (file_no, {columns}) SELECT ?, {columns} FROM batch", [number]
         )
+        con.unregister("batch")
         rows += batch.num_rows
     return head, rows
 
