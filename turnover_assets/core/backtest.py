@@ -20,7 +20,7 @@ import pandas as pd
 
 from turnover_assets.core.aggregates import aggregate
 from turnover_assets.core.calendar import label_of
-from turnover_assets.core.closures import closed, limited
+from turnover_assets.core.closures import limited
 from turnover_assets.core.intervals import BOUNDS, HELPERS, Intervals, comparable
 from turnover_assets.core.level_changes import since_training
 from turnover_assets.core.metrics import bias, wape
@@ -71,7 +71,6 @@ class WindowForecasts:
         rows: What was forecast, with the features of HELPERS; later cutoffs are those of a model in use.
         members: For each row the keys and levels of its series, and the scales of its naive errors.
         factors: See windows.Window.
-        is_closed: Whether the series does not report on such a day; see closures.closed.
         forecasts: By entrant: in the scale of adjusted values, units of the target, shape (n,).
         seconds: By entrant: to fit and forecast.
         training_rows: How many rows there were to learn from.
@@ -82,7 +81,6 @@ class WindowForecasts:
     rows: Rows
     members: pd.DataFrame
     factors: pd.DataFrame
-    is_closed: Bools
     forecasts: dict[str, Floats]
     seconds: dict[str, float]
     training_rows: int
@@ -246,7 +244,7 @@ class Backtest:
         if intervals is not None:
             nonnegative = self.panel.series.target.nonnegative
             bounds = intervals.bounds(rows, forecast, nonnegative=nonnegative).mul(in_force, axis=0)
-            bounds.loc[window.is_closed[window.own]] = 0.0
+            bounds.loc[rows.closed] = 0.0
         table[list(BOUNDS)] = bounds
         members = window.members[window.own].reset_index(drop=True)
         members["naive_mae"] *= np.abs(in_force)
@@ -342,7 +340,6 @@ def run_backtest(
                 window.scoring.with_features(HELPERS),
                 members,
                 window.factors,
-                closed(panel, window.scoring),
                 forecasts,
                 seconds,
                 len(window.training),

@@ -62,13 +62,11 @@ def _ends(
 ) -> tuple[int | None, int | None]:
     """First and last period that count as reported; see last_period."""
     usual = f"median(series) OVER (ORDER BY t {{}} ROWS BETWEEN {USUAL_PERIODS} PRECEDING AND 1 PRECEDING)"
-    counts = "({usual} IS NULL OR series >= {least} * {usual})"
     found = con.execute(
-        f"SELECT min(t) FILTER ({counts.format(usual='usual_after', least=MINIMUM_COVERAGE)}), "
-        f"max(t) FILTER ({counts.format(usual='usual_before', least=MINIMUM_COVERAGE)}) FROM ("
-        f"SELECT t, series, {usual.format('')} AS usual_before, {usual.format('DESC')} AS usual_after FROM ("
-        f"SELECT t, count(*) AS series FROM cleaned.{panel.series.name} WHERE t <= coalesce($until, t) "
-        "GROUP BY t))",
+        f"SELECT min(t) FILTER (series >= {MINIMUM_COVERAGE} * coalesce(after, 0)), "
+        f"max(t) FILTER (series >= {MINIMUM_COVERAGE} * coalesce(before, 0)) FROM (SELECT t, series, "
+        f"{usual.format('')} AS before, {usual.format('DESC')} AS after FROM (SELECT t, count(*) AS series "
+        f"FROM cleaned.{panel.series.name} WHERE t <= coalesce($until, t) GROUP BY t))",
         {"until": until},
     ).fetchall()[0]
     first, last = (None if end is None else int(end) for end in found)

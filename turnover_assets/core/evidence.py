@@ -23,7 +23,7 @@ class Evidence:
         challenger: Its backtest rows (accuracy.py says which columns), without `model`.
         champion: The champion's, for the same series, cutoffs and horizons; None where there is no champion,
             or where it took no part.
-        is_absent: Whether there is a champion that can forecast, but took no part in every window.
+        is_absent: Whether there is a champion that can forecast, but took no part in some window.
         naive: The seasonal naive forecast's for the same rows; only a first champion is compared with it.
         live_challenger: Forecasts that the challenger made beside the champion's at past cutoffs, as
             backtest rows; bounds are not needed, and only rows of both count.
