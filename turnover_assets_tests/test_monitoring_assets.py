@@ -11,7 +11,7 @@ from turnover_assets.core.monitoring import inputs, tables
 from turnover_assets.core.monitoring.measures import measure_at, run_measures
 from turnover_assets.core.monitoring.promises import promise_of_figures
 from turnover_assets.defs import monitoring
-from turnover_assets.defs.forecasts import available_queries, queries
+from turnover_assets.defs.forecasts import available_queries, given_queries, queries
 from turnover_assets.defs.retraining import gather
 from turnover_assets.panel_rules import TAKEN_TABLES
 from turnover_assets.runner import bring_up_to_date
@@ -22,10 +22,12 @@ from turnover_assets_tests.factories import (
     Landed,
     RawFile,
     clean_all,
+    insert_frames,
     insert_raw,
     make_panel,
     next_week,
     quiet,
+    walmart_history,
     walmart_like,
 )
 
@@ -125,6 +127,17 @@ def test_a_warehouse_that_knows_no_monitoring_publishes_empty_tables(copied: Lan
             assert con.execute(
                 f"SELECT count(*) FROM ({available_queries(con, panel)[name]})"
             ).fetchall() == [(0,)]
+
+
+def test_a_published_table_has_no_column_twice(con: duckdb.DuckDBPyConnection) -> None:
+    panel = walmart_like()
+    insert_frames(con, panel, walmart_history())
+
+    (ahead,) = (table for table in panel.covariates)
+    published = con.sql(given_queries(panel)[ahead.name]).columns
+
+    wanted = [*ahead.keys, *(column.name for column in ahead.columns), panel.time]
+    assert sorted(published) == sorted(wanted)
 
 
 def test_no_table_of_a_panel_can_take_the_name_of_a_published_one() -> None:

@@ -18,7 +18,7 @@ from turnover_assets.core.adjustments import COLUMNS as ADJUSTMENT_COLUMNS
 from turnover_assets.core.calendar import index_of, label_of
 from turnover_assets.core.features import feature_names
 from turnover_assets.core.monitoring import tables
-from turnover_assets.core.monitoring_page import index_page, monitoring_page, outcomes
+from turnover_assets.core.monitoring_page import drift, index_page, monitoring_page, outcomes
 from turnover_assets.core.monitoring_page.headline import GOOD, LOOK, PLAIN, UNKNOWN, Fact, headline
 from turnover_assets.core.rows import RowLimits, fill_scoring
 from turnover_assets.definitions import build_definitions
@@ -191,6 +191,22 @@ def test_features_that_drifted_most_come_first_in_plain_words(whole: Page) -> No
     assert first < drifted.index("1 week before the newest 0.200 yes")
     assert first < drifted.index("2 weeks before the newest 0.133 no")
     assert "The features that differ most" in drifted
+
+
+def test_a_feature_that_hardly_varies_is_drawn_with_all_of_its_rows(con: duckdb.DuckDBPyConnection) -> None:
+    fill(con)
+    name = feature_names(PANEL)[0]
+    for table, value in (("scoring", "1.0"), ("year_ago", "1.0 + 1e-15")):
+        con.execute(f"UPDATE features.{table} SET {name} = {value}")
+    con.execute(
+        f"UPDATE features.scoring SET {name} = 1e12 WHERE rowid = (SELECT min(rowid) FROM features.scoring)"
+    )
+
+    drawn = drift._distribution(con, name, "in words")
+
+    assert drawn is not None
+    assert sum(drawn.current) == pytest.approx(1.0)
+    assert sum(drawn.reference) == pytest.approx(1.0)
 
 
 def test_histograms_are_left_out_where_the_rows_are_those_of_another_cutoff(
